@@ -1,0 +1,67 @@
+"""Names that travel on the wire: paths, JSON fields, headers.
+
+Client and server index untyped JSON with these, so that a rename is one edit and a typo an
+``ImportError``.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "AUTHOR_PUBKEY_FIELD",
+    "AUTHOR_SIGNATURE_FIELD",
+    "BASE_HASH_FIELD",
+    "COLLECTIONS_FIELD",
+    "CURRENT_HASH_FIELD",
+    "DATA_FIELD",
+    "ERROR_FIELD",
+    "HASH_FIELD",
+    "HEADER_ACCEPT",
+    "HEADER_AUTHORIZATION",
+    "HEADER_CONTENT_TYPE",
+    "HEADER_ETAG",
+    "HEADER_IF_NONE_MATCH",
+    "HEADER_RETRY_AFTER",
+    "LIST_PATH_PREFIX",
+    "PULL_PATH_PREFIX",
+    "PUSH_PATH_PREFIX",
+    "TIMESTAMP_FIELD",
+    "TS_FIELD",
+    "VERSION_FIELD",
+)
+
+PULL_PATH_PREFIX = "/pull/"
+"""Before a document key, the path that reads it."""
+PUSH_PATH_PREFIX = "/push/"
+"""Before a document key, the path that writes it; what follows is the key an author signs."""
+LIST_PATH_PREFIX = "/list/"
+"""Before a prefix of document keys, the path that enumerates them."""
+
+DATA_FIELD = "data"
+"""The document itself, in requests, answers and stored documents."""
+BASE_HASH_FIELD = "baseHash"
+"""In a push: the hash of the document it was made from, or null for a new one."""
+CURRENT_HASH_FIELD = "currentHash"
+"""In a conflict: the hash that the server holds."""
+HASH_FIELD = "hash"
+"""64 lowercase hex digits, or the empty string for a document never written."""
+TIMESTAMP_FIELD = "timestamp"
+"""In answers: milliseconds since the epoch."""
+TS_FIELD = "ts"
+"""In stored documents and appended elements: milliseconds since the epoch."""
+VERSION_FIELD = "v"
+"""In stored documents: the layout's version, 1."""
+COLLECTIONS_FIELD = "collections"
+"""In batch, bundle and config answers: members by collection name."""
+ERROR_FIELD = "error"
+"""In refusals: a stable code or a sentence."""
+AUTHOR_PUBKEY_FIELD = "authorPubkey"
+"""Ed25519 public key of the author, 64 lowercase hex digits."""
+AUTHOR_SIGNATURE_FIELD = "authorSignature"
+"""Ed25519 signature of the author, base64."""
+
+HEADER_ACCEPT = "Accept"
+HEADER_AUTHORIZATION = "Authorization"
+HEADER_CONTENT_TYPE = "Content-Type"
+HEADER_ETAG = "ETag"
+HEADER_IF_NONE_MATCH = "If-None-Match"
+HEADER_RETRY_AFTER = "Retry-After"
