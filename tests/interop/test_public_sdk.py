@@ -1,0 +1,155 @@
+"""The published client SDK of this protocol works against this server as it is.
+
+It is a peer, not a dependency: it lives in an environment of its own that the test makes and
+throws away, since its distribution names are the same as ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starfish_server.app import create_app
+from starfish_server.storage.sqlite import SqliteObjectStore
+from starlette.requests import Request
+
+from starfish_server import AuthResult, CollectionConfig, SyncConfig
+from starfish_server.config.schema import AppendOnlyConfig, ConfigEndpointOptions
+
+ROOT = Path(__file__).parents[2]
+UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools/bin/uv")
+# Exact versions: a pre-release moves, and its dependency ranges admit pre-releases of others.
+PEER = ("starfish-sdk==3.0.0a72", "starfish-protocol==3.0.0a72", "httpx==0.28.1")
+
+pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(180)]
+
+CONFIG = SyncConfig(
+    collections=[
+        CollectionConfig(
+            name="notes",
+            storage_path="notes/{identity}",
+            read_roles=["public"],
+            write_roles=["public"],
+        ),
+        CollectionConfig(
+            name="log",
+            storage_path="log/{room}",
+            read_roles=["public"],
+            write_roles=["public"],
+            append_only=AppendOnlyConfig(type="by_timestamp", require_author_signature=False),
+        ),
+        CollectionConfig(
+            name="inbox",
+            storage_path="inbox/{identity}",
+            read_roles=["public"],
+            write_roles=["public"],
+            append_only=AppendOnlyConfig(type="by_timestamp"),
+        ),
+        CollectionConfig(
+            name="photos",
+            storage_path="photos/{photo}",
+            read_roles=["public"],
+            write_roles=["public"],
+            allowed_mime_types=["image/*"],
+        ),
+    ]
+)
+
+
+async def anybody(_request: Request) -> AuthResult:
+    return AuthResult(identity=None, roles=[])
+
+
+@pytest.fixture(scope="session")
+def peer_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("peer")
+    python = folder / "venv" / "bin" / "python"
+    for command in (
+        [UV, "venv", "--quiet", "--python", sys.executable, folder / "venv"],
+        [UV, "pip", "install", "--quiet", "--no-config", "--python", python, *PEER],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+        if done.returncode != 0:
+            pytest.skip(f"the public SDK cannot be installed here: {done.stderr.strip()[-300:]}")
+    return python
+
+
+@pytest.fixture(scope="module")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    store = SqliteObjectStore(tmp_path_factory.mktemp("data") / "documents.sqlite")
+    app = create_app(
+        CONFIG,
+        store=store,
+        role_resolver=anybody,
+        config_endpoint=ConfigEndpointOptions(auth="public"),
+    )
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+def run_in_peer(python: Path, script: str, url: str) -> dict[str, object]:
+    done = subprocess.run(
+        [python, Path(__file__).parent / "peer" / script, url],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+def test_the_client_pulls_pushes_conflicts_and_merges(peer_python: Path, server_url: str) -> None:
+    seen = run_in_peer(peer_python, "documents.py", server_url)
+
+    assert seen == {
+        "never_written": [{}, ""],
+        "pulled_back": True,
+        "hashes_agree": True,
+        "conflict_on_stale_hash": True,
+        "merged": {"title": "hello", "by": {"ada": 1, "ben": 2}},
+        "signed_author_verified": True,
+        "batch": [{"title": "batch 0"}, {"title": "batch 1"}, {}],
+        "config": ["inbox", "log", "notes", "photos"],
+    }
+
+
+def test_the_client_appends_and_follows_a_log(peer_python: Path, server_url: str) -> None:
+    seen = run_in_peer(peer_python, "append.py", server_url)
+
+    assert seen == {
+        "first": [0, 1, 2],
+        "second": [3],
+        "tail": [2, 3],
+        "since": [2, 3],
+        "batch_tails": [[3], []],
+        "stale_ts": 409,
+        "unsigned": 400,
+        "signed": ["signed"],
+        "unbounded": 400,
+    }
+
+
+def test_the_client_moves_blobs(peer_python: Path, server_url: str) -> None:
+    seen = run_in_peer(peer_python, "blobs.py", server_url)
+
+    assert seen == {
+        "same_bytes": True,
+        "content_type": "image/png",
+        "hash_is_sha256": True,
+        "wrong_type": 415,
+        "missing": 404,
+    }
