@@ -1,0 +1,164 @@
+"""The envelope of an event and the reading side of whatever holds events.
+
+An event store, a registry's log and a server's change log all fulfil `EventSource` or
+`AsyncEventSource`, so that one watcher can follow any of them.
+
+Rule 1: an event is visible as a whole or not at all, and stays as it was. Rule 2: what `read`,
+`generation` and `last_sequence` say includes every event that `subscribe` has already told of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from starfish_protocol.errors import StarfishError
+
+__all__ = (
+    "AsyncEventSource",
+    "AsyncEventSubscription",
+    "Event",
+    "EventSource",
+    "EventSubscription",
+    "SourceEvent",
+    "SubscriptionPruned",
+)
+
+
+class SubscriptionPruned(StarfishError):  # noqa: N818 - the name that readers of a feed know
+    """A subscriber was full when an event came, so it was dropped and misses that event.
+
+    Appends never wait for a reader. Whoever gets this reads the source again and subscribes anew.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(
+            f"the subscription fell behind by more than its {capacity} events and was dropped; "
+            "read the source again and subscribe anew, with a larger capacity if this repeats"
+        )
+        self.capacity = capacity
+        """Events that it could hold."""
+
+
+@runtime_checkable
+class Event(Protocol):
+    """One fact about one entity, at one place of one source."""
+
+    @property
+    def sequence(self) -> int:
+        """Position in its source, counted from 1; never used twice."""
+        ...
+
+    @property
+    def entity(self) -> str:
+        """What it is about; ``:`` separates namespaces."""
+        ...
+
+    @property
+    def kind(self) -> Hashable:
+        """What happened; compared for equality only."""
+        ...
+
+    @property
+    def payload(self) -> Any:
+        """The details, as the source's own kind of value."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEvent:
+    """An event of a source that has no event type of its own.
+
+    Examples:
+        >>> isinstance(SourceEvent(1, "note:7", "written", {"hash": "ab"}), Event)
+        True
+    """
+
+    sequence: int
+    """Position in the source, counted from 1."""
+    entity: str
+    """What it is about."""
+    kind: Hashable
+    """What happened."""
+    payload: Any
+    """The details."""
+
+
+class EventSubscription(Protocol):
+    """A bounded queue of events that the source fills and one reader empties."""
+
+    def pull_batch(self, max_events: int, timeout: float | None) -> Sequence[Event]:
+        """Take what is there, oldest first, waiting for the first one at most ``timeout`` seconds.
+
+        ``None`` waits for ever; when the time is up the result is empty.
+
+        Raises:
+            SubscriptionPruned: everything it held was taken and it missed the event after that;
+                raised again by every further call.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop receiving; may be called twice and from any thread."""
+        ...
+
+
+class EventSource(Protocol):
+    """Whatever holds events in one order and can be read again from any place."""
+
+    def read(self, after: int, limit: int, *, entity: str | None = None) -> Sequence[Event]:
+        """The first ``limit`` events with a sequence above ``after``, in order.
+
+        With ``entity`` only its own events, not those of its child namespaces.
+        """
+        ...
+
+    def generation(self, entity: str) -> int:
+        """How many events of the entity ever became visible; never goes down, 0 for an unknown one."""
+        ...
+
+    def last_sequence(self) -> int:
+        """Sequence of the newest event that ever became visible, 0 before the first."""
+        ...
+
+    def subscribe(self, *, entity: str | None = None, capacity: int = 8192) -> EventSubscription:
+        """Receive each event that becomes visible from now on, at most ``capacity`` waiting.
+
+        With ``entity`` at least the events of that entity come; others may.
+        """
+        ...
+
+
+class AsyncEventSubscription(Protocol):
+    """`EventSubscription` for asyncio."""
+
+    async def pull_batch(self, max_events: int, timeout: float | None) -> Sequence[Event]:
+        """As `EventSubscription.pull_batch`; a cancelled call has taken nothing."""
+        ...
+
+    def close(self) -> None:
+        """Stop receiving; may be called twice."""
+        ...
+
+
+class AsyncEventSource(Protocol):
+    """`EventSource` for asyncio."""
+
+    async def read(self, after: int, limit: int, *, entity: str | None = None) -> Sequence[Event]:
+        """As `EventSource.read`."""
+        ...
+
+    async def generation(self, entity: str) -> int:
+        """As `EventSource.generation`."""
+        ...
+
+    async def last_sequence(self) -> int:
+        """As `EventSource.last_sequence`."""
+        ...
+
+    async def subscribe(
+        self, *, entity: str | None = None, capacity: int = 8192
+    ) -> AsyncEventSubscription:
+        """As `EventSource.subscribe`; on return the subscription is in place."""
+        ...
