@@ -1,0 +1,160 @@
+"""Errors of the watcher.
+
+* WatcherError
+  - StoreClosed                 reason
+  - StoreUnavailableError       location, reason
+    - StoreFullError
+  - StoreDamagedError           location, reason
+    - ChainBrokenError          entity, sequence
+  - SequenceConflictError       entity, expected, actual
+  - IdempotencyConflictError    key, sequence
+  - ProjectionFailed            projection, entity
+  - SubscriptionPruned          capacity; also a `starfish_protocol.events.SubscriptionPruned`
+  - CheckpointError             location
+    - CheckpointDamagedError
+    - CheckpointMismatchError   expected, actual
+"""
+
+from __future__ import annotations
+
+from starfish_protocol import events
+from starfish_protocol.errors import StarfishError
+
+__all__ = (
+    "ChainBrokenError",
+    "CheckpointDamagedError",
+    "CheckpointError",
+    "CheckpointMismatchError",
+    "IdempotencyConflictError",
+    "ProjectionFailed",
+    "SequenceConflictError",
+    "StoreClosed",
+    "StoreDamagedError",
+    "StoreFullError",
+    "StoreUnavailableError",
+    "SubscriptionPruned",
+    "WatcherError",
+)
+
+
+class WatcherError(StarfishError):
+    """Base of every error that this package raises on purpose."""
+
+
+class StoreClosed(WatcherError):  # noqa: N818 - a state that readers expect, not a fault
+    """The store takes and gives nothing any more; every blocked reader wakes with this.
+
+    When the store did not close on request, ``__cause__`` is the error that ended it. An append
+    that gets this may have been written all the same: an idempotency key makes repeating it safe.
+    """
+
+    def __init__(self, reason: str = "it was closed") -> None:
+        super().__init__(f"the event store is closed: {reason}")
+        self.reason = reason
+        """Why it is closed."""
+
+
+class StoreUnavailableError(WatcherError):
+    """The storage behind a store does not answer: locked, gone, or not permitted."""
+
+    def __init__(self, location: str, reason: str) -> None:
+        super().__init__(f"event store {location} is unavailable: {reason}")
+        self.location = location
+        """Which store: a path or a name, never a secret."""
+        self.reason = reason
+        """What the storage said."""
+
+
+class StoreFullError(StoreUnavailableError):
+    """The storage has no room; nothing of the append was written, and reading still works."""
+
+
+class StoreDamagedError(WatcherError):
+    """What is stored is not what was written; nothing is served from it, rather than too little."""
+
+    def __init__(self, location: str, reason: str) -> None:
+        super().__init__(f"event store {location} is damaged: {reason}")
+        self.location = location
+        """Which store: a path or a name, never a secret."""
+        self.reason = reason
+        """What does not fit."""
+
+
+class ChainBrokenError(StoreDamagedError):
+    """An event's hash does not follow from its content and the event before it."""
+
+    def __init__(self, location: str, entity: str, sequence: int, reason: str) -> None:
+        super().__init__(location, f"entity {entity!r}, sequence {sequence}: {reason}")
+        self.entity = entity
+        """The entity whose chain is broken."""
+        self.sequence = sequence
+        """The first event that does not fit; 0 when one is missing and nobody knows which."""
+
+
+class SequenceConflictError(WatcherError):
+    """The entity is not where the append expected it; nothing was written."""
+
+    def __init__(self, entity: str, expected: str, actual: str) -> None:
+        super().__init__(f"entity {entity!r} is at {actual}, the append expected {expected}")
+        self.entity = entity
+        """The entity."""
+        self.expected = expected
+        """What the append expected: ``no event`` or ``clock <n>``."""
+        self.actual = actual
+        """What the entity has, in the same words."""
+
+
+class IdempotencyConflictError(WatcherError):
+    """The idempotency key was used before, for another content; nothing was written."""
+
+    def __init__(self, key: str, sequence: int) -> None:
+        super().__init__(
+            f"idempotency key {key[:200]!r} belongs to event {sequence}, which has another "
+            "coordinate, kind or payload; use a new key for a new event"
+        )
+        self.key = key
+        """The key."""
+        self.sequence = sequence
+        """The event that it belongs to."""
+
+
+class ProjectionFailed(WatcherError):  # noqa: N818 - the projection's failure, kept as the cause
+    """A projection raised while it folded; ``__cause__`` is what it raised.
+
+    Whatever was kept of its state is as before, so that the next attempt folds the same events.
+    """
+
+    def __init__(self, projection: str, entity: str, reason: str) -> None:
+        super().__init__(f"projection {projection} of entity {entity!r} failed: {reason}")
+        self.projection = projection
+        """Name of the projection."""
+        self.entity = entity
+        """The entity it was folding."""
+
+
+class SubscriptionPruned(WatcherError, events.SubscriptionPruned):  # noqa: N818 - as its base
+    """A subscriber was full when an event came, so it was dropped and misses that event."""
+
+
+class CheckpointError(WatcherError):
+    """A stored position cannot be used or saved; nothing was read, and the position is as before."""
+
+    def __init__(self, location: str, reason: str) -> None:
+        super().__init__(f"checkpoint {location}: {reason}")
+        self.location = location
+        """Where the checkpoint is stored."""
+
+
+class CheckpointDamagedError(CheckpointError):
+    """What is stored is not a whole checkpoint; start from one that you trust or delete it."""
+
+
+class CheckpointMismatchError(CheckpointError):
+    """The checkpoint belongs to something else: another store, region or kind of reader."""
+
+    def __init__(self, location: str, expected: str, actual: str) -> None:
+        super().__init__(location, f"belongs to {actual}, not to {expected}")
+        self.expected = expected
+        """What the reader is."""
+        self.actual = actual
+        """What the checkpoint was saved for."""

@@ -1,0 +1,1 @@
+"""Where events are kept: the seam `EventLog` and the logs behind it."""

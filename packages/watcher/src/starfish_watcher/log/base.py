@@ -1,0 +1,201 @@
+"""What a log is: the seam between an event store and the engine that keeps its events.
+
+A log decides races in the engine itself, so that several processes can share it. It is
+synchronous and every method may be called from any thread; an engine whose client is
+asynchronous runs its own loop thread behind it.
+
+Rule 1: what a method returns was visible at one moment: no half batch, no generation newer than
+the events beside it. Rule 2: `EventLog.append` returns after its events are visible to every
+reader, so that whoever is woken after it sees them. Rule 3: foreign errors stop here: what leaves
+is a `WatcherError`. A `StoreUnavailableError` of `append` means that nothing of the group was
+written.
+
+How other engines fit. PostgreSQL: one transaction a group that locks one row, which holds the
+last sequence; `listen` is LISTEN, and the append's transaction notifies. JetStream: one stream, a
+subject an entity; a group is planned from the stream's last sequence and published with that as
+the expected one, and planned anew after a conflict; `listen` is an ordered consumer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from starfish_watcher.errors import WatcherError
+from starfish_watcher.fault_points import FaultPoint
+from starfish_watcher.model.event import Event
+from starfish_watcher.model.hash_chain import NO_HASH
+from starfish_watcher.model.new_event import Durability, PreparedEvent
+from starfish_watcher.model.receipt import Receipt
+from starfish_watcher.model.region import Region
+
+__all__ = (
+    "NO_EVENTS",
+    "AppendResult",
+    "EntityHead",
+    "EventLog",
+    "History",
+    "Listener",
+    "Outcome",
+    "Stamp",
+)
+
+
+class EntityHead(NamedTuple):
+    """What a log knows of an entity without reading its events; kept through compaction."""
+
+    generation: int
+    """Events that ever became visible; the newest one's clock is one less."""
+    sequence: int
+    """Sequence of the newest event, also when that was removed since."""
+    event_hash: bytes
+    """Its hash, which the next event builds on."""
+    removed: int
+    """Events that compaction removed; whoever keeps a state folds anew when this grew."""
+
+
+NO_EVENTS = EntityHead(0, 0, NO_HASH, 0)
+"""Head of an entity that nothing was appended to."""
+
+Outcome = tuple[Receipt, ...] | WatcherError
+"""Of one request: a receipt an item, in order, or why nothing of it was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult:
+    """What one group of appends came to."""
+
+    outcomes: Sequence[Outcome]
+    """One a request, in order."""
+    events: Sequence[Event]
+    """What was written, by sequence without a hole; empty when nothing was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Where new events get their id and their time from."""
+
+    next_id: Callable[[], bytes]
+    """A UUID version 7 as 16 bytes, greater than all before."""
+    now_us: Callable[[], int]
+    """Microseconds since the epoch."""
+
+
+class History(NamedTuple):
+    """The events of an entity and its head, from one snapshot."""
+
+    head: EntityHead
+    """As it was when the events were what they are."""
+    events: Iterator[Event]
+    """In order; valid inside the context only."""
+
+
+class Listener(Protocol):
+    """Tells of other processes until it is closed."""
+
+    def close(self) -> None:
+        """Stop telling; a call that is under way may still end."""
+        ...
+
+
+class EventLog(Protocol):
+    """Keeps events in one order."""
+
+    @property
+    def location(self) -> str:
+        """Which log, for messages: a path or a name, never a secret."""
+        ...
+
+    @property
+    def store_id(self) -> str:
+        """What tells this log from all others, made with it: 32 hex digits."""
+        ...
+
+    def append(
+        self,
+        requests: Sequence[Sequence[PreparedEvent]],
+        *,
+        stamp: Stamp,
+        durability: Durability,
+        reached: Callable[[FaultPoint], None],
+    ) -> AppendResult:
+        """Write the requests in order, as one commit where the engine can; each whole or not at all.
+
+        Expectations and idempotency keys are judged against what is visible at the write, so
+        that two processes never both succeed with the same expectation; `AppendPlan` does the
+        judging. A refused request is an outcome and leaves the others alone. Called by one
+        thread of a process at a time.
+
+        The log calls ``reached("mid_batch")`` between two events of a request and
+        ``reached("after_write")`` before the commit; what that raises goes through, with
+        nothing written.
+
+        Raises:
+            StoreUnavailableError: nothing was written, of no request.
+            StoreDamagedError: likewise.
+        """
+        ...
+
+    def read(
+        self, after: int, limit: int, *, entity: str | None = None, region: Region | None = None
+    ) -> Sequence[Event]:
+        """The first ``limit`` events with a sequence above ``after`` that match, in order."""
+        ...
+
+    def get(self, event_id: bytes) -> Event | None:
+        """The event with this id; ``None`` when there is none or it was removed."""
+        ...
+
+    def head(self, entity: str) -> EntityHead:
+        """The entity's head, `NO_EVENTS` for an unknown one."""
+        ...
+
+    def heads(self, prefix: str | None) -> dict[str, EntityHead]:
+        """The heads of all entities in a namespace, or of all, from one snapshot."""
+        ...
+
+    def last_sequence(self) -> int:
+        """Sequence of the newest event that ever became visible, 0 before the first."""
+        ...
+
+    def history(
+        self, entity: str, *, after: int, kinds: Sequence[int], raw: bool
+    ) -> AbstractContextManager[History]:
+        """Head and events of exactly this entity with a sequence above ``after``.
+
+        Only events of ``kinds``, where any are given; as `RawEvent` when ``raw``.
+        """
+        ...
+
+    def remove(self, sequences: Sequence[int]) -> int:
+        """Remove these events at one moment, whole or not at all; say how many were there.
+
+        Heads keep generation, sequence and hash, and count what was removed; idempotency keys
+        and the last sequence stay.
+        """
+        ...
+
+    def listen(
+        self, changed: Callable[[], bool], failed: Callable[[BaseException], None]
+    ) -> Listener:
+        """Call ``changed`` within 100 ms after another process appended, until closed.
+
+        It may be called without need; it says whether it found something new. ``failed`` is
+        called once, with a `WatcherError`, when nothing more will be heard: the connection is
+        lost for good, or `announce_close` was called in another process.
+        """
+        ...
+
+    def announce_close(self) -> None:
+        """Make every other handle of this log, in any process, fail its listeners."""
+        ...
+
+    def flush(self) -> None:
+        """Everything appended so far is on disk when this returns."""
+        ...
+
+    def close(self) -> None:
+        """Flush and release everything; called once, when no append is under way."""
+        ...

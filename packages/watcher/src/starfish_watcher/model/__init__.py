@@ -1,0 +1,1 @@
+"""Values: coordinates, kinds, events, regions, receipts. No I/O and no threads here."""
