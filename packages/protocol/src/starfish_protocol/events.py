@@ -100,7 +100,7 @@ class EventSubscription(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop receiving; may be called twice and from any thread."""
+        """Stop receiving and wake whoever waits; may be called twice and from any thread."""
         ...
 
 
@@ -138,7 +138,7 @@ class AsyncEventSubscription(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop receiving; may be called twice."""
+        """Stop receiving and wake whoever waits; may be called twice."""
         ...
 
 

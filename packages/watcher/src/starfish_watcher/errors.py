@@ -53,6 +53,17 @@ class StoreClosed(WatcherError):  # noqa: N818 - a state that readers expect, no
         self.reason = reason
         """Why it is closed."""
 
+    @classmethod
+    def because_of(cls, error: BaseException) -> StoreClosed:
+        """One reader's own copy of the reason why nothing more comes, with the cause kept."""
+        if isinstance(error, StoreClosed):
+            copy = cls(error.reason)
+            copy.__cause__ = error.__cause__
+        else:
+            copy = cls(f"{type(error).__name__}: {error}")
+            copy.__cause__ = error
+        return copy
+
 
 class StoreUnavailableError(WatcherError):
     """The storage behind a store does not answer: locked, gone, or not permitted."""

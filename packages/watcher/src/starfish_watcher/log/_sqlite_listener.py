@@ -44,6 +44,16 @@ class SqliteListener:
         """Stop asking; the thread ends by itself."""
         self._stopping.set()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+    def join(self) -> None:
+        """Return when the thread has released the file."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
     def _run(self) -> None:
         try:
             with translated(str(self._path)):
@@ -57,7 +67,7 @@ class SqliteListener:
         try:
             seen = None
             interval = IDLE_INTERVAL_S
-            while not self._stopping.wait(interval if seen is not None else 0):
+            while not self._stopping.wait(interval if seen is not None else 0.0):
                 (version,) = connection.execute("PRAGMA data_version").fetchone()
                 if version == seen:
                     interval = min(interval * 2, IDLE_INTERVAL_S)

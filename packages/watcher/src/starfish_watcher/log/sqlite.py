@@ -73,6 +73,7 @@ class SqliteEventLog:
             self._writer.close()
             raise
         self._readers = ReaderPool(self._path)
+        self._listeners: list[SqliteListener] = []
         self._synchronous = "FULL"
         # Heads are remembered only as long as nobody else appended in between.
         self._known_heads: dict[str, EntityHead] = {}
@@ -262,7 +263,9 @@ class SqliteEventLog:
         self, changed: Callable[[], bool], failed: Callable[[BaseException], None]
     ) -> Listener:
         """As `EventLog.listen`: a thread that asks for the file's version."""
-        return SqliteListener(self._path, self._state.closings, changed, failed)
+        listener = SqliteListener(self._path, self._state.closings, changed, failed)
+        self._listeners = [one for one in self._listeners if one.alive] + [listener]
+        return listener
 
     def announce_close(self) -> None:
         """As `EventLog.announce_close`: a counter in the file."""
@@ -276,6 +279,9 @@ class SqliteEventLog:
 
     def close(self) -> None:
         """Release the file; the last handle of all processes folds the write-ahead log into it."""
+        for listener in self._listeners:
+            listener.close()
+            listener.join()
         self._readers.close()
         with self._write_lock, translated(self._location):
             self._writer.close()
