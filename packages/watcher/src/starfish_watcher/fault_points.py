@@ -9,8 +9,8 @@ from typing import Literal, get_args
 __all__ = ("FaultPoint", "FaultPoints")
 
 FaultPoint = Literal["before_write", "mid_batch", "after_write", "after_commit"]
-"""Before anything of a group is written; between two of its events; when all are written and
-nothing is committed; when all are committed and nobody was woken or answered."""
+"""Before anything of a group is written; when some of it is; when all is and nothing is committed;
+when all is committed and nobody was woken or answered."""
 
 
 class FaultPoints:

@@ -128,9 +128,9 @@ class EventLog(Protocol):
         judging. A refused request is an outcome and leaves the others alone. Called by one
         thread of a process at a time.
 
-        The log calls ``reached("mid_batch")`` between two events of a request and
-        ``reached("after_write")`` before the commit; what that raises goes through, with
-        nothing written.
+        The log calls ``reached("mid_batch")`` when some of what the group writes is written and
+        some is not, and ``reached("after_write")`` before the commit; what that raises goes
+        through, with nothing written.
 
         Raises:
             StoreUnavailableError: nothing was written, of no request.

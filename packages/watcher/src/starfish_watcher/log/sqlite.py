@@ -14,9 +14,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import starmap
+from functools import lru_cache
+from itertools import chain, starmap
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,15 +40,11 @@ COLUMNS: Final = (
     "sequence, entity, scope, clock, kind, event_id, timestamp_us, correlation_id, causation_id,"
     " payload, previous_hash, event_hash"
 )
-INSERT_EVENT: Final = f"INSERT INTO events ({COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 SELECT_HEAD: Final = (
     "SELECT generation, sequence, event_hash, removed FROM entities WHERE entity = ?"
 )
-UPSERT_HEAD: Final = (
-    "INSERT INTO entities (entity, generation, sequence, event_hash) VALUES (?,?,?,?)"
-    " ON CONFLICT (entity) DO UPDATE SET generation = excluded.generation,"
-    " sequence = excluded.sequence, event_hash = excluded.event_hash"
-)
+ROWS_PER_STATEMENT: Final = 64
+"""Each statement gives up the interpreter's lock, and getting it back from busy threads takes long."""
 MAX_KNOWN_HEADS: Final = 65_536
 """Heads that the writer remembers between its commits, about 20 MB."""
 
@@ -144,10 +141,20 @@ class SqliteEventLog:
         plan: AppendPlan,
         reached: Callable[[FaultPoint], None],
     ) -> None:
-        connection.executemany(INSERT_EVENT, _rows(plan.events, reached))
-        connection.executemany(
-            UPSERT_HEAD, ((entity, *head[:3]) for entity, head in plan.heads.items())
-        )
+        for chunk in _chunks([msgspec.structs.astuple(event) for event in plan.events]):
+            connection.execute(
+                f"INSERT INTO events ({COLUMNS}) VALUES {_places(12, len(chunk))}",
+                tuple(chain.from_iterable(chunk)),
+            )
+            reached("mid_batch")
+        for chunk in _chunks([(entity, *head[:3]) for entity, head in plan.heads.items()]):
+            connection.execute(
+                "INSERT INTO entities (entity, generation, sequence, event_hash)"
+                f" VALUES {_places(4, len(chunk))} ON CONFLICT (entity) DO UPDATE SET"
+                " generation = excluded.generation, sequence = excluded.sequence,"
+                " event_hash = excluded.event_hash",
+                tuple(chain.from_iterable(chunk)),
+            )
         connection.executemany(
             "INSERT INTO idempotency (key, content, event_id, sequence, clock, event_hash)"
             " VALUES (?,?,?,?,?,?)",
@@ -287,15 +294,13 @@ class SqliteEventLog:
             self._writer.close()
 
 
-def _rows(
-    events: Iterable[Event], reached: Callable[[FaultPoint], None]
-) -> Generator[tuple[Any, ...]]:
-    first = True
-    for event in events:
-        if not first:
-            reached("mid_batch")
-        first = False
-        yield msgspec.structs.astuple(event)
+def _chunks(rows: Sequence[tuple[Any, ...]]) -> Iterator[Sequence[tuple[Any, ...]]]:
+    return (rows[i : i + ROWS_PER_STATEMENT] for i in range(0, len(rows), ROWS_PER_STATEMENT))
+
+
+@lru_cache(maxsize=256)
+def _places(columns: int, rows: int) -> str:
+    return ",".join([f"({','.join('?' * columns)})"] * rows)
 
 
 def _namespace_bounds(prefix: str) -> tuple[str, str, str]:
