@@ -50,7 +50,7 @@ def in_threads(count: int, work: Callable[[int], None]) -> float:
 class Account(Aggregate):
     @event("Credited")
     def credit(self, amount: int, note: str) -> None:
-        self.amount = amount
+        self.amount, self.note = amount, note
 
 
 def their_synchronous(app: Application) -> int:

@@ -1,0 +1,557 @@
+"""What every log promises of projections and of those who wait for them.
+
+Each test carries the name of the promise that it is about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from starfish_watcher.delivery.hub import Hub
+from starfish_watcher.errors import ProjectionFailed, StoreClosed, SubscriptionPruned
+from starfish_watcher.fault_points import FaultPoints
+from starfish_watcher.projection.definition import Change, MaybeStale, Projection
+from starfish_watcher.store import EventStore
+from starfish_watcher.testing.samples import (
+    CREDIT,
+    NOTE,
+    Balance,
+    History,
+    RawBalance,
+    Stubborn,
+    at,
+    credit,
+    in_process,
+    in_threads,
+)
+
+__all__ = ("WatchContract",)
+
+Opener = Callable[..., EventStore]
+
+
+class WatchContract:
+    """Inherit and supply ``opener``, ``expression`` and ``repetition``."""
+
+    @pytest.fixture
+    def store(self, opener: Opener) -> Iterator[EventStore]:
+        """A store, closed at the end."""
+        with opener() as store:
+            yield store
+
+    def test_start_up_race_equal(self, store: EventStore) -> None:
+        """Nothing came in between: the first ``recv`` waits."""
+        credit(store, "a")
+        watcher = store.watch_projection(Balance, "a")
+
+        with pytest.raises(TimeoutError, match="newer than generation 1"):
+            watcher.recv(0)
+
+    def test_append_between_baseline_and_subscribe_is_delivered_alone(
+        self, store: EventStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Without another event, and without waiting; afterwards nothing is left."""
+        attach = Hub.attach
+
+        def late(hub: Hub, namespace: str | None, listener: Any) -> int:
+            monkeypatch.setattr(Hub, "attach", attach)
+            credit(store, "a", 5)
+            return attach(hub, namespace, listener)
+
+        monkeypatch.setattr(Hub, "attach", late)
+        watcher = store.watch_projection(Balance, "a")
+
+        assert watcher.recv(0) == Change(1, 5)
+        with pytest.raises(TimeoutError):
+            watcher.recv(0)
+
+    def test_burst_is_one_delivery_of_the_newest_state(self, store: EventStore) -> None:
+        """However long it is: a flag is never full."""
+        watcher = store.watch_projection(Balance, "a")
+        for _ in range(50):
+            credit(store, "a")
+
+        assert watcher.recv(5) == Change(50, 50)
+        assert watcher.try_recv() is None
+
+    def test_burst_with_capacity_1_and_pruned_stays_pruned(self, store: EventStore) -> None:
+        """The newest state, then the error until it subscribes anew, from its generation."""
+        watcher = store.watch_projection(Balance, "a", capacity=1)
+        for _ in range(5):
+            credit(store, "a")
+
+        assert watcher.recv(5) == Change(5, 5)
+        credit(store, "a")
+        for _ in range(3):
+            with pytest.raises(SubscriptionPruned):
+                watcher.recv(5)
+        watcher.resubscribe()
+        assert watcher.recv(0) == Change(6, 6)
+        credit(store, "a")
+        assert watcher.recv(5) == Change(7, 7)
+
+    def test_strictly_increasing_generations(self, store: EventStore, repetition: int) -> None:
+        """Also while several threads append and several receive from one watcher."""
+        watcher = store.watch_projection(Balance, "a")
+        seen: list[Change[int]] = []
+
+        def receive() -> None:
+            while not seen or seen[-1].generation < 60:
+                if change := watcher.try_recv():
+                    seen.append(change)
+                time.sleep(0.0005 * (repetition % 2))
+
+        in_threads(receive, *[lambda: [credit(store, "a") for _ in range(20)]] * 3)
+
+        generations = [change.generation for change in seen]
+        assert generations == sorted(set(generations))
+        assert all(change.state == change.generation for change in seen)
+
+    def test_irrelevant_append_gives_the_same_state_with_a_newer_generation(
+        self, store: EventStore
+    ) -> None:
+        """Deduplication is by generation."""
+        watcher = store.watch_projection(Balance, "a")
+        credit(store, "a", 5)
+        first = watcher.recv(5)
+        store.append(at("a"), NOTE)
+
+        assert (first, watcher.recv(5)) == (Change(1, 5), Change(2, 5))
+
+    def test_only_irrelevant_entity(self, store: EventStore) -> None:
+        """A fold of nothing is ``(generation, None)``."""
+        watcher = store.watch_projection(Balance, "a")
+        store.append(at("a"), NOTE)
+
+        assert watcher.recv(5) == Change(1, None)
+        assert store.project(Balance, "a") is None
+
+    def test_fold_returning_none(self, store: EventStore) -> None:
+        """``None`` is a state like others: folding goes on from it."""
+
+        class Toggle(Projection[int | None]):
+            def initial(self) -> int | None:
+                return 0
+
+            def apply(self, state: int | None, event: Any) -> int | None:
+                return int(event.payload["amount"]) if state is None else None
+
+        watcher = store.watch_projection(Toggle, "a")
+        for generation, state in ((1, None), (2, 1), (3, None)):
+            credit(store, "a")
+            assert watcher.recv(5) == Change(generation, state)
+
+    def test_watch_equals_project_equals_project_if_changed_on_both_lanes(
+        self, store: EventStore
+    ) -> None:
+        """Cold and warm."""
+        watchers = [store.watch_projection(lane, "a") for lane in (Balance, RawBalance)]
+        for amount in (1, 20, 300):
+            credit(store, "a", amount)
+            store.append(at("a"), NOTE)
+            for lane, watcher in zip((Balance, RawBalance), watchers, strict=True):
+                change = watcher.recv(5)
+                assert change == store.project_if_changed(lane, "a", change.generation - 1)
+                assert change.state == store.project(lane, "a") == store.project(lane(), "a")
+                assert store.project_if_changed(lane, "a", change.generation) is None
+
+    def test_a_state_belongs_to_its_receiver(self, store: EventStore) -> None:
+        """What one does to it nobody else sees."""
+        credit(store, "a")
+        watcher = store.watch_projection(History, "a", include_initial=True)
+        for change in (watcher.recv(5), store.project_if_changed(History, "a", 0)):
+            assert change is not None
+            assert change.state is not None
+            change.state["sequences"].append("spoilt")
+
+        credit(store, "a")
+
+        assert watcher.recv(5).state == {"sequences": [1, 2], "amounts": 2}
+
+    def test_include_initial_and_since_generation(self, store: EventStore) -> None:
+        """The state as it is, or only when it is newer than a token."""
+        assert store.watch_projection(Balance, "a", include_initial=True).recv(0) == Change(0, None)
+        credit(store, "a")
+        credit(store, "a")
+
+        initial = store.watch_projection(Balance, "a", include_initial=True)
+        older = store.watch_projection(Balance, "a", since_generation=1)
+        same = store.watch_projection(Balance, "a", since_generation=2)
+
+        assert initial.recv(0) == older.recv(0) == Change(2, 2)
+        assert initial.try_recv() is older.try_recv() is same.try_recv() is None
+
+    def test_cursor_watcher_delivers_what_was_there_first(
+        self, store: EventStore, tmp_path: Path
+    ) -> None:
+        """Then what comes; after an ``ack`` only what is newer."""
+        credit(store, "a")
+        path = tmp_path / "watcher.checkpoint"
+        watcher = store.watch_projection_cursor(Balance, "a", checkpoint=path)
+        assert watcher.recv(0) == Change(1, 1)
+        assert store.watch_projection_cursor(Balance, "a", checkpoint=path).recv(0) == Change(1, 1)
+        watcher.ack()
+
+        again = store.watch_projection_cursor(Balance, "a", checkpoint=path)
+        assert again.try_recv() is None
+        for _ in range(20):
+            credit(store, "a")
+
+        assert again.recv(5) == watcher.recv(5) == Change(21, 21)
+        assert (again.acked, watcher.acked) == (1, 1)
+
+    def test_child_namespace_wakes_but_emits_nothing(self, store: EventStore) -> None:
+        """A watcher of ``a`` is about ``a``; a prefix watch is about all below it."""
+        watcher = store.watch_projection(Balance, "a")
+        prefix = store.watch_prefix(Balance, "a")
+        credit(store, "a:child")
+        credit(store, "ab")
+
+        assert watcher.is_due()
+        with pytest.raises(TimeoutError):
+            watcher.recv(0.02)
+        assert prefix.recv(5) == ("a:child", Change(1, 1))
+        credit(store, "a")
+        assert watcher.recv(5) == Change(1, 1)
+        assert prefix.recv(5) == ("a", Change(1, 1))
+        assert prefix.try_recv() is None
+
+    def test_prefix_watch_begins_with_what_is_there_when_asked(self, store: EventStore) -> None:
+        """Of each entity once, and generations increase for each."""
+        for entity in ("a:1", "a:2", "b"):
+            credit(store, entity)
+
+        with store.watch_prefix(Balance, "a", include_initial=True) as watcher:
+            found = sorted((watcher.recv(0), watcher.recv(0)))
+            credit(store, "a:2")
+            credit(store, "a:2")
+
+            assert found == [("a:1", Change(1, 1)), ("a:2", Change(1, 1))]
+            assert watcher.recv(5) == ("a:2", Change(3, 3))
+            assert watcher.try_recv() is None
+
+    def test_stale_freshness_never_leaks_into_a_watcher(self, store: EventStore) -> None:
+        """An old state is for who asked for it."""
+        watcher = store.watch_projection(Balance, "a")
+        credit(store, "a")
+        assert store.project(Balance, "a") == 1
+        credit(store, "a")
+
+        stale = store.project(Balance, "a", freshness=MaybeStale(3_600_000))
+
+        assert stale == 1
+        assert watcher.recv(5) == Change(2, 2)
+        assert store.project(Balance, "a") == 2
+
+    def test_failing_projection_then_recovery_without_a_new_event(self, store: EventStore) -> None:
+        """The cause is kept, and what the attempt spoilt is not."""
+        stubborn = Stubborn()
+        watcher = store.watch_projection(stubborn, "a")
+        credit(store, "a")
+        for _ in range(2):
+            with pytest.raises(ProjectionFailed, match="not yet") as caught:
+                watcher.recv(5)
+            assert isinstance(caught.value.__cause__, RuntimeError)
+
+        stubborn.healed = True
+
+        assert watcher.recv(0) == Change(1, [1])
+
+    @pytest.mark.usefixtures("repetition")
+    def test_close_while_blocked(self, opener: Opener) -> None:
+        """Every blocked reader wakes, and the store closes although they live."""
+        store = opener()
+        readers = [
+            store.watch_projection(Balance, "a").recv,
+            store.watch_projection(Balance, "a", capacity=1).recv,
+            store.watch_projection_cursor(Balance, "a").recv,
+            store.watch_prefix(Balance, "a").recv,
+            store.subscribe().recv,
+            store.cursor().pull_batch,
+        ]
+        self._all_raise_when(readers, store.close, StoreClosed)
+
+    @pytest.mark.usefixtures("repetition")
+    def test_writer_death_while_blocked(self, opener: Opener) -> None:
+        """The append and every blocked reader get the error that ended the writer."""
+        points = FaultPoints()
+        store = opener(fault_points=points)
+        readers = [
+            store.watch_projection(Balance, "a").recv,
+            store.watch_prefix(Balance, "a").recv,
+            store.cursor().pull_batch,
+        ]
+
+        def die() -> None:
+            msg = "the writer died"
+            raise MemoryError(msg)
+
+        def append() -> None:
+            points.arm("after_write", die)
+            with pytest.raises(StoreClosed) as caught:
+                credit(store, "a")
+            assert isinstance(caught.value.__cause__, MemoryError)
+
+        errors = self._all_raise_when(readers, append, StoreClosed)
+        assert all(isinstance(error.__cause__, MemoryError) for error in errors)
+        with pytest.raises(StoreClosed):
+            credit(store, "a")
+        store.close()
+
+    def _all_raise_when(
+        self, readers: list[Callable[[], object]], action: Callable[[], object], kind: type
+    ) -> list[BaseException]:
+        """Block in all, act, and collect what they raise."""
+        blocked = threading.Semaphore(0)
+        errors: list[BaseException] = []
+
+        def read(reader: Callable[[], object]) -> None:
+            blocked.release()
+            with pytest.raises(kind) as caught:
+                reader()
+            errors.append(caught.value)
+
+        def act() -> None:
+            for _ in readers:
+                blocked.acquire()
+            time.sleep(0.01)
+            action()
+
+        in_threads(act, *(lambda reader=reader: read(reader) for reader in readers))  # type: ignore[misc]
+        assert len(errors) == len(readers)
+        return errors
+
+    @pytest.mark.usefixtures("repetition")
+    def test_batch_never_partial(self, store: EventStore) -> None:
+        """No state between the items of a batch is ever returned."""
+        watcher = store.watch_projection(Balance, "a")
+        states: list[int] = []
+
+        def receive() -> None:
+            while not states or states[-1] < 120:
+                change = watcher.recv(20)
+                assert change.state is not None
+                states.append(change.state)
+
+        def append() -> None:
+            for _ in range(10):
+                store.append_batch([(at("a"), CREDIT, {"amount": 1})] * 4)
+
+        in_threads(receive, append, append, append)
+
+        assert all(state % 4 == 0 for state in states)
+
+    def test_compaction_does_not_mute(self, store: EventStore) -> None:
+        """Generations go on where they were."""
+        watcher = store.watch_projection(Balance, "a")
+        credit(store, "a")
+        credit(store, "a")
+        assert watcher.recv(5) == Change(2, 2)
+
+        store.compact(lambda _: False)
+        assert watcher.try_recv() is None
+        credit(store, "a")
+
+        assert watcher.recv(5) == Change(3, 1)
+
+    def test_tokens_comparable_after_reopening(
+        self, opener: Opener, expression: str | None
+    ) -> None:
+        """A generation from before is older than one from after."""
+        if expression is None:
+            pytest.skip("this storage ends with its handle")
+        with opener() as store:
+            token = credit(store, "a")
+            credit(store, "a")
+            store.compact(lambda _: False)
+        with opener() as store:
+            assert store.generation("a") == 2
+            assert store.project_if_changed(Balance, "a", token) == Change(2, None)
+            watcher = store.watch_projection(Balance, "a", since_generation=2)
+            assert watcher.try_recv() is None
+            credit(store, "a")
+            assert watcher.recv(5) == Change(3, 1)
+
+    def test_a_stuck_watcher_does_not_slow_appends(self, store: EventStore) -> None:
+        """Appends end while a projection does not."""
+        stuck, go_on = threading.Event(), threading.Event()
+
+        class Slow(Balance):
+            def apply(self, state: int, event: Any) -> int:
+                stuck.set()
+                assert go_on.wait(30)
+                return super().apply(state, event)
+
+        watcher = store.watch_projection(Slow, "a")
+        subscription = store.subscribe(capacity=1)
+        credit(store, "a")
+
+        def append() -> None:
+            assert stuck.wait(30)
+            for _ in range(100):
+                credit(store, "a")
+            go_on.set()
+
+        in_threads(append, lambda: watcher.recv(30))
+        assert watcher.recv(5) == Change(101, 101)
+        assert subscription.pruned
+
+    @pytest.mark.usefixtures("repetition")
+    def test_watchers_and_writers_in_threads_converge(self, store: EventStore) -> None:
+        """Each watcher ends at the last state of its entity."""
+        entities = ["a", "b", "a:child"]
+        watchers = [(entity, store.watch_projection(Balance, entity)) for entity in entities * 2]
+
+        def write() -> None:
+            for entity in entities * 8:
+                credit(store, entity)
+
+        def receive(watcher: Any) -> None:
+            last = 0
+            while last < 32:
+                change = watcher.recv(20)
+                assert change.generation > last
+                assert change.state == change.generation
+                last = change.generation
+
+        in_threads(*[write] * 4, *(lambda one=one: receive(one) for _, one in watchers))  # type: ignore[misc]
+
+    @pytest.mark.usefixtures("repetition")
+    def test_watchers_and_writers_in_processes_converge(
+        self, opener: Opener, expression: str | None
+    ) -> None:
+        """Both ways: a child's watchers see our appends, ours see theirs."""
+        if expression is None:
+            pytest.skip("this storage is of one process")
+        with opener() as store:
+            body = (
+                "import sys\n"
+                "watcher = store.watch_projection(Balance, 'a')\n"
+                "print('ready', flush=True); sys.stdin.readline()\n"
+                "for _ in range(10): credit(store, 'a')\n"
+                "last = Change(watcher.generation, None)\n"
+                "while last.generation < 30:\n"
+                "    last = watcher.recv(30)\n"
+                "print(last.generation, last.state); store.close()\n"
+            )
+            children = [in_process(expression, body) for _ in range(2)]
+            ready = [child.stdout.readline() for child in children if child.stdout]
+            assert ready == ["ready\n"] * 2
+            watcher = store.watch_projection(Balance, "a")
+            for child in children:
+                assert child.stdin
+                child.stdin.write("go\n")
+                child.stdin.flush()
+            for _ in range(10):
+                credit(store, "a")
+            generation = 0
+            while generation < 30:
+                generation = watcher.recv(30).generation
+            answers = [child.communicate(timeout=50) for child in children]
+
+            assert [out for out, _ in answers] == ["30 30\n"] * 2, answers
+            assert store.project(Balance, "a") == 30
+
+    def test_an_append_of_another_process_wakes_within_100_ms(
+        self, opener: Opener, expression: str | None
+    ) -> None:
+        """Measured from its return; with room for a machine that is busy."""
+        if expression is None:
+            pytest.skip("this storage is of one process")
+        with opener() as store:
+            body = (
+                "import sys, time\n"
+                "for line in sys.stdin:\n"
+                "    credit(store, 'a'); print(time.time(), flush=True)\n"
+                "store.close()\n"
+            )
+            child = in_process(expression, body)
+            assert child.stdin
+            assert child.stdout
+            watcher = store.watch_projection(Balance, "a")
+            delays: list[float] = []
+            for _ in range(10):
+                child.stdin.write("go\n")
+                child.stdin.flush()
+                watcher.recv(20)
+                woke = time.time()  # noqa: TID251 - the other process has no other clock in common
+                delays.append(woke - float(child.stdout.readline()))
+                time.sleep(0.03)
+            child.communicate(timeout=30)
+
+            assert sorted(delays)[5] < 0.1
+
+    def test_close_everywhere_wakes_the_watchers_of_other_processes(
+        self, opener: Opener, expression: str | None
+    ) -> None:
+        """They get `StoreClosed` too; a later handle works."""
+        if expression is None:
+            pytest.skip("this storage is of one process")
+        with opener() as store:
+            watcher = store.watch_projection(Balance, "a")
+            child = in_process(expression, "store.close(everywhere=True)")
+            with pytest.raises(StoreClosed, match="everywhere"):
+                watcher.recv(30)
+            child.communicate(timeout=30)
+        with opener() as store:
+            store.watch_projection(Balance, "a")
+            assert credit(store, "a") == 1
+
+    @pytest.mark.usefixtures("repetition")
+    def test_async_and_sync_watchers_agree(self, store: EventStore) -> None:
+        """Both end at the same change, and a cancelled ``recv`` has taken nothing."""
+        watcher = store.watch_projection(Balance, "a")
+
+        async def follow() -> list[Change[int]]:
+            aio = store.aio
+            changes: list[Change[int]] = []
+            async with await aio.watch_projection(Balance, "a") as asynchronous:
+                appends = [
+                    asyncio.create_task(aio.append(at("a"), CREDIT, {"amount": 1}))
+                    for _ in range(20)
+                ]
+                while not changes or changes[-1].generation < 20:
+                    receiving = asyncio.create_task(asynchronous.recv(20))
+                    await asyncio.sleep(0)
+                    if len(changes) % 2:
+                        receiving.cancel()
+                    try:
+                        changes.append(await receiving)
+                    except asyncio.CancelledError:
+                        changes.append(await asynchronous.recv(20))
+                await asyncio.gather(*appends)
+                with pytest.raises(TimeoutError):
+                    await asynchronous.recv(0.01)
+            return changes
+
+        changes = asyncio.run(follow())
+
+        generations = [change.generation for change in changes]
+        assert generations == sorted(set(generations))
+        assert changes[-1] == watcher.recv(5) == Change(20, 20)
+
+    def test_iteration_ends_with_the_watcher(self, store: EventStore) -> None:
+        """And raises when the store ends first."""
+        watcher = store.watch_projection(Balance, "a", include_initial=True)
+        states = []
+        for change in watcher:
+            states.append(change.state)
+            if change.generation == 2:
+                watcher.close()
+            else:
+                credit(store, "a")
+        other = store.watch_projection(Balance, "a")
+        store.close()
+
+        assert states == [None, 1, 2]
+        with pytest.raises(StoreClosed):
+            next(iter(other))
+        with pytest.raises(StoreClosed):
+            watcher.recv()
