@@ -92,7 +92,7 @@ class EventStore:
         self._hub.on_failure(self._end)
         self._writer = AppendWriter(
             log,
-            Stamp(EventIdSource(clock).next, lambda: clock.now_ms() * 1000),
+            Stamp(EventIdSource(clock).next, lambda: max(0, clock.now_ms()) * 1000),
             publish=self._hub.publish,
             died=self._end,
             fault_points=fault_points or FaultPoints(),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Final
 
 from starfish_protocol.clock import Clock
 
 __all__ = ("EventIdSource",)
+
+MAX_MS: Final = (1 << 48) - 1
+"""The last millisecond that an id can carry, in the year 10889."""
 
 
 class EventIdSource:
@@ -20,12 +24,13 @@ class EventIdSource:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._ms = -1
-        self._counter = 0
+        # A clock before the epoch counts as the epoch.
+        self._ms = 0
+        self._counter = int.from_bytes(os.urandom(9))
 
     def next(self) -> bytes:
         """16 bytes, greater than all before."""
-        now = self._clock.now_ms()
+        now = min(self._clock.now_ms(), MAX_MS)
         with self._lock:
             if now > self._ms:
                 self._ms = now

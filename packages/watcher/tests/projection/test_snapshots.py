@@ -1,0 +1,206 @@
+"""Whatever is in the cache file, the answer is that of a replay."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from starfish_watcher import EventStore, Projection, SnapshotCache
+from starfish_watcher.testing.samples import Balance, History, at, credit
+
+
+@dataclass
+class Total:
+    amount: int = 0
+
+
+class Totals(Projection[Total]):
+    state_type = Total
+
+    def initial(self) -> Total:
+        return Total()
+
+    def apply(self, state: Total, event: Any) -> Total:
+        return Total(state.amount + event.payload["amount"])
+
+
+def open_store(folder: Path) -> EventStore:
+    return EventStore.open(
+        folder / "events.db", snapshots=SnapshotCache(folder / "cache.db", min_events=1)
+    )
+
+
+def rows(folder: Path) -> int:
+    with sqlite3.connect(folder / "cache.db") as connection:
+        (count,) = connection.execute("SELECT count(*) FROM snapshots_1").fetchone()
+    connection.close()
+    return int(count)
+
+
+class Refusing(Balance):
+    """Fails on the events that the cache should have spared it."""
+
+    name = "same"
+
+    def apply(self, state: int, event: Any) -> int:
+        assert event.sequence > 3
+        return super().apply(state, event)
+
+
+class Accepting(Balance):
+    name = "same"
+
+
+def fill(folder: Path, *projections: Any) -> None:
+    with open_store(folder) as store:
+        for _ in range(3):
+            credit(store, "a")
+        for projection in projections:
+            store.project(projection, "a")
+
+
+def test_a_new_process_folds_only_what_is_newer(tmp_path: Path) -> None:
+    fill(tmp_path, Accepting)
+
+    with open_store(tmp_path) as store:
+        assert store.project(Refusing, "a") == 3
+        credit(store, "a", 10)
+        assert store.project(Refusing, "a") == 13
+
+
+def test_typed_and_plain_states_come_back(tmp_path: Path) -> None:
+    fill(tmp_path, Totals, History)
+    assert rows(tmp_path) == 2
+
+    with open_store(tmp_path) as store:
+        assert store.project(Totals, "a") == Total(3)
+        assert store.project(History, "a") == {"sequences": [1, 2, 3], "amounts": 3}
+
+
+@pytest.mark.parametrize(
+    "state", [{1, 2}, (1, 2), Total(3), {"a": (1,)}, {(1, 2): 3}, float("nan"), 2**70]
+)
+def test_a_state_that_would_come_back_changed_is_not_cached(tmp_path: Path, state: Any) -> None:
+    class Odd(Projection[Any]):
+        def initial(self) -> Any:
+            return None
+
+        def apply(self, _: Any, event: Any) -> Any:
+            return state
+
+    fill(tmp_path, Odd)
+
+    with open_store(tmp_path) as store:
+        assert repr(store.project(Odd, "a")) == repr(state)
+
+
+def test_another_version_or_other_kinds_do_not_find_it(tmp_path: Path) -> None:
+    fill(tmp_path, Accepting)
+
+    class NewVersion(Accepting):
+        schema_version = 1
+
+        def apply(self, state: int, event: Any) -> int:
+            return state + 100
+
+    class OtherKinds(Accepting):
+        relevant_kinds = ()
+
+        def apply(self, state: int, event: Any) -> int:
+            return state + 7
+
+    with open_store(tmp_path) as store:
+        assert store.project(NewVersion, "a") == 300
+        assert store.project(OtherKinds, "a") == 21
+
+
+def test_an_instance_without_a_name_is_not_cached(tmp_path: Path) -> None:
+    class Scaled(Projection[int]):
+        def __init__(self, factor: int) -> None:
+            self.factor = factor
+
+        def initial(self) -> int:
+            return 0
+
+        def apply(self, state: int, event: Any) -> int:
+            return state + self.factor
+
+    fill(tmp_path, Scaled(10))
+
+    with open_store(tmp_path) as store:
+        assert store.project(Scaled(100), "a") == 300
+
+
+def test_compaction_makes_it_stale(tmp_path: Path) -> None:
+    fill(tmp_path, Accepting)
+
+    with open_store(tmp_path) as store:
+        store.compact(lambda event: event.sequence != 2)
+    with open_store(tmp_path) as store:
+        assert store.project(Accepting, "a") == 2
+
+
+def test_the_cache_of_another_history_is_not_believed(tmp_path: Path) -> None:
+    fill(tmp_path, Accepting)
+    with sqlite3.connect(tmp_path / "events.db") as connection:
+        (store_id,) = connection.execute("SELECT store_id FROM log").fetchone()
+    connection.close()
+    (tmp_path / "events.db").unlink()
+    with EventStore.open(tmp_path / "events.db") as store:
+        for amount in (5, 6, 7, 8):
+            store.append(at("a"), next(iter(Balance.relevant_kinds)), {"amount": amount})
+    with sqlite3.connect(tmp_path / "events.db") as connection:
+        connection.execute("UPDATE log SET store_id = ?", (store_id,))
+    connection.close()
+
+    with open_store(tmp_path) as store:
+        assert store.project(Accepting, "a") == 26
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10**9), st.integers(1, 255))
+def test_a_damaged_row_never_changes_an_answer(
+    tmp_path_factory: pytest.TempPathFactory, place: int, flip: int
+) -> None:
+    folder = tmp_path_factory.mktemp("damaged")
+    fill(folder, Accepting)
+    with sqlite3.connect(folder / "cache.db") as connection:
+        key, body, checksum = connection.execute("SELECT * FROM snapshots_1").fetchone()
+        data = bytearray(key + body + checksum)
+        data[place % len(data)] ^= flip
+        parts = data[:32], data[32:-32], data[-32:]
+        connection.execute("UPDATE snapshots_1 SET key = ?, body = ?, checksum = ?", parts)
+    connection.close()
+
+    with open_store(folder) as store:
+        credit(store, "a", 10)
+        assert store.project(Accepting, "a") == 13
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database" * 100, b"SQLite format 3\x00" + b"x" * 4096])
+def test_a_damaged_file_never_changes_an_answer(tmp_path: Path, content: bytes) -> None:
+    fill(tmp_path, Accepting)
+    for name in tmp_path.glob("cache.db*"):
+        name.unlink()
+    (tmp_path / "cache.db").write_bytes(content)
+
+    with open_store(tmp_path) as store:
+        assert store.project(Accepting, "a") == 3
+        credit(store, "a")
+        assert store.project(Accepting, "a") == 4
+
+
+def test_rows_of_a_wrong_form_never_change_an_answer(tmp_path: Path) -> None:
+    fill(tmp_path, Accepting)
+    for body, checksum in (("text", b""), (1, 2), (b"", b""), (b"\xc1", b"\xc1")):
+        with sqlite3.connect(tmp_path / "cache.db") as connection:
+            connection.execute("UPDATE snapshots_1 SET body = ?, checksum = ?", (body, checksum))
+        connection.close()
+        with open_store(tmp_path) as store:
+            assert store.project(Accepting, "a") == 3
