@@ -30,7 +30,9 @@ def test_a_kind_is_shown_as_four_hex_digits() -> None:
         (1, -1, "type -0x1"),
     ],
 )
-def test_what_is_out_of_range_or_reserved_is_refused(category: int, type_id: int, rule: str) -> None:
+def test_what_is_out_of_range_or_reserved_is_refused(
+    category: int, type_id: int, rule: str
+) -> None:
     with pytest.raises(ValueError, match=rule):
         EventKind.custom(category, type_id)
 

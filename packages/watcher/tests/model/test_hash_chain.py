@@ -36,17 +36,20 @@ def test_the_golden_example_has_its_hash() -> None:
 
 
 def test_the_golden_example_is_made_of_these_bytes() -> None:
-    data = bytes.fromhex(
-        "73746172666973682d6576656e742d76310a"  # starfish-event-v1, newline
-        + bytes(range(32)).hex()  # previous hash
-        + "0000000000000007" "0000000000000002"  # sequence, clock
-        "f001" "00060a24181e4000"  # kind, microseconds
-        "018bcfe5680070008000000000000001"  # event id
-        "01018bcfe5680070008000000000000002"  # correlation id
-        "0000000000000000000000000000000000"  # no causation id
-        "00096163636f756e743a31"  # account:1
-        "00026575"  # eu
-    ) + FIELDS["payload_hash"]
+    data = (
+        bytes.fromhex(
+            "73746172666973682d6576656e742d76310a"  # starfish-event-v1, newline
+            + bytes(range(32)).hex()  # previous hash
+            + "00000000000000070000000000000002"  # sequence, clock
+            "f00100060a24181e4000"  # kind, microseconds
+            "018bcfe5680070008000000000000001"  # event id
+            "01018bcfe5680070008000000000000002"  # correlation id
+            "0000000000000000000000000000000000"  # no causation id
+            "00096163636f756e743a31"  # account:1
+            "00026575"  # eu
+        )
+        + FIELDS["payload_hash"]
+    )
 
     assert event_hash(bytes(range(32)), **FIELDS) == blake3(data).digest()
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 import uuid
 from decimal import Decimal
@@ -56,7 +56,7 @@ class Struct(msgspec.Struct):
     [
         ({"a": [0, {"b": {1}}]}, r"payload\.a\[1\]\.b is a set"),
         ({"a": {1: 2}}, r"payload\.a has the key 1, a int"),
-        ([datetime.datetime.now(tz=datetime.UTC)], r"payload\[0\] is a datetime"),
+        ([dt.datetime.now(tz=dt.UTC)], r"payload\[0\] is a datetime"),
         (uuid.uuid4(), "payload is a UUID"),
         (Decimal(1), "payload is a Decimal"),
         ({"color": Color.RED}, r"payload\.color is a Color"),

@@ -183,7 +183,9 @@ def test_a_damaged_row_never_changes_an_answer(
         assert store.project(Accepting, "a") == 13
 
 
-@pytest.mark.parametrize("content", [b"", b"not a database" * 100, b"SQLite format 3\x00" + b"x" * 4096])
+@pytest.mark.parametrize(
+    "content", [b"", b"not a database" * 100, b"SQLite format 3\x00" + b"x" * 4096]
+)
 def test_a_damaged_file_never_changes_an_answer(tmp_path: Path, content: bytes) -> None:
     fill(tmp_path, Accepting)
     for name in tmp_path.glob("cache.db*"):

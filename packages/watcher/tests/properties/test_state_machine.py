@@ -87,7 +87,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(entity=entities, scope=st.sampled_from(["eu", "us"]), kind=kinds, amount=amounts,
           expected=st.none() | st.just(NEW) | st.integers(0, 3),
           key=st.none() | st.sampled_from(["k", "l"]))  # fmt: skip
-    def append(self, entity: str, scope: str, kind: Any, amount: int, expected: Any, key: Any) -> None:
+    def append(
+        self, *, entity: str, scope: str, kind: Any, amount: int, expected: Any, key: Any
+    ) -> None:
         content = (entity, scope, kind, amount)
         generation = self.model.generation(entity)
         wanted = {None: generation, NEW: 0}.get(expected, -1 if expected is NEW else None)
@@ -119,7 +121,7 @@ class StoreMachine(RuleBasedStateMachine):
         raise AssertionError(f"{kind.__name__} was not raised")
 
     @rule(items=st.lists(st.tuples(entities, kinds, amounts), max_size=5), fails=st.booleans())
-    def append_batch(self, items: list[tuple[str, Any, int]], fails: bool) -> None:
+    def append_batch(self, items: list[tuple[str, Any, int]], *, fails: bool) -> None:
         batch: list[Any] = [(at(entity), kind, {"amount": n}) for entity, kind, n in items]
         if fails:
             batch.append(NewEvent(at("c"), NOTE, None, expected=1_000))
@@ -158,7 +160,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(target=watchers, projection=st.sampled_from(projections), entity=entities,
           initial=st.booleans(), capacity=st.none() | st.integers(1, 3))  # fmt: skip
-    def watch(self, projection: Any, entity: str, initial: bool, capacity: int | None) -> Any:
+    def watch(self, projection: Any, entity: str, *, initial: bool, capacity: int | None) -> Any:
         watcher = self.store.watch_projection(
             projection, entity, include_initial=initial, capacity=capacity
         )

@@ -143,13 +143,13 @@ def test_where_a_watch_begins(baseline: int, options: dict[str, int], first: int
 
 
 @given(
-    st.integers(0, 5),
-    st.lists(st.integers(0, 9)),
-    st.none() | st.integers(0, 9),
-    st.booleans(),
+    baseline=st.integers(0, 5),
+    looks=st.lists(st.integers(0, 9)),
+    since=st.none() | st.integers(0, 9),
+    initial=st.booleans(),
 )
 def test_accepted_generations_strictly_increase(
-    baseline: int, looks: list[int], since: int | None, initial: bool
+    baseline: int, looks: list[int], since: int | None, *, initial: bool
 ) -> None:
     progress = Progress(baseline, include_initial=initial, since_generation=since)
 

@@ -43,7 +43,7 @@ def keys_of(requests: Sequence[Sequence[PreparedEvent]]) -> list[str]:
     return list(dict.fromkeys(key for key in keys if key is not None))
 
 
-def position(generation: int) -> str:
+def _position(generation: int) -> str:
     """Where an entity is, in the words of `SequenceConflictError`."""
     return NEW.value if generation == 0 else f"clock {generation - 1}"
 
@@ -158,4 +158,4 @@ def _judge(item: PreparedEvent, head: EntityHead) -> WatcherError | None:
     wanted = 0 if isinstance(expected, Expected) else expected + 1
     if wanted == head.generation:
         return None
-    return SequenceConflictError(item.entity, position(wanted), position(head.generation))
+    return SequenceConflictError(item.entity, _position(wanted), _position(head.generation))

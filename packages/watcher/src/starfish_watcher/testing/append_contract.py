@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -46,7 +47,7 @@ class AppendContract:
     def test_an_event_is_read_as_it_was_appended(self, store: EventStore) -> None:
         """Every field, through every reader."""
         cause, conversation = uuid.uuid4(), uuid.uuid4()
-        payload = {"amount": 5, "list": [1, None, True, 1.5, "ü", b"\x00"], "map": {"a": {}}}
+        payload: Any = {"amount": 5, "list": [1, None, True, 1.5, "ü", b"\x00"], "map": {"a": {}}}
 
         receipt = store.append(
             at("account:1"), CREDIT, payload, correlation_id=conversation, causation_id=cause
@@ -271,7 +272,7 @@ class AppendContract:
             except SequenceConflictError:
                 pass
 
-        in_threads(*(lambda name=str(n): write(name) for n in range(6)))  # type: ignore[misc]
+        in_threads(*(partial(write, str(n)) for n in range(6)))
 
         events = store.read()
         assert [event.sequence for event in events] == list(range(1, 122))

@@ -76,7 +76,7 @@ class History(Projection[dict[str, Any]]):
     def apply(self, state: dict[str, Any], event: Any) -> dict[str, Any]:
         """Note the sequence."""
         state["sequences"].append(event.sequence)
-        state["amounts"] += (event.payload or {}).get("amount", 0)
+        state["amounts"] += event.payload["amount"] if event.payload else 0
         return state
 
 

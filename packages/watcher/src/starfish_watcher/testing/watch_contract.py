@@ -9,6 +9,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from starfish_watcher.testing.samples import (
     in_process,
     in_threads,
 )
+from starfish_watcher.watch.projection_watcher import ProjectionWatcher
 
 __all__ = ("WatchContract",)
 
@@ -268,7 +270,7 @@ class WatchContract:
     def test_close_while_blocked(self, opener: Opener) -> None:
         """Every blocked reader wakes, and the store closes although they live."""
         store = opener()
-        readers = [
+        readers: list[Callable[[], object]] = [
             store.watch_projection(Balance, "a").recv,
             store.watch_projection(Balance, "a", capacity=1).recv,
             store.watch_projection_cursor(Balance, "a").recv,
@@ -283,7 +285,7 @@ class WatchContract:
         """The append and every blocked reader get the error that ended the writer."""
         points = FaultPoints()
         store = opener(fault_points=points)
-        readers = [
+        readers: list[Callable[[], object]] = [
             store.watch_projection(Balance, "a").recv,
             store.watch_prefix(Balance, "a").recv,
             store.cursor().pull_batch,
@@ -306,7 +308,10 @@ class WatchContract:
         store.close()
 
     def _all_raise_when(
-        self, readers: list[Callable[[], object]], action: Callable[[], object], kind: type
+        self,
+        readers: list[Callable[[], object]],
+        action: Callable[[], object],
+        kind: type[Exception],
     ) -> list[BaseException]:
         """Block in all, act, and collect what they raise."""
         blocked = threading.Semaphore(0)
@@ -324,7 +329,7 @@ class WatchContract:
             time.sleep(0.01)
             action()
 
-        in_threads(act, *(lambda reader=reader: read(reader) for reader in readers))  # type: ignore[misc]
+        in_threads(act, *(partial(read, reader) for reader in readers))
         assert len(errors) == len(readers)
         return errors
 
@@ -413,7 +418,7 @@ class WatchContract:
             for entity in entities * 8:
                 credit(store, entity)
 
-        def receive(watcher: Any) -> None:
+        def receive(watcher: ProjectionWatcher[int]) -> None:
             last = 0
             while last < 32:
                 change = watcher.recv(20)
@@ -421,7 +426,7 @@ class WatchContract:
                 assert change.state == change.generation
                 last = change.generation
 
-        in_threads(*[write] * 4, *(lambda one=one: receive(one) for _, one in watchers))  # type: ignore[misc]
+        in_threads(*[write] * 4, *(partial(receive, one) for _, one in watchers))
 
     @pytest.mark.usefixtures("repetition")
     def test_watchers_and_writers_in_processes_converge(
@@ -540,7 +545,7 @@ class WatchContract:
     def test_iteration_ends_with_the_watcher(self, store: EventStore) -> None:
         """And raises when the store ends first."""
         watcher = store.watch_projection(Balance, "a", include_initial=True)
-        states = []
+        states: list[int | None] = []
         for change in watcher:
             states.append(change.state)
             if change.generation == 2:

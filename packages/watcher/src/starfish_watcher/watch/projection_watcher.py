@@ -11,7 +11,7 @@ from starfish_watcher.errors import StoreClosed
 from starfish_watcher.projection.definition import Change
 from starfish_watcher.watch.progress import Progress
 
-__all__ = ("AsyncProjectionWatcher", "ProjectionWatcher", "WakeUp")
+__all__ = ("AsyncProjectionWatcher", "ProjectionWatcher", "WakeUp", "timed_out")
 
 S = TypeVar("S")
 
