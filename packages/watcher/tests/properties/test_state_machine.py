@@ -92,9 +92,7 @@ class StoreMachine(RuleBasedStateMachine):
     ) -> None:
         content = (entity, scope, kind, amount)
         generation = self.model.generation(entity)
-        wanted = {None: generation, NEW: 0}.get(expected, -1 if expected is NEW else None)
-        if wanted is None:
-            wanted = expected + 1
+        fits = expected is None or generation == (0 if expected is NEW else expected + 1)
         arguments = (at(entity, scope), kind, {"amount": amount})
         options = {"expected": expected, "idempotency_key": key}
         if key in self.model.keys:
@@ -103,7 +101,7 @@ class StoreMachine(RuleBasedStateMachine):
                 assert self.store.append(*arguments, **options).sequence == sequence
                 return
             self.refused(IdempotencyConflictError, *arguments, **options)
-        elif wanted != generation:
+        elif not fits:
             self.refused(SequenceConflictError, *arguments, **options)
         else:
             receipt = self.store.append(*arguments, **options)
