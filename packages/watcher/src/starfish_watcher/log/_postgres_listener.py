@@ -117,5 +117,3 @@ class PostgresListener:
             if self._stopping.is_set():
                 return None
         return said
-
-

@@ -105,8 +105,9 @@ def prepare_schema(
         if not found:
             connection.execute(sql.SQL(_TABLES).format(schema=sql.Identifier(schema)))
             connection.execute(
-                sql.SQL("INSERT INTO {}.log (id, format_version, store_id) VALUES (1, {}, {})")
-                .format(sql.Identifier(schema), FORMAT_VERSION, uuid.uuid4().hex)
+                sql.SQL(
+                    "INSERT INTO {}.log (id, format_version, store_id) VALUES (1, {}, {})"
+                ).format(sql.Identifier(schema), FORMAT_VERSION, uuid.uuid4().hex)
             )
         elif len(found) != 4:
             names = ", ".join(sorted(name for (name,) in found))

@@ -277,7 +277,9 @@ class PostgresEventLog:
                 with translated(self._location):
                     raise
             if not self._was_committed(events[0], error):
-                raise StoreUnavailableError(self._location, f"lost at the commit: {error}") from error
+                raise StoreUnavailableError(
+                    self._location, f"lost at the commit: {error}"
+                ) from error
 
     def _was_committed(self, event: Event, cause: psycopg.Error) -> bool:
         deadline = time.monotonic() + RESOLVE_S
