@@ -193,7 +193,7 @@ class JetStreamEventLog:
 
     def _check_usable(self) -> None:
         if self._fatal is not None:
-            raise own_copy(self._fatal)
+            raise _own_copy(self._fatal)
 
     def append(
         self,
@@ -231,7 +231,7 @@ class JetStreamEventLog:
                 except WatcherError as error:
                     if not events:
                         raise
-                    outcomes += [own_copy(error) for _ in chunk]
+                    outcomes += [_own_copy(error) for _ in chunk]
                     continue
                 outcomes += result.outcomes
                 events += result.events
@@ -516,7 +516,7 @@ class _Race:
         return time.monotonic() > self._ends_at
 
 
-def own_copy(error: WatcherError) -> WatcherError:
+def _own_copy(error: WatcherError) -> WatcherError:
     """The same error for one of several callers, so that their tracebacks do not mix."""
     copy = error.__class__.__new__(error.__class__)
     copy.args = error.args
