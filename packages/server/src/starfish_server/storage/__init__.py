@@ -1,0 +1,11 @@
+"""Where documents live: the contract and the stores that keep it."""
+
+from starfish_server.storage.base import AbstractObjectStore, StoreContext, has_compare_and_swap
+from starfish_server.storage.memory import MemoryObjectStore
+
+__all__ = (
+    "AbstractObjectStore",
+    "MemoryObjectStore",
+    "StoreContext",
+    "has_compare_and_swap",
+)
