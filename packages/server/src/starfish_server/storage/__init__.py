@@ -2,10 +2,12 @@
 
 from starfish_server.storage.base import AbstractObjectStore, StoreContext, has_compare_and_swap
 from starfish_server.storage.memory import MemoryObjectStore
+from starfish_server.storage.sqlite import SqliteObjectStore
 
 __all__ = (
     "AbstractObjectStore",
     "MemoryObjectStore",
+    "SqliteObjectStore",
     "StoreContext",
     "has_compare_and_swap",
 )
