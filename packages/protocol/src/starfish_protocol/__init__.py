@@ -4,8 +4,6 @@
 `starfish_protocol.append_author` is not imported here because it needs the extra ``signing``.
 """
 
-from importlib.metadata import version
-
 from starfish_protocol.address import ContentAddress, MultiHasher
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_protocol.errors import (
@@ -32,10 +30,7 @@ __all__ = (
     "StarfishError",
     "SystemClock",
     "WriteEvent",
-    "__version__",
     "compute_hash",
     "deep_merge",
     "stable_stringify",
 )
-
-__version__ = version("starfish-protocol")

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from operator import itemgetter
-from typing import Any
+from typing import Never, cast
 
 from starfish_protocol._path import path_text
 
@@ -50,10 +50,10 @@ def _head(major: int, argument: int) -> bytes:
     return _SHORT_HEADS[major][argument] if argument < 256 else _new_head(major, argument)
 
 
-def encode_value(document: object) -> bytes:
+def encode_value(document: object, max_depth: int = MAX_DEPTH) -> bytes:
     """Encode a document; the errors are those of `starfish_protocol.cbor.encode`."""
     out: list[bytes] = []
-    levels: list[Iterator[tuple[bytes, str | int, Any]]] = [iter([(b"", 0, document)])]
+    levels: list[Iterator[tuple[bytes, str | int, object]]] = [iter([(b"", 0, document)])]
     path: list[str | int] = [0]  # of the first level, that holds the document, and so on
     try:
         while levels:
@@ -61,9 +61,12 @@ def encode_value(document: object) -> bytes:
                 out.append(key)
                 path[-1] = place
                 if type(member) in _CONTAINERS:
-                    levels.append(_members(member, depth=len(levels)))
+                    if len(levels) > max_depth:
+                        _refuse_depth(max_depth)
+                    levels.append(_members(member))
                     path.append(0)
-                    out.append(_head(_MAP if type(member) is dict else _ARRAY, len(member)))
+                    major = _MAP if type(member) is dict else _ARRAY
+                    out.append(_head(major, len(cast("Sized", member))))
                     break
                 out.append(_scalar(member))
             else:
@@ -74,36 +77,39 @@ def encode_value(document: object) -> bytes:
     return b"".join(out)
 
 
-def _members(container: Any, *, depth: int) -> Iterator[tuple[bytes, str | int, Any]]:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"is nested deeper than {MAX_DEPTH}")
+def _refuse_depth(max_depth: int) -> Never:
+    raise ValueError(f"is nested deeper than {max_depth}")
+
+
+def _members(container: object) -> Iterator[tuple[bytes, str | int, object]]:
     if type(container) is not dict:
-        return ((b"", index, member) for index, member in enumerate(container))
-    for key in container:
+        values = cast("list[object]", container)
+        return ((b"", index, member) for index, member in enumerate(values))
+    members = cast("dict[str, object]", container)
+    for key in members:
         if type(key) is not str:
             raise TypeError(
                 f"has a key of type {type(key).__qualname__}; keys are str, and no subclass of it"
             )
-    pairs = [(_text(key), key, member) for key, member in container.items()]
+    pairs = [(_text(key), key, member) for key, member in members.items()]
     pairs.sort(key=itemgetter(0))
     return iter(pairs)
 
 
-def _scalar(value: Any) -> bytes:
-    kind: type[Any] = type(value)
-    if kind is str:
+def _scalar(value: object) -> bytes:
+    if type(value) is str:
         return _text(value)
-    if kind is int:
+    if type(value) is int:
         if not -(2**64) <= value < 2**64:
             raise ValueError("is an integer outside [-2**64, 2**64 - 1]")
         return _head(_UNSIGNED, value) if value >= 0 else _head(_NEGATIVE, -1 - value)
-    if kind is float:
+    if type(value) is float:
         return _float(value)
-    if kind is bytes:
+    if type(value) is bytes:
         return b"".join((_head(_BYTES, len(value)), value))
-    if value is None or kind is bool:
+    if value is None or type(value) is bool:
         return _SIMPLE[value]
-    raise TypeError(f"is of type {kind.__qualname__}; CBOR holds {_LEGAL}")
+    raise TypeError(f"is of type {type(value).__qualname__}; CBOR holds {_LEGAL}")
 
 
 def _text(text: str) -> bytes:

@@ -74,18 +74,19 @@ def decode(
     size = memoryview(data).nbytes
     if size > max_bytes:
         raise CborDecodeError(f"{size} bytes of CBOR; at most {max_bytes} are accepted")
+    max_depth = min(max(max_depth, 0), MAX_DEPTH)
     encoded = bytes(data)
     stream = BytesIO(encoded)
     try:
         value = cbor2.CBORDecoder(
             stream,
             semantic_decoders=_NO_TAGS,
-            max_depth=min(max_depth, MAX_DEPTH),
+            max_depth=max_depth,
             allow_indefinite=False,
             allow_duplicate_keys=False,
             strict_hashable_types=True,
         ).decode()
-        again = encode_value(value)
+        again = encode_value(value, max_depth)
     except (cbor2.CBORDecodeError, TypeError, ValueError) as error:
         raise CborDecodeError(f"not CBOR of one value: {error.__cause__ or error}") from error
     if stream.tell() != size:
