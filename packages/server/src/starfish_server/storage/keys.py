@@ -10,7 +10,14 @@ import re
 
 from starfish_server.errors import InvalidKeyError
 
-__all__ = ("KEY_RULE", "MAX_KEY_BYTES", "check_key", "check_prefix", "prefix_upper_bound")
+__all__ = (
+    "KEY_RULE",
+    "MAX_KEY_BYTES",
+    "check_key",
+    "check_prefix",
+    "is_legal_key",
+    "prefix_upper_bound",
+)
 
 MAX_KEY_BYTES = 1024
 """Bytes of UTF-8 in a key: the limit of S3, the tightest of the storages in use."""
@@ -28,6 +35,18 @@ _IN_NO_KEY = re.compile(rf"[{_NEVER}]")
 _MAX_CODE_POINT = "\U0010ffff"
 
 
+def is_legal_key(key: str) -> bool:
+    """Whether a store takes the key.
+
+    Examples:
+        >>> is_legal_key("notes/ada"), is_legal_key("/notes/ada")
+        (True, False)
+    """
+    return _KEY.match(key) is not None and (
+        len(key) <= MAX_KEY_BYTES // 4 or len(key.encode()) <= MAX_KEY_BYTES
+    )
+
+
 def check_key(key: str) -> str:
     """Return the key if it is legal.
 
@@ -42,9 +61,7 @@ def check_key(key: str) -> str:
         ...
         starfish_server.errors.InvalidKeyError: key 'notes/../ada' is refused: a key is ...
     """
-    if _KEY.match(key) is None or (
-        len(key) > MAX_KEY_BYTES // 4 and len(key.encode()) > MAX_KEY_BYTES
-    ):
+    if not is_legal_key(key):
         raise InvalidKeyError(key, KEY_RULE)
     return key
 

@@ -10,8 +10,8 @@ from starfish_server.errors import StoreError
 
 __all__ = ("TEXT_CONTENT_TYPE", "as_bytes", "as_text", "check_limit", "check_text")
 
-TEXT_CONTENT_TYPE = "text/plain; charset=utf-8"
-"""Content type of a text that was stored without one."""
+TEXT_CONTENT_TYPE = "application/json"
+"""Content type of a text that was stored without one: documents are JSON."""
 
 
 def check_text(key: str, body: str) -> str:
