@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -52,16 +50,6 @@ def test_it_is_a_server_plugin_of_its_documented_name(store: Any) -> None:
     assert isinstance(plugin, ServerPlugin)
     assert isinstance(plugin, ProjectionPlugin)
     assert plugin.name == "starfish-projection"
-
-
-def test_importing_the_package_does_not_import_the_server() -> None:
-    code = "import sys, starfish_projection; print('starfish_server' in sys.modules)"
-
-    answer = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-
-    assert answer == "False\n"
 
 
 async def test_entries_are_appended_replaced_in_place_and_removed(

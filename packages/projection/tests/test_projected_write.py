@@ -69,6 +69,18 @@ async def test_a_newer_write_of_another_process_wins_over_an_older_hook(
     assert here.stats().superseded == 1
 
 
+async def test_a_write_in_a_namespace_is_compared_with_the_document_of_its_namespace(
+    store: Any, event: Events, stored_text: Texts
+) -> None:
+    await store.put("notes/a", stored_text({"n": 3}))
+    await store.put("acme/notes/a", stored_text({"n": 2}))
+    plugin = _plugin(store)
+
+    await plugin.after_write(event("a", {"n": 1}, namespace="acme"))
+
+    assert await store.items("list") == [("a", {"n": 2})]
+
+
 async def test_a_signed_document_is_compared_like_any_other(
     store: Any, event: Events, stored_text: Texts
 ) -> None:

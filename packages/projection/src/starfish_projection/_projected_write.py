@@ -102,7 +102,8 @@ async def newest(store: ListStore, written: ProjectedWrite) -> ProjectedWrite:
     event = written.event
     if event.document_key is None or event.body is None:
         return written
-    text = await store.get_string(event.document_key)
+    key = event.document_key
+    text = await store.get_string(key if event.namespace is None else f"{event.namespace}/{key}")
     # The usual case without parsing: these are the last bytes of an unsigned document. No text
     # inside of it can end so, as a quote within a JSON string is escaped.
     if text is None or text.endswith(f',"hash":"{event.hash}"}}'):

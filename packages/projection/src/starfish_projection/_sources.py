@@ -34,6 +34,8 @@ class _Collection(Protocol):
     @property
     def append_only(self) -> object | None: ...
     @property
+    def bundle(self) -> str | None: ...
+    @property
     def is_binary(self) -> bool: ...
 
 
@@ -83,7 +85,7 @@ def find_sources(config: RebuildConfig, names: Iterable[str]) -> list[SourceColl
         ),
     )
     found = [
-        SourceCollection(collection.name, collection.storage_path, namespace, collection.ttl_ms)
+        SourceCollection(collection.name, _path(collection), namespace, collection.ttl_ms)
         for namespace, collection in every
         if not collection.is_binary and collection.append_only is None
     ]
@@ -93,6 +95,13 @@ def find_sources(config: RebuildConfig, names: Iterable[str]) -> list[SourceColl
         if name not in known:
             raise UnknownSourceError(name, known)
     return [source for source in found if source.name in wanted]
+
+
+def _path(collection: _Collection) -> str:
+    """Where its documents are: members of a bundle have one path and are told apart by name."""
+    if collection.bundle is None:
+        return collection.storage_path
+    return f"{collection.storage_path}/{collection.name}"
 
 
 async def read_sources(
@@ -108,9 +117,11 @@ async def read_sources(
 
     found: list[tuple[str, WriteEvent, int | None]] = []
     for source in sources:
-        template = PathTemplate.parse(source.path).prefixed(source.namespace)
-        for key in await store.list_keys(template.text.split("{", 1)[0]):
-            params = template.match(key)
+        template = PathTemplate.parse(source.path)
+        folder = "" if source.namespace is None else f"{source.namespace}/"
+        for key in await store.list_keys(folder + template.text.split("{", 1)[0]):
+            document_key = key[len(folder) :]
+            params = template.match(document_key)
             if params is not None:
                 event = WriteEvent(
                     source.name,
@@ -118,7 +129,7 @@ async def read_sources(
                     timestamp=0,
                     params=params,
                     namespace=source.namespace,
-                    document_key=key,
+                    document_key=document_key,
                 )
                 found.append((key, event, source.ttl_ms))
     for start in range(0, len(found), _READS_AT_ONCE):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ from starfish_projection.errors import TargetNotAListError
 from starfish_protocol.clock import Clock
 
 __all__ = ("FoldOptions", "TargetWriters")
+
+_LONGEST_BACKOFF_S = 1.0
+"""Longest wait between two attempts: a list that is written without pause by many processes."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +69,7 @@ class TargetWriters:
         counters: FoldCounters,
         drops: Drops,
         clock: Clock,
+        rng: random.Random | None = None,
     ) -> None:
         self._store = store
         self._targets = TargetStore(store)
@@ -73,6 +78,7 @@ class TargetWriters:
         self._counters = counters
         self._drops = drops
         self._clock = clock
+        self._rng = random.Random() if rng is None else rng  # noqa: S311 - jitter, not a secret
         self._queues: dict[str, list[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -156,7 +162,9 @@ class TargetWriters:
 
     async def _fold(self, target: str, batch: Sequence[ProjectedWrite]) -> frozenset[int]:
         """Fold a batch; the positions of those that found the list full are returned."""
-        for _ in range(self._options.max_retries + 1):
+        clock = asyncio.get_running_loop().time
+        for attempt in range(self._options.max_retries + 1):
+            started = clock()
             remembered = self._memory.take(target)
             expected: str | None
             if remembered is not None:
@@ -186,6 +194,12 @@ class TargetWriters:
                 )
                 return result.refused
             self._counters.conflicts += 1
+            if remembered is None and attempt < self._options.max_retries:
+                # Fresh from the store and still too late. Another process folds without pause,
+                # and from memory, so it is always faster: outlast it.
+                longest = (clock() - started) * 2 ** min(attempt + 1, 20)
+                longest = min(longest, _LONGEST_BACKOFF_S)
+                await asyncio.sleep(self._rng.uniform(longest / 2, longest))
         raise _RetriesExhaustedError(
             f"other writers won {self._options.max_retries + 1} compare-and-swaps in a row"
         )
