@@ -46,6 +46,15 @@ def test_the_signed_text_is_a_domain_line_and_canonical_json():
     )
 
 
+def test_the_signatures_are_the_published_ones():
+    assert sign_doc_author(KEY, DATA, PUBLIC, PRIVATE)["authorSignature"] == (
+        "zq/GtZNShcpwf4NHN+J+YaAvIaJxzH3SKmhaoPSKcjCMQOMYK5oIfl64+EY0e8rs4vdNRwwqBfNNXtZlTuoRDA=="
+    )
+    assert sign_append_author(KEY, DATA, PUBLIC, PRIVATE)["authorSignature"] == (
+        "wX6sc4ffqdFpvozM7nilCNlldLaRPwLC9Bf+cjx6WFqSFusJcqj2cqVNaZEGK4pUzIAEuLBjKcpkDPAdYINoAQ=="
+    )
+
+
 @BOTH
 def test_a_signature_holds_for_its_place_data_and_author_only(sign, verify):
     author = sign(KEY, DATA, PUBLIC, PRIVATE)

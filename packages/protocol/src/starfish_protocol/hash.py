@@ -39,6 +39,7 @@ _SHAPE = bytes.maketrans(
 _SUSPECT_NUMBER = re.compile(
     rb",[09]++ (?: \. (?: 0 | [09]++e[09]++ ) | e[09]++ | (?<=[09]{16}) ) (?=,)", re.VERBOSE
 )
+_MAY_PRECEDE_A_STRING = frozenset({b"", b"[", b"{", b",", b":", b"\\"})  # or is an escape
 
 
 def stable_stringify(value: object) -> str:
@@ -101,16 +102,24 @@ def _rewrite_numbers(text: bytes, spans: list[tuple[int, int]]) -> bytes:
     out: list[bytes] = []
     done = 0
     in_string = False
-    for start, end in spans:
-        between = text[done : start + 1]
+    for before, end in spans:
+        between = text[done : before + 1]
+        if between[-2:] == b'":' and between[-3:-2] not in _MAY_PRECEDE_A_STRING:
+            in_string = False  # this quote closes a key, as before most suspects: no need to count
+        else:
+            quotes = between.count(b'"')
+            if b"\\" in between:
+                quotes -= between.replace(b"\\\\", b"").count(b'\\"')
+            in_string ^= quotes % 2 == 1
+        number = text[before + 1 : end]
         out.append(between)
-        done = start + 1
-        quotes = between.count(b'"')
-        if quotes and b"\\" in between:
-            quotes -= between.replace(b"\\\\", b"").count(b'\\"')
-        in_string ^= quotes % 2 == 1
-        if not in_string:
-            out.append(number_text(float(text[done:end])).encode())
-            done = end
+        out.append(number if in_string else _number_bytes(number))
+        done = end
     out.append(text[done:])
     return b"".join(out)
+
+
+def _number_bytes(number: bytes) -> bytes:
+    if number.endswith(b".0") and number != b"-0.0":
+        return number[:-2]
+    return number_text(float(number)).encode()

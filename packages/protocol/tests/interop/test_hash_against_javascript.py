@@ -3,6 +3,7 @@ import math
 import shutil
 import struct
 import subprocess
+import uuid
 
 import pytest
 from hypothesis import example, given
@@ -15,7 +16,9 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
 
 # Answers each line, a JSON list of documents, with a line of their texts and hashes. Keys are
 # written in order by hand: an object of JavaScript puts keys like "10" in an order of its own.
+STRANGER = uuid.uuid4().hex  # no document holds it, so it can stand for what JSON cannot carry
 PROGRAM = r"""
+const strangers = {__proto__: null, "STRANGERnan": NaN, "STRANGERinf": Infinity, "STRANGER-inf": -Infinity};
 const {createHash} = require("crypto");
 const write = (value) =>
   Array.isArray(value) ? "[" + value.map(write).join(",") + "]"
@@ -23,13 +26,13 @@ const write = (value) =>
     ? "{" + Object.keys(value).sort().map((k) => JSON.stringify(k) + ":" + write(value[k])).join(",") + "}"
   : JSON.stringify(value);
 require("readline").createInterface({input: process.stdin}).on("line", (line) => {
-  const documents = JSON.parse(line, (_, value) => (value === "\0NaN" ? NaN : value));
+  const documents = JSON.parse(line, (_, value) => value in strangers ? strangers[value] : value);
   console.log(JSON.stringify(documents.map((document) => {
     const text = write(document);
     return [text, createHash("sha256").update(text, "utf8").digest("hex")];
   })));
 });
-"""
+""".replace("STRANGER", STRANGER)
 
 doubles = st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack("d", struct.pack("Q", bits))[0])
 near_borders = st.sampled_from(
@@ -54,12 +57,14 @@ documents = st.recursive(
 
 
 def portable(value):
-    """The same document without what JSON cannot carry: NaN becomes a text that the other side knows."""
+    """The same document with a text, that the other side knows, for each float JSON cannot carry."""
     if isinstance(value, dict):
         return {key: portable(member) for key, member in value.items()}
     if isinstance(value, list):
         return [portable(member) for member in value]
-    return "\0NaN" if isinstance(value, float) and math.isnan(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{STRANGER}{value}"
+    return value
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +74,7 @@ def javascript():
     )
 
     def ask(batch, *, is_portable=False):
-        line = json.dumps(batch if is_portable else portable(batch)).replace("Infinity", "1e999")
+        line = json.dumps(batch if is_portable else portable(batch))
         process.stdin.write(line + "\n")
         process.stdin.flush()
         return json.loads(process.stdout.readline())
