@@ -24,8 +24,9 @@ def create_token_role_resolver(
     """A role resolver that knows callers by the tokens of a file.
 
     A request without ``Authorization`` is anonymous, so that public collections need no token;
-    one with a wrong or expired token is refused, even there. A token that is created, revoked or
-    lost with its file is noticed ``refresh_ms`` later at most, at the next request.
+    for one with a wrong or expired token the resolver raises `AuthError`. A token that is created,
+    revoked or lost with its file is noticed ``refresh_ms`` later at most, at the next request that
+    carries one.
 
     Args:
         tokens: the file.

@@ -24,12 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"starfish-server {version('starfish-server')}"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    run = commands.add_parser(
-        "run",
-        help="serve a configuration",
-        allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    run = commands.add_parser("run", help="serve a configuration", allow_abbrev=False)
     _add_run_options(run)
     check = commands.add_parser(
         "check-config", help="list every problem of a configuration", allow_abbrev=False
@@ -42,34 +37,35 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_run_options(run: argparse.ArgumentParser) -> None:
+    default = " (default: %(default)s)"
     run.add_argument("--config", required=True, metavar="FILE", help="what to serve")
-    run.add_argument("--data", metavar="DIR", help="folder of the store; not for --store memory")
-    run.add_argument("--store", choices=("sqlite", "filesystem", "memory"), default="sqlite")
-    run.add_argument("--tokens", metavar="FILE", help="bearer tokens; see 'tokens create'")
-    run.add_argument("--host", default="127.0.0.1", help="other than loopback needs --tokens")
-    run.add_argument("--port", type=_port, default=8000, help="0 for any free one")
-    run.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes")
+    run.add_argument("--data", metavar="DIR", help="folder of the store; not with --store memory")
     run.add_argument(
-        "--trusted-proxy-hops", type=_count, default=0, metavar="N",
-        help="proxies of your own in front, whose X-Forwarded-For is believed",
-    )  # fmt: skip
+        "--store",
+        choices=("sqlite", "filesystem", "memory"),
+        default="sqlite",
+        help=f"where documents are kept{default}",
+    )
+    run.add_argument("--tokens", metavar="FILE", help="bearer tokens; see 'tokens create'")
+    run.add_argument(
+        "--host", default="127.0.0.1", help=f"other than loopback needs --tokens{default}"
+    )
+    run.add_argument("--port", type=_port, default=8000, help=f"0 for any free one{default}")
+    for option, kind, number, metavar, text in (
+        ("--workers", _positive, 1, "N", "processes"),
+        ("--trusted-proxy-hops", _count, 0, "N", "proxies whose X-Forwarded-For is believed"),
+        ("--max-connections", _positive, 1000, "N", "of each process; more are answered 503"),
+        ("--keep-alive", _positive, 30, "SECONDS", "an idle connection is kept"),
+        ("--drain", _positive, 30, "SECONDS", "requests in flight may take after SIGTERM"),
+    ):
+        run.add_argument(
+            option, type=kind, default=number, metavar=metavar, help=f"{text}{default}"
+        )
     run.add_argument(
         "--config-endpoint",
         choices=("public", "role-filtered"),
         help="serve /config: every collection to anybody, or those a caller may use",
     )
-    run.add_argument(
-        "--max-connections", type=_positive, default=1000, metavar="N",
-        help="of each process; more are answered 503",
-    )  # fmt: skip
-    run.add_argument(
-        "--keep-alive", type=_positive, default=30, metavar="SECONDS",
-        help="an idle connection is kept",
-    )  # fmt: skip
-    run.add_argument(
-        "--drain", type=_positive, default=30, metavar="SECONDS",
-        help="requests in flight have to finish after SIGTERM",
-    )  # fmt: skip
     run.add_argument("--access-log", action="store_true", help="log every request")
 
 
