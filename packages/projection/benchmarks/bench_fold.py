@@ -8,6 +8,7 @@ fold takes about a minute for 10,000 appends, so both are measured at eleven len
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
 import sys
 import tempfile
@@ -63,7 +64,7 @@ def plugin_of(store: AbstractObjectStore) -> ProjectionPlugin:
 def remembering(store: AbstractObjectStore) -> Fold:
     hook = plugin_of(store).after_write
     assert hook is not None
-    return hook  # type: ignore[return-value]  # it is async, which the contract leaves open
+    return hook
 
 
 def plain(store: AbstractObjectStore) -> Fold:
@@ -107,7 +108,7 @@ async def by_length() -> dict[int, tuple[float, float]]:
     number = 0
     for length in _LENGTHS:
         while number < length:
-            await fill(await written(stores[0], number))  # type: ignore[misc]
+            await fill(await written(stores[0], number))
             await folds[1](await written(stores[1], number))
             number += 1
         batches = [[await written(store, number + i) for i in range(_SAMPLES)] for store in stores]
@@ -126,7 +127,7 @@ async def text_of(store: AbstractObjectStore) -> object:
 
 def total(seconds: list[float]) -> float:
     """Seconds of all appends, from those measured at `_LENGTHS`."""
-    steps = zip(seconds, seconds[1:], strict=False)
+    steps = itertools.pairwise(seconds)
     return sum((before + after) / 2 * _LENGTHS.step for before, after in steps)
 
 
@@ -155,7 +156,7 @@ async def rewrites(folder: Path) -> tuple[int, float]:
     assert hook is not None
 
     async def one(number: int) -> None:
-        await hook(await written(store, number))  # type: ignore[misc]
+        await hook(await written(store, number))
 
     start = time.perf_counter()
     await asyncio.gather(*map(one, range(_CONCURRENT)))

@@ -162,8 +162,8 @@ _BAD: dict[str, tuple[Any, Any, DropReason]] = {
     "project raises": ("list", _raise, "project_raised"),
     "project raises later": ("list", _raise_later, "project_raised"),
     "project returns a dictionary": ("list", lambda e: {"id": "a"}, "operation_invalid"),
-    "id is a number": ("list", lambda e: ProjectionSet(1, {}), "operation_invalid"),  # type: ignore[arg-type]
-    "value is a text": ("list", lambda e: ProjectionSet("a", "b"), "operation_invalid"),  # type: ignore[arg-type]
+    "id is a number": ("list", lambda e: ProjectionSet(1, {}), "operation_invalid"),
+    "value is a text": ("list", lambda e: ProjectionSet("a", "b"), "operation_invalid"),
     "value has a set": ("list", lambda e: ProjectionSet("a", {"x": {1}}), "operation_invalid"),
     "value has a lone surrogate": (
         "list",
@@ -172,7 +172,7 @@ _BAD: dict[str, tuple[Any, Any, DropReason]] = {
     ),
     "value has a number as key": (
         "list",
-        lambda e: ProjectionSet("a", {1: 1}),  # type: ignore[dict-item]
+        lambda e: ProjectionSet("a", {1: 1}),
         "operation_invalid",
     ),
 }
@@ -347,4 +347,4 @@ def test_a_number_out_of_range_is_refused_when_the_plugin_is_made(
 
 def test_something_else_than_a_projection_is_refused_when_the_plugin_is_made(store: Any) -> None:
     with pytest.raises(TypeError, match="legal are only Projection"):
-        create_projection_server_plugin(store=store, projections=["notes"])  # type: ignore[list-item]
+        create_projection_server_plugin(store=store, projections=["notes"])

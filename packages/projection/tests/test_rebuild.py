@@ -69,6 +69,18 @@ async def test_a_missing_list_is_made_of_its_documents_by_time_and_then_key(
     assert report.complete
 
 
+async def test_thousands_of_missing_entries_are_put_back_in_order(
+    store: Any, stored_text: Texts
+) -> None:
+    notes = {f"n{number}": number for number in range(2500)}
+    await _store_notes(store, stored_text, **notes)
+
+    report = await rebuild_projection(store=store, config=_config(), projections=_LIST)
+
+    assert await store.items("list") == [(note, {"n": number}) for note, number in notes.items()]
+    assert report.entries_set == 2500
+
+
 async def test_wrong_entries_are_replaced_in_place_and_orphans_removed(
     store: Any, stored_text: Texts
 ) -> None:
@@ -263,6 +275,28 @@ async def test_pushes_during_a_rebuild_are_not_lost(
 
     assert dict(await store.items("list")) == expected
     assert report.dropped == {}
+
+
+async def test_an_entry_that_is_pushed_while_documents_are_read_never_leaves_its_list(
+    store: Any, event: Events, stored_text: Texts
+) -> None:
+    await store.put("list", stored_text({"items": []}))
+    await _store_notes(store, stored_text, missing=1)
+    plugin: Any = create_projection_server_plugin(store=store, projections=[_LIST])
+    list_keys = store.list_keys
+
+    async def push_after_listing(prefix: str) -> list[str]:
+        keys: list[str] = await list_keys(prefix)
+        store.list_keys = list_keys
+        await store.put("notes/late", stored_text({"n": 2}))
+        await plugin.after_write(event("late", {"n": 2}))
+        return keys
+
+    store.list_keys = push_after_listing
+    report = await rebuild_projection(store=store, config=_config(), projections=_LIST)
+
+    assert await store.items("list") == [("late", {"n": 2}), ("missing", {"n": 1})]
+    assert report.entries_removed == 0
 
 
 async def test_a_source_that_comes_back_while_its_entry_is_removed_is_put_back(

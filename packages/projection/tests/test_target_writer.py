@@ -90,8 +90,8 @@ async def test_lists_do_not_wait_for_each_other(store: Any, event: Events) -> No
         store=store, projections=[Projection("notes", lambda e: e.params["note"], _project)]
     )
 
-    slow = asyncio.ensure_future(plugin.after_write(event("slow")))  # type: ignore[arg-type, misc]
-    await plugin.after_write(event("fast"))  # type: ignore[misc]
+    slow = asyncio.ensure_future(plugin.after_write(event("slow")))
+    await plugin.after_write(event("fast"))
 
     assert not slow.done()
     release.set()
@@ -280,12 +280,12 @@ async def test_cancelling_a_push_while_project_runs_still_folds_it(
     plugin = create_projection_server_plugin(
         store=store, projections=[Projection("notes", "list", project)]
     )
-    push = asyncio.ensure_future(plugin.after_write(event("a")))  # type: ignore[arg-type, misc]
+    push = asyncio.ensure_future(plugin.after_write(event("a")))
     await asyncio.sleep(0)
     push.cancel()
     await asyncio.sleep(0)
     release.set()
-    await plugin.shutdown()  # type: ignore[misc]
+    await plugin.shutdown()
 
     assert await _ids(store) == ["a"]
 

@@ -97,7 +97,7 @@ async def _push(
 ) -> dict[str, Any]:
     answer = await http.post(f"/push/{path}", json={"data": data, "baseHash": base})
     assert answer.status_code == 200, answer.text
-    return answer.json()  # type: ignore[no-any-return]
+    return answer.json()
 
 
 async def test_a_list_is_one_get_with_hash_and_etag(serve: Serve) -> None:

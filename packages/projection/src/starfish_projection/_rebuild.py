@@ -33,6 +33,9 @@ from starfish_protocol.plugins import WriteEvent
 
 __all__ = ("OnProgress", "RebuildProgress", "RebuildReport", "rebuild_projection")
 
+_CHANGES_AT_ONCE = 1000
+"""Changes of a list in one fold: each looks at its document again, all within one time-out."""
+
 
 @dataclass(frozen=True, slots=True)
 class RebuildProgress:
@@ -61,7 +64,7 @@ class RebuildReport:
     lists: int
     """Lists that were looked at."""
     rewritten: int
-    """List documents that had to be written."""
+    """List documents that were written; one with thousands of changes is written several times."""
     entries_set: int
     """Entries that were missing or wrong."""
     entries_removed: int
@@ -277,9 +280,10 @@ class _Rebuild:
             orphans = []
         self._removed += len(orphans)
         changes.extend(self._removal(target, entry_id) for entry_id in orphans)
-        for outcome in self._writers.submit(changes):
-            if await outcome is not None:
-                self._incomplete.add(target)
+        for start in range(0, len(changes), _CHANGES_AT_ONCE):
+            for outcome in self._writers.submit(changes[start : start + _CHANGES_AT_ONCE]):
+                if await outcome is not None:
+                    self._incomplete.add(target)
 
     def _removal(self, target: str, entry_id: str) -> ProjectedWrite:
         projection = self._projections[0]

@@ -25,6 +25,8 @@ from starfish_protocol.clock import Clock
 
 __all__ = ("FoldOptions", "TargetWriters")
 
+_READS_AT_ONCE = 64
+"""Source documents that are looked at together: enough to hide a store's latency."""
 _LONGEST_BACKOFF_S = 1.0
 """Longest wait between two attempts: a list that is written without pause by many processes."""
 
@@ -207,7 +209,11 @@ class TargetWriters:
     async def _newest(self, batch: Sequence[ProjectedWrite]) -> list[ProjectedWrite]:
         if len(batch) == 1:
             return [await newest(self._store, batch[0])]
-        return await asyncio.gather(*(newest(self._store, written) for written in batch))
+        current: list[ProjectedWrite] = []
+        for start in range(0, len(batch), _READS_AT_ONCE):
+            chunk = batch[start : start + _READS_AT_ONCE]
+            current += await asyncio.gather(*(newest(self._store, written) for written in chunk))
+        return current
 
     async def _load(self, target: str) -> tuple[ListDocument, str | None]:
         stored = await self._targets.read(target)
