@@ -67,11 +67,6 @@ class FileTree:
         while self._open_folders:
             os.close(self._open_folders.pop())
 
-    def check_in_place(self) -> None:
-        """Fail when the base folder was removed or replaced since it was opened."""
-        if not os.path.samestat(os.stat(self._base), os.fstat(self.root)):  # noqa: PTH116
-            raise self.unavailable("the folder was replaced while it was open")
-
     def unavailable(self, reason: str) -> StoreUnavailableError:
         """What a caller is told."""
         return StoreUnavailableError(str(self._base), reason)
@@ -85,14 +80,18 @@ class FileTree:
         path = own / "layout.json"
         if not path.exists():
             self._write_layout(path)
-        layout = json.loads(path.read_text())
-        if layout["layout"] > _LAYOUT:
+        try:
+            stored = json.loads(path.read_text())
+            layout, escape_case = int(stored["layout"]), bool(stored["escape_case"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise self.unavailable(f"{_OWN}/layout.json is damaged: {error!r}") from error
+        if layout > _LAYOUT:
             raise self.unavailable(
-                f"the folder has layout {layout['layout']}, this version knows up to {_LAYOUT}"
+                f"the folder has layout {layout}, this version knows up to {_LAYOUT}"
             )
-        if _ignores_case(path) and not layout["escape_case"]:
+        if _ignores_case(path) and not escape_case:
             raise self.unavailable("the file system ignores case, the one it came from did not")
-        return bool(layout["escape_case"])
+        return escape_case
 
     def _write_layout(self, path: Path) -> None:
         # Several processes may do this at once: all of them write the same.

@@ -199,7 +199,10 @@ def read_types(tree: FileTree, key: str) -> _Types:
         body, _ = tree.read_file(_type_file_name(key), tree.types)
     except FileNotFoundError:
         return []
-    return [(since, content_type) for since, content_type in json.loads(body)]
+    try:
+        return [(int(since), str(content_type)) for since, content_type in json.loads(body)]
+    except (ValueError, TypeError) as error:
+        raise tree.unavailable(f"the content type of {key!r} is damaged: {error!r}") from error
 
 
 def content_type_at(types: _Types, revision: int) -> str:

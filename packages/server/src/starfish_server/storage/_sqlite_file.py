@@ -5,13 +5,13 @@ Rule: no `sqlite3.Error` leaves this module's callers; `SqliteFile.unavailable` 
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from pathlib import Path
 
 from starfish_server.errors import StoreUnavailableError
 from starfish_server.storage._durable_folder import make_durable_folder
+from starfish_server.storage._place import Place
 
 __all__ = ("SqliteFile",)
 
@@ -37,7 +37,7 @@ _SCHEMA = (
 
 
 class SqliteFile:
-    """Opens connections to one database file; knows nothing of documents.
+    """Opens connections to one database file, the same one each time; knows no documents.
 
     Args:
         path: of the file; it and the folders above it are created when missing.
@@ -46,6 +46,7 @@ class SqliteFile:
 
     def __init__(self, path: Path, *, busy_timeout_ms: int) -> None:
         self.path = path
+        self._place = Place(path)
         self._busy_timeout_s = busy_timeout_ms / 1000
 
     def unavailable(self, error: sqlite3.Error | OSError | str) -> StoreUnavailableError:
@@ -69,22 +70,25 @@ class SqliteFile:
             StoreUnavailableError: it cannot be opened, or is not a file of this store.
         """
         try:
+            if self._place.is_known():  # by another thread: nothing may be made in its place
+                self._place.check()
             make_durable_folder(self.path.parent)
-            return self._open_when_not_busy()
+            connection = self._open_when_not_busy()
+            self._place.check()
         except (sqlite3.Error, OSError) as error:
             raise self.unavailable(error) from error
+        return connection
 
-    def identity(self) -> tuple[int, int]:
-        """Device and inode of the file under the path.
+    def check_in_place(self) -> None:
+        """Fail when the file was removed or replaced since it was opened.
 
         Raises:
-            StoreUnavailableError: there is none.
+            StoreUnavailableError: it was; what is written to the old one would be lost.
         """
         try:
-            found = os.stat(self.path)  # noqa: PTH116  a third of the time, once a batch
+            self._place.check()
         except OSError as error:
             raise self.unavailable(error) from error
-        return found.st_dev, found.st_ino
 
     def _open_when_not_busy(self) -> sqlite3.Connection:
         # SQLite does not wait for its lock in all of what follows: several processes that open

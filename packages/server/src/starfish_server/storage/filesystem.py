@@ -26,6 +26,7 @@ from starfish_server.storage._file_writes import (
     read_types,
     shard_of,
 )
+from starfish_server.storage._place import Place
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
 from starfish_server.storage.keys import check_key, check_prefix
 from starfish_server.storage.values import TEXT_CONTENT_TYPE, as_text, check_limit, check_text
@@ -201,32 +202,35 @@ class _Threads:
 
     def __init__(self, base: Path, lock_timeout_ms: int, clock: Clock) -> None:
         self.pid = os.getpid()
-        self.points = BatchThread(f"{base.name} reads", _Reader(base))
-        self.scans = BatchThread(f"{base.name} listings", _Reader(base))
+        place = Place(base)
+        self.points = BatchThread(f"{base.name} reads", _Reader(place))
+        self.scans = BatchThread(f"{base.name} listings", _Reader(place))
         self.writes = [
-            BatchThread(f"{base.name} writes {n}", _Writer(base, lock_timeout_ms, clock))
+            BatchThread(f"{base.name} writes {n}", _Writer(place, lock_timeout_ms, clock))
             for n in range(_WRITE_THREADS)
         ]
 
 
 class _Opened:
-    """A worker's base folder, opened by the first batch and again after a failure to open."""
+    """A worker's base folder, the same as the others', opened by the first batch and again after a failure to open."""
 
-    def __init__(self, base: Path) -> None:
-        self._base = base
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._tree: FileTree | None = None
 
     def tree(self) -> FileTree:
-        """The base folder that is under the path now."""
+        """The base folder, which is still the one under the path."""
+        if self._place.is_known():
+            self._place.check()
         if self._tree is None:
-            self._tree = FileTree(self._base)
-        self._tree.check_in_place()
+            self._tree = FileTree(self._place.path)
+            self._place.check()
         return self._tree
 
     def unavailable(self, error: OSError) -> StoreError:
         """What a caller is told."""
         name = f": {error.filename!r}" if error.filename else ""
-        return StoreUnavailableError(str(self._base), f"{error.strerror or error}{name}")
+        return StoreUnavailableError(str(self._place.path), f"{error.strerror or error}{name}")
 
     def finish(self) -> None:
         """Release the base folder."""
@@ -257,8 +261,8 @@ class _Reader(_Opened):
 class _Writer(_Opened):
     """Does the writes of a batch one after the other, then syncs each of their folders once."""
 
-    def __init__(self, base: Path, lock_timeout_ms: int, clock: Clock) -> None:
-        super().__init__(base)
+    def __init__(self, place: Place, lock_timeout_ms: int, clock: Clock) -> None:
+        super().__init__(place)
         self._lock_timeout_ms = lock_timeout_ms
         self._clock = clock
         self._unsynced: dict[tuple[int, int], tuple[int, list[Call[FileWrites]]]] = {}

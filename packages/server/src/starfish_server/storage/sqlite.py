@@ -64,13 +64,14 @@ class SqliteObjectStore(AbstractObjectStore):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout_ms: int = 10_000) -> None:
-        self._file = SqliteFile(Path(path), busy_timeout_ms=busy_timeout_ms)
+        self._path = Path(path)
+        self._busy_timeout_ms = busy_timeout_ms
         self._threads: _Threads | None = None
 
     def _opened(self) -> _Threads:
         threads = self._threads
         if threads is None or threads.pid != os.getpid():  # threads do not survive a fork
-            threads = self._threads = _Threads(self._file)
+            threads = self._threads = _Threads(self._path, self._busy_timeout_ms)
         return threads
 
     @override
@@ -180,8 +181,9 @@ class SqliteObjectStore(AbstractObjectStore):
 class _Threads:
     """What is held between the first call and `close`."""
 
-    def __init__(self, file: SqliteFile) -> None:
-        name = file.path.name
+    def __init__(self, path: Path, busy_timeout_ms: int) -> None:
+        name = path.name
+        file = SqliteFile(path, busy_timeout_ms=busy_timeout_ms)
         self.pid = os.getpid()
         self.writes = BatchThread(f"{name} writes", _Writer(file))
         self.points = BatchThread(f"{name} reads", _Reader(file))
@@ -194,7 +196,6 @@ class _Connected:
     def __init__(self, file: SqliteFile) -> None:
         self.file = file
         self._connection: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
 
     def connection(self) -> sqlite3.Connection:
         """The connection, to the file that is under the path now.
@@ -205,9 +206,8 @@ class _Connected:
         """
         if self._connection is None:
             self._connection = self.file.open()
-            self._identity = self.file.identity()
-        elif self.file.identity() != self._identity:
-            raise self.file.unavailable("the file was replaced while it was open")
+        else:
+            self.file.check_in_place()
         return self._connection
 
     def finish(self) -> None:

