@@ -14,7 +14,7 @@ settings.register_profile(
 )
 settings.register_profile("ci", parent=settings.get_profile("default"), max_examples=500)
 settings.register_profile(
-    "deep", parent=settings.get_profile("default"), derandomize=False, max_examples=20_000
+    "deep", parent=settings.get_profile("default"), derandomize=False, max_examples=5_000
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 

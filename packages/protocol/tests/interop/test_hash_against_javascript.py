@@ -26,7 +26,7 @@ const write = (value) =>
     ? "{" + Object.keys(value).sort().map((k) => JSON.stringify(k) + ":" + write(value[k])).join(",") + "}"
   : JSON.stringify(value);
 require("readline").createInterface({input: process.stdin}).on("line", (line) => {
-  const documents = JSON.parse(line, (_, value) => value in strangers ? strangers[value] : value);
+  const documents = JSON.parse(line, (_, value) => typeof value === "string" && value in strangers ? strangers[value] : value);
   console.log(JSON.stringify(documents.map((document) => {
     const text = write(document);
     return [text, createHash("sha256").update(text, "utf8").digest("hex")];
