@@ -28,9 +28,7 @@ __all__ = ("PluginChain",)
 
 _LOG = logging.getLogger(__name__)
 _Context = TypeVar("_Context")
-_Result = TypeVar(
-    "_Result", AuthorizeResult, InterceptPullResult, PullHookResult, PushHookResult
-)
+_Result = TypeVar("_Result", AuthorizeResult, InterceptPullResult, PullHookResult, PushHookResult)
 
 
 class PluginChain:

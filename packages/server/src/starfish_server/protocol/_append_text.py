@@ -67,9 +67,7 @@ class Head:
             raise DamagedDocumentError(key, "it is no append-only document")
         log, count, ts, hash_, chunks, sealed, sealed_ts = found.groups()
         tail = text[found.end() : -len(_END)]
-        return cls(
-            log, int(count), int(ts), hash_, int(chunks), int(sealed), int(sealed_ts), tail
-        )
+        return cls(log, int(count), int(ts), hash_, int(chunks), int(sealed), int(sealed_ts), tail)
 
     def encode(self) -> str:
         """The text to store."""

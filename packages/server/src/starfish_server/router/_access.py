@@ -6,7 +6,6 @@ before a store is read, so a refusal is the same whether or not there is a docum
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from starfish_server.plugins import PluginChain
 from starfish_server.router._refusals import ClientDisconnectedError, RequestRefusedError
 from starfish_server.router._request_body import RequestBody
 from starfish_server.router._served_collection import ServedCollection
+from starfish_server.router._time_limit import within
 
 __all__ = ("AccessControl", "Action", "Caller", "RoleEnricher", "RoleResolver", "holds")
 
@@ -43,6 +43,14 @@ class Caller:
     auth: AuthResult
     refusal: Exception | None = None
     """Why the credentials were refused; such a caller is anonymous and may only what is public."""
+
+
+class _ResolverRefusal(Exception):  # noqa: N818 - it never leaves this module
+    """What a resolver raised; a time-out of its own is not ours."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
 
 
 class AccessControl:
@@ -68,17 +76,22 @@ class AccessControl:
             RequestRefusedError: 503 when it takes too long.
         """
         try:
-            async with asyncio.timeout(self._timeout) as limit:
-                return Caller(await self._resolver(Request(scope, body.replay)))
+            return Caller(await within(self._timeout, self._asked(scope, body)))
         except (RequestRefusedError, ClientDisconnectedError):
             raise
         except TimeoutError as error:
-            if not limit.expired():
-                return Caller(_ANONYMOUS, AuthError())
             _LOG.warning("the role resolver took longer than %s s", self._timeout)
             raise RequestRefusedError(503, "Role resolver timed out") from error
-        except Exception as error:  # noqa: BLE001 - whatever a resolver raises is a refusal
-            return Caller(_ANONYMOUS, _as_refusal(error))
+        except _ResolverRefusal as refusal:
+            return Caller(_ANONYMOUS, refusal.error)
+
+    async def _asked(self, scope: Scope, body: RequestBody) -> AuthResult:
+        try:
+            return await self._resolver(Request(scope, body.replay))
+        except (RequestRefusedError, ClientDisconnectedError):
+            raise
+        except Exception as error:
+            raise _ResolverRefusal(_as_refusal(error)) from error
 
     async def authorize(
         self,
@@ -115,8 +128,7 @@ class AccessControl:
         self, enricher: RoleEnricher, auth: AuthResult, params: Mapping[str, str]
     ) -> list[str]:
         try:
-            async with asyncio.timeout(self._timeout):
-                return list(await enricher(auth, params))
+            return list(await within(self._timeout, enricher(auth, params)))
         except Exception as error:
             _LOG.warning("the role enricher failed: %s", type(error).__name__, exc_info=True)
             raise RequestRefusedError(503, "Role enricher failed") from error

@@ -50,9 +50,7 @@ def bytes_answer(status: int, body: bytes, content_type: str, headers: Headers) 
     return Answer(status, body, [(b"content-type", content_type.encode("latin-1")), *headers])
 
 
-def error_answer(
-    status: int, error: str, headers: Headers | None = None, **fields: Any
-) -> Answer:
+def error_answer(status: int, error: str, headers: Headers | None = None, **fields: Any) -> Answer:
     """A refusal: ``{"error": …}`` and what else the client may want to know."""
     return json_answer(status, {ERROR_FIELD: error, **fields}, headers)
 

@@ -25,9 +25,7 @@ def checked_document_author(
         return None
     proof = _proof(body)
     if proof is None:
-        raise RequestRefusedError(
-            400, "author proof requires authorPubkey and authorSignature"
-        )
+        raise RequestRefusedError(400, "author proof requires authorPubkey and authorSignature")
     if auth.presenter is not None and auth.presenter.pub_hex != proof.pubkey:
         raise RequestRefusedError(403, "document author must be the request presenter")
     if not verify_doc_author(document_key, data, proof.pubkey, proof.signature):
@@ -36,7 +34,12 @@ def checked_document_author(
 
 
 def checked_append_author(
-    body: dict[str, Any], document_key: str, data: dict[str, Any], auth: AuthResult, *, required: bool
+    body: dict[str, Any],
+    document_key: str,
+    data: dict[str, Any],
+    auth: AuthResult,
+    *,
+    required: bool,
 ) -> AuthorProof | None:
     """The author of an element.
 

@@ -136,14 +136,12 @@ def _wanted(query: Mapping[str, str], most: int) -> dict[str, list[_Entry]]:
     names = list(dict.fromkeys(names))
     if len(names) > most:
         raise RequestRefusedError(400, "Too many collections", limit=most)
-    params = _by_name(query.get("params"), names, "Invalid params parameter")
-    appends = _by_name(query.get("appendParams"), names, "Invalid appendParams parameter")
+    params = _by_name(query.get("params"), "Invalid params parameter")
+    appends = _by_name(query.get("appendParams"), "Invalid appendParams parameter")
     wanted: dict[str, list[_Entry]] = {}
     for name in names:
         sets = params.get(name, [{}])
         bounds = appends.get(name, [])
-        if len(bounds) > len(sets):
-            raise RequestRefusedError(400, "Invalid appendParams parameter")
         wanted[name] = [
             _Entry(_texts(each), bounds[index] if index < len(bounds) else None)
             for index, each in enumerate(sets)
@@ -153,7 +151,7 @@ def _wanted(query: Mapping[str, str], most: int) -> dict[str, list[_Entry]]:
     return wanted
 
 
-def _by_name(text: str | None, names: Sequence[str], problem: str) -> dict[str, list[Any]]:
+def _by_name(text: str | None, problem: str) -> dict[str, list[Any]]:
     """A JSON object of lists of objects; a single object counts as a list of one."""
     if text is None:
         return {}
@@ -166,7 +164,7 @@ def _by_name(text: str | None, names: Sequence[str], problem: str) -> dict[str, 
     lists: dict[str, list[Any]] = {}
     for name, entries in value.items():
         listed = [entries] if isinstance(entries, dict) else entries
-        if name not in names or not isinstance(listed, list):
+        if not isinstance(listed, list):
             raise RequestRefusedError(400, problem)
         if not all(each is None or isinstance(each, dict) for each in listed):
             raise RequestRefusedError(400, problem)
@@ -219,5 +217,3 @@ def _is_json(body: bytes) -> bool:
     except orjson.JSONDecodeError:
         return False
     return True
-
-

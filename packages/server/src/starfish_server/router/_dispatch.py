@@ -8,10 +8,12 @@ login, still holds: then the request takes FastAPI's way to the same handler.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fastapi import APIRouter
 from fastapi.routing import APIRoute
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
@@ -27,10 +29,19 @@ from starfish_server.router._path_table import PathTable
 from starfish_server.router._refusals import ClientDisconnectedError
 from starfish_server.router._request_context import Handler, RequestContext, Services
 
-__all__ = ("DISPATCH_METHODS", "DISPATCH_PATH", "Dispatcher", "DocumentedRoute", "dispatch_route_class")
+__all__ = (
+    "SyncRouter",
+    "DISPATCH_METHODS",
+    "DISPATCH_PATH",
+    "Dispatcher",
+    "DocumentedRoute",
+    "dispatch_route_class",
+)
 
+_LOG = logging.getLogger(__name__)
 _PATH = "starfish_path"
 _FOUND = "starfish_server.found"
+_KNOWN = "starfish_server.known"
 DISPATCH_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
@@ -135,7 +146,43 @@ class Dispatcher:
             answer = answer_to(error)
         except ClientDisconnectedError:
             return
+        except Exception:  # a plugin, a resolver's result, or a fault of ours
+            _LOG.exception("%s of a sync route failed", method)
+            answer = error_answer(500, "Internal server error")
         await send_answer(send, answer, without_body=method == "HEAD")
+
+
+class SyncRouter(APIRouter):
+    """An `APIRouter` that remembers what it found when it was asked whether a path is its own."""
+
+    def __init__(self, dispatcher: Dispatcher, **options: Any) -> None:
+        super().__init__(**options)
+        self.dispatcher = dispatcher
+
+    @override
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known: _Known | None = scope.get(_KNOWN)
+        if (
+            known is not None
+            and known.path == scope["path"]
+            and _is_plainly_included(known.inclusion)
+        ):
+            scope["path_params"] = known.child_scope["path_params"]
+            found: _Found = known.child_scope[_FOUND]
+            if found.route.documented is not None:
+                scope["route"] = found.route.documented
+            await self.dispatcher.respond(found, scope, receive, send)
+        else:
+            await super().handle(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was found for a request, and how the router had been included there."""
+
+    inclusion: Any
+    path: str
+    child_scope: dict[str, Any]
 
 
 class _RawResponse(Response):
@@ -173,32 +220,21 @@ def dispatch_route_class(dispatcher: Dispatcher) -> type[APIRoute]:
                 return Match.NONE, {}
             child_scope["path_params"].update(found.params)
             child_scope[_FOUND] = found
+            inclusion = scope.get("fastapi", {}).get("effective_route_context")
+            if getattr(inclusion, "original_route", None) is self:
+                scope[_KNOWN] = _Known(inclusion, scope["path"], dict(child_scope))
             return Match.FULL, child_scope
-
-        @override
-        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            found: _Found = scope[_FOUND]
-            if _is_plainly_included(self, scope):
-                if found.route.documented is not None:
-                    scope["route"] = found.route.documented
-                await dispatcher.respond(found, scope, receive, send)
-            else:
-                await super().handle(scope, receive, send)
 
     return DispatchRoute
 
 
-def _is_plainly_included(route: APIRoute, scope: Scope) -> bool:
+def _is_plainly_included(inclusion: object) -> bool:
     """Whether including the router added nothing that FastAPI would have to do.
 
     Where this cannot be told, the answer is no: then only speed is lost.
     """
-    inclusion = scope.get("fastapi", {}).get("effective_route_context")
-    if inclusion is None:
-        return not route.dependencies and route.max_body_size is None and scope.get("router") is None
     return (
-        getattr(inclusion, "original_route", None) is route
-        and getattr(inclusion, "dependencies", None) == []
+        getattr(inclusion, "dependencies", None) == []
         and getattr(inclusion, "max_body_size", 0) is None
     )
 

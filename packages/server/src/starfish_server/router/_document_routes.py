@@ -17,7 +17,13 @@ from starfish_server.protocol._document_text import (
     prepare_document,
 )
 from starfish_server.protocol.types import AuthorProof, PushConflict, PushSuccess
-from starfish_server.router._answers import Answer, Headers, error_answer, json_answer, raw_json_answer
+from starfish_server.router._answers import (
+    Answer,
+    Headers,
+    error_answer,
+    json_answer,
+    raw_json_answer,
+)
 from starfish_server.router._author_proof import checked_document_author
 from starfish_server.router._entity_tags import etag_of, is_not_modified
 from starfish_server.router._field_permissions import hidden_fields, merge_push

@@ -56,9 +56,7 @@ async def _items(
     skip = len(collection.store_key(""))
     items: list[str] = []
     while len(items) < wanted:
-        keys = await store.list_keys(
-            prefix, start_after=start_after, limit=wanted, context=context
-        )
+        keys = await store.list_keys(prefix, start_after=start_after, limit=wanted, context=context)
         for key in keys:
             item = _item(collection, key[skip:], request.params)
             if item is not None and not await _is_expired(request, collection, key, context):
@@ -74,9 +72,7 @@ async def _items(
     return items[:wanted]
 
 
-def _item(
-    collection: ServedCollection, document_key: str, params: Mapping[str, str]
-) -> str | None:
+def _item(collection: ServedCollection, document_key: str, params: Mapping[str, str]) -> str | None:
     """The last parameter of a key, if it is of this collection and these parameters."""
     found = collection.template.match(document_key)
     if found is None:

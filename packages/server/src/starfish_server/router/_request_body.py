@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import orjson
 from starlette.types import Message, Receive, Scope
 
 from starfish_server.router._refusals import ClientDisconnectedError, RequestRefusedError
+from starfish_server.router._time_limit import within
 
 __all__ = ("MAX_DEPTH", "RequestBody", "header", "parse_json_object")
 
@@ -50,8 +50,7 @@ class RequestBody:
             if declared is not None and declared.isdigit() and int(declared[:20]) > self._limit:
                 raise _too_large()
             try:
-                async with asyncio.timeout(self._timeout):
-                    self._content = await self._read_within_limit()
+                self._content = await within(self._timeout, self._read_within_limit())
             except TimeoutError as error:
                 raise RequestRefusedError(
                     408, "Request body too slow", leaves_body_unread=True

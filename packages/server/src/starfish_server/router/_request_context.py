@@ -118,7 +118,9 @@ class RequestContext:
         limiter = self.services.limiter
         if limiter is None:
             return
-        forwarded = [v.decode("latin-1") for k, v in self.scope["headers"] if k == b"x-forwarded-for"]
+        forwarded = [
+            v.decode("latin-1") for k, v in self.scope["headers"] if k == b"x-forwarded-for"
+        ]
         client = self.scope.get("client")
         retry_after = await limiter.take(
             identity=caller.auth.identity,

@@ -18,9 +18,7 @@ async def health_handler(request: RequestContext) -> Answer:
     return json_answer(200, {"ok": True, "ts": request.services.clock.now_ms()})
 
 
-def config_handler(
-    members: Sequence[ServedCollection], options: ConfigEndpointOptions
-) -> Handler:
+def config_handler(members: Sequence[ServedCollection], options: ConfigEndpointOptions) -> Handler:
     """``GET /config``: the collections of one namespace, as far as the caller may know them."""
 
     async def config(request: RequestContext) -> Answer:

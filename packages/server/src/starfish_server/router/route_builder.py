@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter
+from starlette.responses import Response
 
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_protocol.plugins import ServerPlugin
@@ -29,6 +30,7 @@ from starfish_server.router._dispatch import (
     DISPATCH_PATH,
     Dispatcher,
     DocumentedRoute,
+    SyncRouter,
     dispatch_route_class,
     endpoint_of,
 )
@@ -103,7 +105,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     dispatcher = Dispatcher(services)
     for prefix, members in _by_prefix(options.config, collections).items():
         _add_routes(dispatcher, prefix, members, options)
-    router = APIRouter(lifespan=_lifespan(services.plugins))
+    router = SyncRouter(dispatcher, lifespan=_lifespan(services.plugins))
     router.add_api_route(
         DISPATCH_PATH,
         endpoint_of(dispatcher),
@@ -111,7 +113,12 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
         include_in_schema=False,
         route_class_override=dispatch_route_class(dispatcher),
     )
-    for operation in operations(collections, options.config_endpoint is not None):
+    for operation in operations(
+        collections,
+        list(options.config.namespaces or {}),
+        has_config=options.config_endpoint is not None,
+        max_documents=options.max_collections_per_batch,
+    ):
         router.add_api_route(
             operation.path,
             endpoint_of(dispatcher),
@@ -123,6 +130,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
             tags=[operation.tag],
             responses=operation.responses,
             openapi_extra=operation.extra,
+            response_class=Response,
         )
     return router
 
