@@ -196,11 +196,11 @@ def test_processes_that_create_at_once_lose_no_token(tokens: TokenFile) -> None:
         "for _ in range(10): TokenFile(sys.argv[1]).create(sys.argv[2])"
     )
     processes = [
-        subprocess.Popen([sys.executable, "-c", code, str(tokens.path), who]) for who in "abc"
+        subprocess.Popen([sys.executable, "-c", code, str(tokens.path), who]) for who in "ab"
     ]
 
-    assert [process.wait(30) for process in processes] == [0, 0, 0]
+    assert [process.wait(30) for process in processes] == [0, 0]
     records = tokens.records()
-    assert len(records) == 30
-    assert len({record.name for record in records}) == 30
-    assert len({record.hash for record in records}) == 30
+    assert len(records) == 20
+    assert len({record.name for record in records}) == 20
+    assert len({record.hash for record in records}) == 20
