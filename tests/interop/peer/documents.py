@@ -5,9 +5,10 @@ import json
 import sys
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from starfish_protocol.hash import compute_hash
 from starfish_sdk import ConflictError, StarfishClient, SyncManager
 from starfish_sdk.config import fetch_server_config
+
+from starfish_protocol.hash import compute_hash
 
 
 class Signer:
