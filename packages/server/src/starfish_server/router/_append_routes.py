@@ -121,9 +121,7 @@ def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) 
         context = await request.admit(collection, "push", config.max_body_bytes)
         raw, body = await pushed_object(request, collection)
         data = prepare_document(pushed_data(body)).data
-        ts = body.get(TS_FIELD)
-        if ts is not None and (type(ts) is not int or ts < 0):
-            raise RequestRefusedError(400, "ts must be a non-negative integer")
+        ts = _pushed_ts(body.get(TS_FIELD))
         author = checked_append_author(
             body, request.rest, data, (await request.caller()).auth,
             required=append_only.require_author_signature,
@@ -149,6 +147,14 @@ def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) 
         )
 
     return append
+
+
+def _pushed_ts(ts: object) -> int | None:
+    if isinstance(ts, float) and ts.is_integer():
+        ts = int(ts)  # 1.0 and 1 are one number in JSON
+    if ts is not None and (type(ts) is not int or ts < 0):
+        raise RequestRefusedError(400, "ts must be a non-negative integer")
+    return ts
 
 
 def _passed_on(data: dict[str, Any], ts: int | None, now: int) -> PushSuccess:

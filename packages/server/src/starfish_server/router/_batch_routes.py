@@ -139,6 +139,12 @@ def _wanted(query: Mapping[str, str], most: int) -> dict[str, list[_Entry]]:
     params = _by_name(query.get("params"), "Invalid params parameter")
     appends = _by_name(query.get("appendParams"), "Invalid appendParams parameter")
     wanted: dict[str, list[_Entry]] = {}
+    for each in params.values():
+        for params_set in each:
+            _texts(params_set)
+    for each in appends.values():
+        for bounds in each:
+            _bounds_entry(bounds)
     for name in names:
         sets = params.get(name, [{}])
         bounds = appends.get(name, [])
@@ -152,32 +158,28 @@ def _wanted(query: Mapping[str, str], most: int) -> dict[str, list[_Entry]]:
 
 
 def _by_name(text: str | None, problem: str) -> dict[str, list[Any]]:
-    """A JSON object of lists of objects; a single object counts as a list of one."""
+    """A JSON object of lists."""
     if text is None:
         return {}
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise RequestRefusedError(400, problem) from error
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or not all(isinstance(each, list) for each in value.values()):
         raise RequestRefusedError(400, problem)
-    lists: dict[str, list[Any]] = {}
-    for name, entries in value.items():
-        listed = [entries] if isinstance(entries, dict) else entries
-        if not isinstance(listed, list):
-            raise RequestRefusedError(400, problem)
-        if not all(each is None or isinstance(each, dict) for each in listed):
-            raise RequestRefusedError(400, problem)
-        lists[name] = listed
-    return lists
+    return value
 
 
 def _texts(params: Any) -> dict[str, str]:
-    if params is None:
-        return {}
-    if not all(isinstance(value, str) for value in params.values()):
+    if not isinstance(params, dict) or not all(isinstance(v, str) for v in params.values()):
         raise RequestRefusedError(400, "Invalid params parameter")
     return params
+
+
+def _bounds_entry(bounds: Any) -> dict[str, Any] | None:
+    if bounds is not None and not isinstance(bounds, dict):
+        raise RequestRefusedError(400, "Invalid appendParams parameter")
+    return bounds
 
 
 def _with_identity(

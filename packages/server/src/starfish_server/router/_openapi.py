@@ -6,10 +6,10 @@ answers all paths. So each operation is described here as a whole.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 from starfish_server.config.schema import AppendOnlyConfig
 from starfish_server.router._list_routes import DEFAULT_LIMIT, MAX_LIMIT
@@ -32,11 +32,14 @@ _OBJECT: Schema = {"type": "object"}
 _PARAMETER: Schema = {
     "type": "string",
     "pattern": r"^\.?[A-Za-z0-9_:@-]+(\.[A-Za-z0-9_:@-]+)*\.?$",
-    "maxLength": 200,
 }
 _AUTHOR: Schema = {
-    "authorPubkey": {"type": "string", "description": "Ed25519 public key, 64 hex digits."},
-    "authorSignature": {"type": "string", "description": "Base64."},
+    "authorPubkey": {
+        "type": "string",
+        "pattern": "^[0-9a-f]{64}$",
+        "description": "Ed25519 public key.",
+    },
+    "authorSignature": {"type": "string", "minLength": 1, "description": "Base64."},
 }
 _ERROR: Schema = {
     "type": "object",
@@ -213,13 +216,7 @@ def _bundle(prefix: str, path: str, members: Sequence[ServedCollection]) -> Oper
 
 def _batch(prefix: str, members: Sequence[ServedCollection], max_documents: int) -> Operation:
     pulled = [each for each in members if not each.config.push_only]
-    names = [each.name for each in pulled]
-    sets = {each.name: _parameter_sets(each, max_documents) for each in pulled}
-    bounds = {
-        each.name: {"type": "array", "items": _append_params()}
-        for each in pulled
-        if each.config.append_only is not None
-    }
+    sets = {each.name: _parameter_sets(each.template.parameters) for each in pulled}
     entry = {"anyOf": [_pulled(_OBJECT), _ERROR]}
     answer = _record(
         {
@@ -236,7 +233,7 @@ def _batch(prefix: str, members: Sequence[ServedCollection], max_documents: int)
         "style": "form",
         "explode": False,
         "description": "Names, with commas between.",
-        "schema": {"type": "array", "minItems": 1, "items": {"enum": names} if names else _TEXT},
+        "schema": {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "^[^,]+$"}},
     }
     return Operation(
         "GET",
@@ -248,8 +245,8 @@ def _batch(prefix: str, members: Sequence[ServedCollection], max_documents: int)
         {
             "parameters": [
                 listed,
-                _json_query("params", sets, "Sets of path parameters by collection."),
-                _json_query("appendParams", bounds, "Bounds by collection, one for each set."),
+                _json_query("params", sets, _parameter_sets(()), "Sets of path parameters."),
+                _json_query("appendParams", {}, _append_params(), "Bounds, one for each set."),
             ]
         },
     )
@@ -317,22 +314,40 @@ def _pulled(data: Schema) -> Schema:
     return _record({"data": data, "hash": _HASH, "timestamp": _TIME}, _AUTHOR)
 
 
-def _object_schema(collection: ServedCollection, use: str) -> Schema:
-    """The collection's own schema, its references kept within itself."""
+def _object_schema(collection: ServedCollection) -> Schema:
+    """The collection's own schema, without references: they would lead nowhere in OpenAPI."""
     schema = collection.config.object_schema
     if schema is None:
         return _OBJECT
-    if "$id" in schema or '"$ref"' not in json.dumps(schema):
-        return schema
-    place = ":".join(filter(None, (collection.namespace, collection.name, use)))
-    return {"$id": f"urn:starfish:{place}", **schema}
+    inlined = _inlined(schema, schema, ())
+    return {k: v for k, v in inlined.items() if k not in {"$schema", "$id", "$defs"}}
+
+
+def _inlined(value: Any, root: Schema, within: tuple[str, ...]) -> Any:
+    """A schema with each ``$ref`` replaced; where one leads into itself, anything goes."""
+    if isinstance(value, list):
+        return [_inlined(each, root, within) for each in value]
+    if not isinstance(value, dict):
+        return value
+    others = {k: _inlined(v, root, within) for k, v in value.items() if k != "$ref"}
+    target = value.get("$ref")
+    if not isinstance(target, str):
+        return others
+    if target in within or not target.startswith("#"):
+        return others
+    found: Any = root
+    for step in target[1:].split("/")[1:]:
+        step = unquote(step).replace("~1", "/").replace("~0", "~")
+        found = found.get(step, {}) if isinstance(found, dict) else {}
+    referred = _inlined(found, root, (*within, target))
+    return {"allOf": [referred], **others} if others else referred
 
 
 def _stored_data(collection: ServedCollection) -> Schema:
     """What a pull may show: a valid document, a part of one, or nothing."""
     if collection.config.object_schema is None or collection.hidden_fields:
         return _OBJECT
-    return {"anyOf": [_object_schema(collection, "pull"), {"type": "object", "maxProperties": 0}]}
+    return {"anyOf": [_object_schema(collection), {"type": "object", "maxProperties": 0}]}
 
 
 def _push_body(collection: ServedCollection) -> Schema:
@@ -344,7 +359,7 @@ def _push_body(collection: ServedCollection) -> Schema:
         "type": "object",
         "required": ["data"],
         "properties": {
-            "data": {"type": "object", **_object_schema(collection, "push")},
+            "data": {"type": "object", **_object_schema(collection)},
             "baseHash": base_hash,
             **_AUTHOR,
         },
@@ -369,7 +384,7 @@ def _append_body(collection: ServedCollection) -> Schema:
         "type": "object",
         "required": required,
         "properties": {
-            "data": {"type": "object", **_object_schema(collection, "push")},
+            "data": {"type": "object", **_object_schema(collection)},
             "ts": ts,
             **_AUTHOR,
         },
@@ -381,7 +396,7 @@ def _append_body(collection: ServedCollection) -> Schema:
 
 
 def _element(collection: ServedCollection) -> Schema:
-    return _record({"ts": _TIME, "data": _object_schema(collection, "element")}, _AUTHOR)
+    return _record({"ts": _TIME, "data": _object_schema(collection)}, _AUTHOR)
 
 
 def _append_bounds(append_only: AppendOnlyConfig) -> list[dict[str, Any]]:
@@ -401,19 +416,16 @@ def _append_bounds(append_only: AppendOnlyConfig) -> list[dict[str, Any]]:
 
 
 def _append_params() -> Schema:
-    count = {"type": "integer", "minimum": 1}
-    time = {"type": "integer", "minimum": 0}
-    properties = {"checkpoint": time, "since": time, "last": count, "limit": count}
-    return {"type": ["object", "null"], "properties": properties}
+    # A bound of a wrong type is refused in the answer for its document, not for the batch.
+    bounds = dict.fromkeys(("checkpoint", "since", "last", "limit"), {"description": "A number."})
+    entry: Schema = {"type": ["object", "null"], "properties": bounds}
+    return {"type": "array", "items": entry}
 
 
-def _parameter_sets(collection: ServedCollection, most: int) -> Schema:
-    properties = dict.fromkeys(collection.template.parameters, _PARAMETER)
-    return {
-        "type": "array",
-        "maxItems": most,
-        "items": {"type": "object", "properties": properties, "additionalProperties": _TEXT},
-    }
+def _parameter_sets(names: Sequence[str]) -> Schema:
+    properties = dict.fromkeys(names, _TEXT)  # an illegal one is refused in its own answer
+    entry = {"type": "object", "properties": properties, "additionalProperties": _TEXT}
+    return {"type": "array", "items": entry}
 
 
 def _path_parameters(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -424,11 +436,13 @@ def _query(name: str, schema: Schema, description: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
-def _json_query(name: str, properties: Schema, description: str) -> dict[str, Any]:
-    schema = {"type": "object", "properties": properties}
+def _json_query(
+    name: str, properties: Schema, others: Schema, description: str
+) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "additionalProperties": others}
     return {
         "name": name,
         "in": "query",
-        "description": description,
+        "description": f"{description} By collection.",
         "content": {"application/json": {"schema": schema}},
     }
