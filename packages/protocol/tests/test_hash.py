@@ -165,14 +165,18 @@ def test_keys_are_sorted_by_utf_16_code_units():
         "\\\\,1.0,",
         ":9999999999999999999,",
         '\\\\",-0.0,"',
+        ":1.0,",
+        'a":1.0,',
+        '\\":1.0,',
+        '":1.0,',
     ],
 )
 def test_what_looks_like_a_number_inside_a_string_is_left_alone(text):
-    document = {text: [text, 1.0, text, 1e16], "z": 2.0}
+    document = {text: [text, 1.0, text, 1e16], "~": text, "~~": 2.0}
 
     quoted = json.dumps(text)
     assert stable_stringify(document) == (
-        f'{{{quoted}:[{quoted},1,{quoted},10000000000000000],"z":2}}'
+        f'{{{quoted}:[{quoted},1,{quoted},10000000000000000],"~":{quoted},"~~":2}}'
     )
 
 

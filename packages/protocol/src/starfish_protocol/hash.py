@@ -20,13 +20,6 @@ from starfish_protocol._stringify import MAX_DEPTH, write_canonical
 
 __all__ = ("MAX_DEPTH", "compute_hash", "stable_stringify")
 
-_OPTIONS = (
-    orjson.OPT_SORT_KEYS
-    | orjson.OPT_PASSTHROUGH_DATACLASS
-    | orjson.OPT_PASSTHROUGH_DATETIME
-    | orjson.OPT_PASSTHROUGH_SUBCLASS
-)
-
 # The shape of a JSON text: what may precede or follow a number becomes a comma, 0 stays, other
 # digits and signs become 9. UTF-8 lead bytes of U+E000..U+FFFF and of astral characters become one
 # byte each: only documents with both can hold keys that UTF-16 orders otherwise than UTF-8.
@@ -84,10 +77,10 @@ def _canonical_bytes(document: Any) -> bytes:
     if type(document) not in {dict, list, tuple}:
         return write_canonical(document).encode()
     try:
-        # orjson writes enumerations, UUIDs and its own fragments without asking; marshal, the
-        # fastest walk over a document there is, refuses everything but exact built-in types.
+        # orjson writes enumerations, dates, UUIDs and more without asking; marshal, the fastest
+        # walk over a document there is, refuses everything but exact built-in types.
         marshal.dumps(document)
-        text = orjson.dumps(document, option=_OPTIONS)
+        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError):
         return write_canonical(document).encode()
     shape = text.translate(_SHAPE)
