@@ -88,7 +88,8 @@ def retry(path: Path, options: argparse.Namespace) -> int:
         if entry.status == "failed" and options.id in (None, entry.id)
     ]
     if chosen:
-        asyncio.run(_retry(path, chosen))
+        storage = SqliteOutbox(path) if _is_sqlite(path) else FileCache(path.parent)
+        asyncio.run(_retry(storage, chosen))
     if options.json:
         print(json.dumps({"retried": [{"key": key, "id": entry_id} for key, entry_id in chosen]}))
     else:
@@ -116,17 +117,16 @@ def read(path: Path) -> FileContent:
     return FileContent({key: [entry for entry, _ in entries]}, [reason for _, reason in refused])
 
 
-async def _retry(path: Path, chosen: list[tuple[str, str]]) -> None:
-    outbox = SqliteOutbox(path) if _is_sqlite(path) else None
+async def _retry(storage: SqliteOutbox | FileCache, chosen: list[tuple[str, str]]) -> None:
     try:
-        queue = OutboxQueue(FileCache(path.parent) if outbox is None else outbox)
+        queue = OutboxQueue(storage)
         for key, entry_id in chosen:
             if queue.key != key:
                 await queue.hydrate(key)
             await queue.retry(entry_id)
     finally:
-        if outbox is not None:
-            await outbox.close()
+        if isinstance(storage, SqliteOutbox):
+            await storage.close()
 
 
 def _is_sqlite(path: Path) -> bool:

@@ -252,11 +252,15 @@ class DrainPass:
 
 
 async def _run_all(tasks: list[asyncio.Task[None]]) -> None:
-    """Wait for all; when one fails or the caller is cancelled, cancel and wait for the rest."""
+    """Wait for all; when one fails or the caller is cancelled, cancel and wait for the rest.
+
+    Each task is cancelled once: a second time would tear it from giving its claim back.
+    """
     try:
-        await asyncio.gather(*tasks)
-    except BaseException:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        raise
+    for task in sorted(tasks, key=lambda task: task.cancelled()):
+        task.result()

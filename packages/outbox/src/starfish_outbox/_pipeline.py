@@ -21,6 +21,16 @@ from starfish_outbox.errors import NotHydratedError, OutboxError, OutboxPersiste
 class _Waiting:
     change: Change
     future: asyncio.Future[Outcome]
+    settled: bool = False
+
+    def settle(self, outcome: Outcome | Exception) -> None:
+        self.settled = True
+        if self.future.done():
+            return
+        if isinstance(outcome, Exception):
+            self.future.set_exception(outcome)
+        else:
+            self.future.set_result(outcome)
 
 
 class CommitPipeline:
@@ -69,7 +79,7 @@ class CommitPipeline:
         try:
             return await waiting.future
         except asyncio.CancelledError:
-            if waiting.future.cancelled():
+            if not waiting.settled:
                 waiting.future = loop.create_future()
             await asyncio.gather(waiting.future, return_exceptions=True)
             raise
@@ -113,14 +123,12 @@ class CommitPipeline:
         if error is None:
             for waiting, outcome in zip(batch, done.result(), strict=True):
                 self._apply(waiting.change.id, outcome)
-                if not waiting.future.done():
-                    waiting.future.set_result(outcome)
+                waiting.settle(outcome)
         elif len(batch) > 1 and not done.cancelled():
             self._singly = batch  # one refused change must not refuse its neighbours
         else:
             for waiting in batch:
-                if not waiting.future.done():
-                    waiting.future.set_exception(error)
+                waiting.settle(error)
         if self._singly or self._waiting:
             self._start()
         else:

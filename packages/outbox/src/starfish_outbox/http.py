@@ -45,7 +45,7 @@ from starfish_outbox.errors import PermanentSendError, RetryAfterError, SendErro
 __all__ = ("OnConflict", "PushSender")
 
 Document = dict[str, Any]
-OnConflict = Callable[[OutboxEntry, PullResult], Document | None | Awaitable[Document | None]]
+OnConflict = Callable[[OutboxEntry, PullResult], Awaitable[Document | None] | Document | None]
 """Decides what to push instead, given the entry and the server's document; ``None`` to push
 nothing, because the server's document is right."""
 
