@@ -182,6 +182,7 @@ def test_what_looks_like_a_number_inside_a_string_is_left_alone(text):
 
 @given(document=documents)
 @example(document=[{"😀": 1, "\uffff": 2}])
+@example(document=[{'a"😀': '😀":', 'a"\uffff': "\uffff\\"}])
 @example(document=["\ud83d\ude00", "\ud83d", "\ude00"])
 def test_the_fast_way_and_the_slow_way_give_the_same_text(document):
     def outcome(write):

@@ -22,7 +22,8 @@ __all__ = ("MAX_DEPTH", "compute_hash", "stable_stringify")
 
 # The shape of a JSON text: what may precede or follow a number becomes a comma, 0 stays, other
 # digits and signs become 9. UTF-8 lead bytes of U+E000..U+FFFF and of astral characters become one
-# byte each: only documents with both can hold keys that UTF-16 orders otherwise than UTF-8.
+# byte each: only documents with both can hold keys that UTF-16 orders otherwise than UTF-8, and
+# only if one of them is in a key, a string with a colon after it.
 _PRIVATE_USE_OR_LATER, _ASTRAL = b"\xee", b"\xf0"
 _SHAPE = bytes.maketrans(
     b":[]},0123456789+-\xee\xef\xf0\xf1\xf2\xf3\xf4",
@@ -33,6 +34,7 @@ _SUSPECT_NUMBER = re.compile(
     rb",[09]++ (?: \. (?: 0 | [09]++e[09]++ ) | e[09]++ | (?<=[09]{16}) ) (?=,)", re.VERBOSE
 )
 _MAY_PRECEDE_A_STRING = frozenset({b"", b"[", b"{", b",", b":", b"\\"})  # or is an escape
+_STRING_WITH_LATE_CHARACTER = re.compile(rb'[\xee-\xf4][^"\\]*+(?:\\.[^"\\]*+)*+"(:)?')
 
 
 def stable_stringify(value: object) -> str:
@@ -84,10 +86,14 @@ def _canonical_bytes(document: Any) -> bytes:
     except (TypeError, ValueError):
         return write_canonical(document).encode()
     shape = text.translate(_SHAPE)
-    if _ASTRAL in shape and _PRIVATE_USE_OR_LATER in shape:
+    if _ASTRAL in shape and _PRIVATE_USE_OR_LATER in shape and _has_late_key(text):
         return write_canonical(document).encode()
     suspects = [match.span() for match in _SUSPECT_NUMBER.finditer(shape)]
     return _rewrite_numbers(text, suspects) if suspects else text
+
+
+def _has_late_key(text: bytes) -> bool:
+    return any(match[1] for match in _STRING_WITH_LATE_CHARACTER.finditer(text))
 
 
 def _rewrite_numbers(text: bytes, spans: list[tuple[int, int]]) -> bytes:
