@@ -50,10 +50,14 @@ class Server:
             target=self._errors.extend, args=[self.process.stderr], daemon=True
         )
         self._collector.start()
+
+    def wait_until_ready(self) -> "Server":
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         self.url = line.removeprefix("listening on ").strip()
         assert self.url.startswith("http://127.0.0.1:"), (line, self._errors)
         self.port = int(self.url.rpartition(":")[2])
+        return self
 
     def stop(self) -> int:
         self.process.terminate()
@@ -77,7 +81,7 @@ def run(config: Path, tmp_path: Path) -> Generator[Callable[..., Server]]:
 
     def start(*options: str) -> Server:
         servers.append(Server("--config", str(config), "--data", str(tmp_path / "data"), *options))
-        return servers[-1]
+        return servers[-1].wait_until_ready()
 
     yield start
     for each in servers:

@@ -21,9 +21,11 @@ mode, folder = sys.argv[1:]
 listener = socket.create_server(("127.0.0.1", 0))
 
 def work(on_ready, lifeline):
+    open(f"{folder}/{os.getpid()}", "w").close()
+    if mode == "prepares":
+        time.sleep(1)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, lambda *_: None)
-    open(f"{folder}/{os.getpid()}", "w").close()
     if mode == "refuses":
         raise ServerError("the data folder is gone")
     if mode == "crashes":
@@ -110,6 +112,17 @@ def test_a_stop_signal_stops_every_worker_and_ends_with_0(
 
     assert running.parent.wait(10) == 0
     assert not any(map(is_alive, pids))
+
+
+def test_a_stop_signal_is_not_lost_on_a_worker_that_still_prepares(
+    group: Callable[[str], Group],
+) -> None:
+    running = group("prepares")
+    assert eventually(lambda: len(running.pids()) == 2)
+
+    running.parent.terminate()
+
+    assert running.parent.wait(10) == 0
 
 
 def test_workers_stop_when_their_parent_is_killed(group: Callable[[str], Group]) -> None:

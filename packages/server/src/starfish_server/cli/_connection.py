@@ -60,18 +60,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         else:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self.transport.is_closing():
+        if self._phase == "none" and not self._is_idle():
+            # A whole request arrived: the one case that must be quick.
+            if self._watch is not None:
+                self._stop_watch()
+        elif self.transport.is_closing():
             self._stop_watch()
         elif self._phase == "body":
             self._start_watch("body", self.body_interval_s, self._look_at_body)
-        elif self._phase == "head" or self._is_idle():
-            # Idle after data: bytes that begin no request, such as empty lines.
-            if self._head_bytes > self.max_head_bytes:
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large")
-            else:
-                self._start_watch("head", self.head_timeout_s, self._head_is_late)
+        # Idle after data: bytes that begin no request, such as empty lines.
+        elif self._head_bytes > self.max_head_bytes:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large")
         else:
-            self._stop_watch()
+            self._start_watch("head", self.head_timeout_s, self._head_is_late)
 
     @override
     def on_message_begin(self) -> None:

@@ -27,6 +27,7 @@ _logger = logging.getLogger(__name__)
 
 _SHORT_LIFE_S = 1.0
 _PAUSE_S = 0.5
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 _PID = struct.Struct("=i")
 
 
@@ -84,7 +85,7 @@ class _Supervisor:
     def run(self) -> int:
         os.set_blocking(self._wakeup_write, False)
         os.set_blocking(self._wakeup_read, False)
-        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        for each in _HANDLED:
             signal.signal(each, _leave_to_the_pipe)
         signal.set_wakeup_fd(self._wakeup_write, warn_on_full_buffer=False)
         with selectors.DefaultSelector() as selector:
@@ -139,9 +140,13 @@ class _Supervisor:
     def _fork(self) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        # A signal must find either the parent's handlers or the child's own: between the fork and
+        # those, it would be written to the parent's pipe, and the child would never stop.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         pid = os.fork()
         if pid:
             self._children[pid] = _Child(time.monotonic())
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             return
         status = 70  # of a child that fell over its own feet
         try:
@@ -162,6 +167,9 @@ class _Supervisor:
     def _become_a_worker(self) -> int:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, _exit_in_order)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         for descriptor in (
             self._wakeup_read,
             self._wakeup_write,
@@ -178,3 +186,8 @@ class _Supervisor:
 
 def _leave_to_the_pipe(_number: int, _frame: FrameType | None) -> None:
     """Without a handler of Python's own, the number of a signal is not written to the pipe."""
+
+
+def _exit_in_order(_number: int, _frame: FrameType | None) -> None:
+    """Until the work has a better idea of how to stop."""
+    sys.exit(0)
