@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from starfish_server.auth.errors import AuthError
+from starfish_server.auth.errors import AuthError, TokenFileError
 from starfish_server.errors import (
     ConfigError,
     InvalidKeyError,
@@ -81,6 +81,7 @@ RESPONSES: dict[type[ServerError], Callable[[Any], Answer]] = {
     StoreUnavailableError: _unavailable,
     InvalidKeyError: lambda _error: error_answer(400, "Invalid path parameter"),
     AuthError: _unauthenticated,
+    TokenFileError: _server_error,
     RequestRefusedError: _refused,
     DamagedDocumentError: _damaged,
     ContentionError: lambda _error: error_answer(503, "Too many concurrent writes", _RETRY_SOON),

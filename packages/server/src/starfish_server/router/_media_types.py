@@ -22,7 +22,7 @@ def checked_media_type(scope: Scope, allowed: Sequence[str]) -> str:
     """
     raw = header(scope, b"content-type") or b""
     media_type = raw.decode("latin-1").partition(";")[0].strip().lower()
-    if media_type in allowed or any(_covers(pattern, media_type) for pattern in allowed):
+    if any(_covers(pattern, media_type) for pattern in allowed):
         return media_type
     if _JSON in allowed:
         raise RequestRefusedError(
@@ -37,4 +37,4 @@ def _covers(pattern: str, media_type: str) -> bool:
     main, _, sub = media_type.partition("/")
     if not main or not sub or "/" in sub or "*" in media_type:
         return False
-    return pattern == "*/*" or pattern == f"{main}/*"
+    return pattern in {media_type, f"{main}/*", "*/*"}

@@ -40,7 +40,14 @@ class PathTable(Generic[_Route]):
         self._root: _Node[_Route] = _Node()
 
     def add(self, template: str, route: _Route) -> None:
-        """Add a route; a template that is there already is replaced."""
+        """Add a route; one of the same template is replaced."""
+        self._node(template).route = route
+
+    def get(self, template: str) -> _Route | None:
+        """The route of this very template."""
+        return self._node(template).route
+
+    def _node(self, template: str) -> _Node[_Route]:
         node = self._root
         for segment in template.split("/"):
             found = _SEGMENT.fullmatch(segment)
@@ -48,22 +55,17 @@ class PathTable(Generic[_Route]):
                 node = node.literals.setdefault(segment, _Node())
                 continue
             before, name, after = found.groups()
-            for other_before, other_name, other_after, child in node.parameters:
-                if (before, name, after) == (other_before, other_name, other_after):
+            for *known, child in node.parameters:
+                if known == [before, name, after]:
                     node = child
                     break
             else:
-                child = _Node[_Route]()
+                child = _Node()
                 node.parameters.append((before, name, after, child))
                 # The most text first: `report-{id}` before `{id}`.
                 node.parameters.sort(key=lambda each: -len(each[0]) - len(each[2]))
                 node = child
-        node.route = route
-
-    def get(self, template: str) -> _Route | None:
-        """The route of this very template."""
-        found = self.find(template)
-        return None if found is None else found[0]
+        return node
 
     def find(self, path: str) -> tuple[_Route, dict[str, str]] | None:
         """The route of a path and its parameters; fixed text wins over a parameter."""

@@ -132,6 +132,9 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
             openapi_extra=operation.extra,
             response_class=Response,
         )
+        documented = router.routes[-1]
+        if isinstance(documented, DocumentedRoute):
+            dispatcher.document(operation.path[1:], documented)
     return router
 
 
