@@ -6,6 +6,8 @@ PORT ?= 8000
 DATA ?= .starfish-data
 # One package in an environment of its own: that package, its extras and its test tools.
 ALONE = $(UV) run --quiet --isolated --no-default-groups --package starfish-$(PKG) --all-extras
+# A dependency group of the package, where it has one of that name.
+group = $(if $(shell grep -s '^$(1) = ' packages/$(PKG)/pyproject.toml),--group $(1))
 PKGS = $(if $(PKG),$(PKG),$(notdir $(patsubst %/,%,$(wildcard packages/*/))))
 
 help:           ## show this text
@@ -16,7 +18,7 @@ help:           ## show this text
 	@python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --target .tools uv
 
 setup: $(filter .tools/bin/uv,$(UV))  ## create or refresh .venv with every package and the tools
-	@$(UV) sync --quiet --all-packages --all-extras --group test
+	@$(UV) sync --quiet --all-packages --all-extras --group test-extra
 
 demo: setup     ## run the story: offline writes, a drain, a merge, a list, a SIGKILL, a proof
 	@$(UV) run --no-sync python docs/demo
@@ -26,7 +28,7 @@ run: setup      ## serve the composed service on loopback (PORT=8000 DATA=.starf
 
 ifdef PKG
 test: $(filter .tools/bin/uv,$(UV))  ## run all tests, or one package's alone: PKG=outbox
-	@$(ALONE) --group test pytest packages/$(PKG)
+	@$(ALONE) --group test $(call group,test-extra) pytest packages/$(PKG)
 else
 test: setup
 	@$(UV) run --no-sync pytest
@@ -49,7 +51,7 @@ bench: $(filter .tools/bin/uv,$(UV))  ## measure against the wanted figures, sid
 
 .PHONY: _bench
 _bench:
-	@$(ALONE) $(if $(shell grep -s '^bench = ' packages/$(PKG)/pyproject.toml),--group bench) python $(BENCH)
+	@$(ALONE) $(call group,bench) python $(BENCH)
 
 wheels: $(filter .tools/bin/uv,$(UV))  ## build every package into dist/
 	@$(UV) build --quiet --all-packages --wheel --out-dir dist

@@ -9,21 +9,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
-from starfish_server.app import create_app
-from starfish_server.storage.sqlite import SqliteObjectStore
-from starlette.requests import Request
-
-from starfish_server import AuthResult, CollectionConfig, SyncConfig
-from starfish_server.config.schema import AppendOnlyConfig, ConfigEndpointOptions
 
 ROOT = Path(__file__).parents[2]
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools/bin/uv")
@@ -31,42 +21,6 @@ UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools/bin/uv")
 PEER = ("starfish-sdk==3.0.0a72", "starfish-protocol==3.0.0a72", "httpx==0.28.1")
 
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(180)]
-
-CONFIG = SyncConfig(
-    collections=[
-        CollectionConfig(
-            name="notes",
-            storage_path="notes/{identity}",
-            read_roles=["public"],
-            write_roles=["public"],
-        ),
-        CollectionConfig(
-            name="log",
-            storage_path="log/{room}",
-            read_roles=["public"],
-            write_roles=["public"],
-            append_only=AppendOnlyConfig(type="by_timestamp", require_author_signature=False),
-        ),
-        CollectionConfig(
-            name="inbox",
-            storage_path="inbox/{identity}",
-            read_roles=["public"],
-            write_roles=["public"],
-            append_only=AppendOnlyConfig(type="by_timestamp"),
-        ),
-        CollectionConfig(
-            name="photos",
-            storage_path="photos/{photo}",
-            read_roles=["public"],
-            write_roles=["public"],
-            allowed_mime_types=["image/*"],
-        ),
-    ]
-)
-
-
-async def anybody(_request: Request) -> AuthResult:
-    return AuthResult(identity=None, roles=[])
 
 
 @pytest.fixture(scope="session")
@@ -81,24 +35,6 @@ def peer_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if done.returncode != 0:
             pytest.skip(f"the public SDK cannot be installed here: {done.stderr.strip()[-300:]}")
     return python
-
-
-@pytest.fixture(scope="module")
-def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    store = SqliteObjectStore(tmp_path_factory.mktemp("data") / "documents.sqlite")
-    app = create_app(
-        CONFIG,
-        store=store,
-        role_resolver=anybody,
-        config_endpoint=ConfigEndpointOptions(auth="public"),
-    )
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
 
 
 def run_in_peer(python: Path, script: str, url: str) -> dict[str, object]:

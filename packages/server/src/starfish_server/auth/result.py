@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-__all__ = ("AuthResult", "Presenter")
+from starlette.requests import Request
+
+__all__ = ("AuthResult", "Presenter", "RoleResolver")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +33,7 @@ class AuthResult:
     """The caller's roles, taken as given; ``self`` and ``public`` need not be among them."""
     presenter: Presenter | None = None
     """The key behind the authentication, where there is one."""
+
+
+RoleResolver = Callable[[Request], Awaitable[AuthResult]]
+"""Answers who sent a request, or raises: see `starfish_server.auth.errors.AuthError`."""

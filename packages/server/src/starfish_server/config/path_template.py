@@ -20,7 +20,6 @@ PARAMETER_VALUE = re.compile(r"[A-Za-z0-9._:@-]+")
 """What a path parameter may be, to be matched in full."""
 
 _ALPHABET = "A-Z a-z 0-9 . _ : @ -"
-_VALUE_CHARACTER = re.compile(r"[A-Za-z0-9._:@-]")
 _PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SEGMENT = re.compile(r"(?P<before>[^{}]*)(?:\{(?P<name>[^{}]*)\}(?P<after>[^{}]*))?")
 _PARAMETER = re.compile(r"\{([^{}]*)\}")
@@ -148,21 +147,8 @@ class PathTemplate:
             >>> PathTemplate.parse("a/{x}").overlaps(PathTemplate.parse("a/{x}/{y}"))
             False
         """
-        ours, theirs = _tokens(self.text), _tokens(other.text)
-        todo, seen = [(0, 0)], {(0, 0)}
-        while todo:
-            i, j = todo.pop()
-            if i == len(ours) and j == len(theirs):
-                return True
-            if i == len(ours) or j == len(theirs) or not _share_a_character(ours[i], theirs[j]):
-                continue
-            # After one character a parameter may be over or go on, a letter is always over.
-            for k in (i, i + 1) if ours[i] is None else (i + 1,):
-                for m in (j, j + 1) if theirs[j] is None else (j + 1,):
-                    if (k, m) not in seen:
-                        seen.add((k, m))
-                        todo.append((k, m))
-        return False
+        ours, theirs = self.text.split("/"), other.text.split("/")
+        return len(ours) == len(theirs) and all(map(_segments_overlap, ours, theirs))
 
     def prefixed(self, namespace: str | None) -> PathTemplate:
         """The same family within a namespace."""
@@ -222,18 +208,32 @@ def _pattern_of(text: str) -> str:
     )
 
 
-def _tokens(text: str) -> list[str | None]:
-    """The letters of a template, ``None`` where a parameter stands for one or more of them."""
-    parts = _PARAMETER.split(text)
-    tokens: list[str | None] = []
-    for index, part in enumerate(parts):
-        tokens.extend([None] if index % 2 else part)
-    return tokens
+def _segments_overlap(ours: str, theirs: str) -> bool:
+    if "{" not in ours and "{" not in theirs:
+        return ours == theirs
+    one, other = _tokens(ours), _tokens(theirs)
+    todo, seen = [(0, 0)], {(0, 0)}
+    while todo:
+        i, j = todo.pop()
+        if i == len(one) and j == len(other):
+            return True
+        if i == len(one) or j == len(other) or not _share_a_character(one[i], other[j]):
+            continue
+        # After one character a parameter may be over or go on, a letter is always over.
+        for k in (i, i + 1) if one[i] is None else (i + 1,):
+            for m in (j, j + 1) if other[j] is None else (j + 1,):
+                if (k, m) not in seen:
+                    seen.add((k, m))
+                    todo.append((k, m))
+    return False
+
+
+def _tokens(segment: str) -> list[str | None]:
+    """The letters of a segment, ``None`` where a parameter stands for one or more of them."""
+    parts = _PARAMETER.split(segment)
+    return [token for index, part in enumerate(parts) for token in ((None,) if index % 2 else part)]
 
 
 def _share_a_character(one: str | None, other: str | None) -> bool:
-    if one is None and other is None:
-        return True
-    if one is None or other is None:
-        return _VALUE_CHARACTER.fullmatch(one or other or "") is not None
-    return one == other
+    # The letters of a template are all of the alphabet that a parameter may use.
+    return one is None or other is None or one == other

@@ -66,6 +66,7 @@ class AbstractObjectStore(ABC):
             prefix: what a key begins with; the empty string for all.
             start_after: only keys greater than this one.
             limit: at most so many; ``None`` for all.
+            context: on whose behalf.
         """
 
     @abstractmethod
@@ -129,7 +130,7 @@ class AbstractObjectStore(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} has no compare-and-swap")
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027  a store that holds nothing has nothing to do
         """Finish what was accepted and release what is held; calling it twice is harmless."""
 
 

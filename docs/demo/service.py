@@ -1,0 +1,80 @@
+"""A service composed of the libraries: pages that clients edit, and one list of them.
+
+`make run` serves it; `make demo` starts, kills and restarts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import socket
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from starfish_server.app import create_app
+from starfish_server.storage.sqlite import SqliteObjectStore
+from starlette.requests import Request
+
+from starfish_projection import Projection, ProjectionSet, create_projection_server_plugin
+from starfish_protocol.plugins import WriteEvent
+from starfish_server import AuthResult, CollectionConfig, SyncConfig
+
+CONFIG = SyncConfig(
+    collections=[
+        CollectionConfig(
+            name="pages",
+            storage_path="pages/{page}",
+            read_roles=["public"],
+            write_roles=[
+                "public"
+            ],  # it listens on loopback only; see docs/configuration.md for roles
+            object_schema={
+                "type": "object",
+                "required": ["title", "text"],
+                "properties": {"title": {"type": "string"}, "text": {"type": "string"}},
+            },
+            listable=True,
+        ),
+        CollectionConfig(
+            name="contents", storage_path="contents", read_roles=["public"], pull_only=True
+        ),
+    ]
+)
+
+
+async def anybody(_request: Request) -> AuthResult:
+    """Nobody signs in here: every caller is anonymous."""
+    return AuthResult(identity=None, roles=[])
+
+
+def contents_entry(event: WriteEvent) -> ProjectionSet | None:
+    """What the table of contents keeps of a page."""
+    if event.body is None:
+        return None
+    words = len(str(event.body["text"]).split())
+    return ProjectionSet(event.params["page"], {"title": event.body["title"], "words": words})
+
+
+def create_service(data: Path) -> FastAPI:
+    """The application, with everything it stores under one folder."""
+    store = SqliteObjectStore(data / "documents.sqlite")
+    contents = create_projection_server_plugin(
+        store=store, projections=[Projection("pages", "contents", contents_entry)]
+    )
+    return create_app(CONFIG, store=store, role_resolver=anybody, plugins=[contents])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder for the database")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    arguments = parser.parse_args()
+    arguments.data.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", arguments.port)) as listener:
+        print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        config = uvicorn.Config(create_service(arguments.data), log_level="warning")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

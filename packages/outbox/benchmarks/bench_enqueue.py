@@ -1,0 +1,173 @@
+"""Durable enqueues through SQLite, beside `persist-queue` and `huey` at synchronous=FULL.
+
+The rivals block the thread that calls them. They are shown twice: called directly, as a program
+without an event loop would, and through `asyncio.to_thread`, as one must from a loop that has other
+things to do. Ours never blocks the loop. All run interleaved, on the same disk; medians of blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import huey.storage
+import persistqueue
+from huey.serializer import Serializer
+
+from starfish_outbox import OutboxQueue, SqliteOutbox
+
+BLOCK = 250
+ENQUEUES = 10_000
+IN_FLIGHT = 64
+OFF_THE_LOOP = " in a thread"
+ITEM = {
+    "path": "notes/1",
+    "body": {"text": "bread, milk, " * 8, "done": False, "n": 5},
+    "baseHash": "a" * 64,
+}
+
+
+class PersistQueue:
+    label = "persist-queue SQLiteAckQueue"
+
+    def __init__(self, folder: Path) -> None:
+        self.queue = persistqueue.SQLiteAckQueue(
+            str(folder / "pq"), multithreading=True, auto_commit=True
+        )
+        putter = self.queue._putter  # noqa: SLF001 - the only way to see its level
+        (self.level,) = putter.execute("PRAGMA synchronous").fetchone()
+
+    def put(self) -> None:
+        self.queue.put(ITEM)
+
+    def cycle(self) -> None:
+        self.queue.put(ITEM)
+        self.queue.ack(self.queue.get())
+
+
+class HueyQueue:
+    label = "huey SqliteStorage"
+
+    def __init__(self, folder: Path) -> None:
+        self.storage = huey.storage.SqliteStorage(filename=str(folder / "huey.db"), fsync=True)
+        self.serializer = Serializer()
+        (self.level,) = self.storage.conn.execute("PRAGMA synchronous").fetchone()
+
+    def put(self) -> None:
+        self.storage.enqueue(self.serializer.serialize(ITEM))
+
+    def cycle(self) -> None:
+        self.put()
+        self.serializer.deserialize(self.storage.dequeue())
+
+
+Runs = dict[tuple[str, str], tuple[Callable[[], Awaitable[None]], int]]
+
+
+def our_runs(queue: OutboxQueue) -> Runs:
+    numbers = itertools.count()
+
+    async def puts() -> None:
+        for _ in range(BLOCK):
+            await queue.enqueue(f"n{next(numbers)}", ITEM)
+
+    async def cycles() -> None:
+        for _ in range(BLOCK):
+            entry_id = f"n{next(numbers)}"
+            await queue.enqueue(entry_id, ITEM)
+            await queue.claim(entry_id)
+            await queue.remove(entry_id)
+
+    async def puts_in_flight() -> None:
+        ids = iter([f"n{next(numbers)}" for _ in range(4 * BLOCK)])
+
+        async def worker() -> None:
+            for entry_id in ids:
+                await queue.enqueue(entry_id, ITEM)
+
+        await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+
+    return {
+        ("enqueue", "ours"): (puts, BLOCK),
+        ("cycle", "ours"): (cycles, BLOCK),
+        ("in flight", "ours"): (puts_in_flight, 4 * BLOCK),
+    }
+
+
+def rival_runs(rival: PersistQueue | HueyQueue) -> Runs:
+    async def repeat(call: Callable[[], None]) -> None:
+        for _ in range(BLOCK):
+            call()
+
+    async def repeat_in_thread(call: Callable[[], None]) -> None:
+        for _ in range(BLOCK):
+            await asyncio.to_thread(call)
+
+    runs: Runs = {}
+    for what, call in (("enqueue", rival.put), ("cycle", rival.cycle)):
+        runs[what, rival.label] = (partial(repeat, call), BLOCK)
+        runs[what, f"{rival.label}{OFF_THE_LOOP}"] = (partial(repeat_in_thread, call), BLOCK)
+    return runs
+
+
+async def measure(runs: Runs) -> dict[tuple[str, str], float]:
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+    for _ in range(ENQUEUES // BLOCK):
+        for key, (run, count) in runs.items():
+            start = time.perf_counter()
+            await run()
+            times[key].append((time.perf_counter() - start) / count)
+    return {key: statistics.median(values[2:]) for key, values in times.items()}
+
+
+def report(medians: dict[tuple[str, str], float]) -> bool:
+    for (what, label), median in sorted(medians.items()):
+        print(f"{what:10} {label:45} {1 / median:9,.0f} /s  {median * 1e6:7.1f} us")
+
+    def best(what: str, *, off_the_loop: bool) -> float:
+        return min(
+            median
+            for (measured, label), median in medians.items()
+            if measured == what and label != "ours" and label.endswith(OFF_THE_LOOP) is off_the_loop
+        )
+
+    missed = False
+    for what, off_the_loop, ours, wanted in (
+        ("enqueue", False, "enqueue", 1.0),
+        ("cycle", False, "cycle", 1.0),
+        ("enqueue", True, "enqueue", 1.0),
+        ("cycle", True, "cycle", 1.0),
+        ("enqueue", False, "in flight", 5.0),
+    ):
+        ratio = best(what, off_the_loop=off_the_loop) / medians[ours, "ours"]
+        missed |= ratio < wanted
+        figure = f"{ours} / best rival's {what}{OFF_THE_LOOP if off_the_loop else ''}"
+        verdict = "ok" if ratio >= wanted else "MISSED"
+        print(f"{figure}: measured {ratio:.2f}x, wanted {wanted:.1f}x  {verdict}")
+    return missed
+
+
+async def main(folder: Path) -> int:
+    rivals = [PersistQueue(folder), HueyQueue(folder)]
+    print("synchronous (2 is FULL): ours 2" + "".join(f", {r.label} {r.level}" for r in rivals))
+    if any(rival.level != 2 for rival in rivals):
+        raise SystemExit("a rival does not run at FULL: nothing to compare")
+    async with SqliteOutbox(folder / "ours.sqlite") as outbox:
+        queue = OutboxQueue(outbox)
+        await queue.hydrate("outbox.ada")
+        runs = our_runs(queue)
+        for rival in rivals:
+            runs |= rival_runs(rival)
+        return int(report(await measure(runs)))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(dir=".", ignore_cleanup_errors=True) as name:
+        sys.exit(asyncio.run(main(Path(name).resolve())))

@@ -1,0 +1,251 @@
+"""One list and the operations that wait for it.
+
+Rule 1: operations are folded in the order they arrived, in one task per list, which lives while
+there is something to do. Rule 2: the compare-and-swap is the guarantee; the task and the memory
+only save work. Rule 3: an operation that was accepted is folded or reported, whatever becomes of
+whoever waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+
+from starfish_projection._drops import DropReason, Drops, FoldCounters
+from starfish_projection._fold import fold
+from starfish_projection._list_document import ListDocument, NotAListError
+from starfish_projection._list_memory import ListMemory, RememberedList
+from starfish_projection._projected_write import ProjectedWrite, newest
+from starfish_projection._store import ListStore, TargetStore
+from starfish_projection.errors import TargetNotAListError
+from starfish_protocol.clock import Clock
+
+__all__ = ("FoldOptions", "TargetWriters")
+
+_READS_AT_ONCE = 64
+"""Source documents that are looked at together: enough to hide a store's latency."""
+_LONGEST_BACKOFF_S = 1.0
+"""Longest wait between two attempts: a list that is written without pause by many processes."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoldOptions:
+    """Bounds of one fold."""
+
+    max_retries: int = 8
+    """Compare-and-swaps that may be lost to other writers before the operations are dropped."""
+    max_items: int | None = None
+    """Entries of a list beyond which appends are dropped; ``None`` for no bound."""
+    timeout_ms: int = 30_000
+    """How long one fold may take, retries included, before its operations are dropped."""
+
+    def __post_init__(self) -> None:
+        if self.max_retries < 0:
+            raise ValueError(f"max_retries is {self.max_retries}; legal is 0 or more")
+        if self.max_items is not None and self.max_items < 1:
+            raise ValueError(f"max_items is {self.max_items}; legal is 1 or more, or None")
+        if self.timeout_ms < 1:
+            raise ValueError(f"timeout_ms is {self.timeout_ms}; legal is 1 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    written: ProjectedWrite
+    outcome: asyncio.Future[DropReason | None]
+
+
+class TargetWriters:
+    """Folds operations into lists, those of one list one batch at a time."""
+
+    def __init__(
+        self,
+        store: ListStore,
+        *,
+        options: FoldOptions,
+        memory: ListMemory,
+        counters: FoldCounters,
+        drops: Drops,
+        clock: Clock,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._store = store
+        self._targets = TargetStore(store)
+        self._options = options
+        self._memory = memory
+        self._counters = counters
+        self._drops = drops
+        self._clock = clock
+        self._rng = random.Random() if rng is None else rng  # noqa: S311 - jitter, not a secret
+        self._queues: dict[str, list[_Waiting]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def submit(self, writes: Sequence[ProjectedWrite]) -> list[asyncio.Future[DropReason | None]]:
+        """Queue operations; each future tells ``None`` once its list holds the operation.
+
+        Cancelling a future takes nothing back: the operation is folded all the same.
+        """
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[DropReason | None]] = []
+        for written in writes:
+            waiting = _Waiting(written, loop.create_future())
+            futures.append(waiting.outcome)
+            queue = self._queues.get(written.target)
+            if queue is None:
+                self._queues[written.target] = [waiting]
+                self.start(self._drain(written.target))
+            else:
+                queue.append(waiting)
+        self._counters.operations += len(futures)
+        return futures
+
+    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run work that `settle` waits for."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def settle(self) -> None:
+        """Wait until everything that was accepted is folded or reported."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def read_list(self, target: str) -> ListDocument | None:
+        """The list as it is stored, ``None`` when there is none.
+
+        Raises:
+            TargetNotAListError: the target holds something else.
+        """
+        stored = await self._targets.read(target)
+        self._counters.reads += 1
+        return None if stored is None else _parse(target, stored[0])
+
+    async def _drain(self, target: str) -> None:
+        batch: list[_Waiting] = []
+        try:
+            while batch := self._queues[target]:
+                self._queues[target] = []
+                await self._fold_or_drop(target, batch)
+        finally:
+            # Both are empty unless this task was cancelled, as an event loop does when it ends.
+            unfinished = [*batch, *self._queues.pop(target)]
+            if unfinished:
+                logger.warning("%d operations on list %r were cut off", len(unfinished), target)
+            for waiting in unfinished:
+                waiting.outcome.cancel()
+
+    async def _fold_or_drop(self, target: str, batch: Sequence[_Waiting]) -> None:
+        dropped: dict[int, tuple[DropReason, str]] = {}
+        everything = range(len(batch))
+        try:
+            async with asyncio.timeout(self._options.timeout_ms / 1000):
+                refused = await self._fold(target, [waiting.written for waiting in batch])
+            full = f"it has {self._options.max_items} entries"
+            dropped = dict.fromkeys(refused, ("list_full", full))
+        except TargetNotAListError as error:
+            dropped = dict.fromkeys(everything, ("target_not_a_list", error.rule))
+        except _RetriesExhaustedError as error:
+            dropped = dict.fromkeys(everything, ("retries_exhausted", str(error)))
+        except Exception as error:
+            logger.exception("folding %d operations into list %r failed", len(batch), target)
+            dropped = dict.fromkeys(everything, ("store_failed", type(error).__name__))
+        for index, waiting in enumerate(batch):
+            if index in dropped:
+                # In a task of its own: on_drop may push again to this very list.
+                self.start(self._drop(waiting, *dropped[index]))
+            else:
+                self._counters.folded += 1
+                _resolve(waiting, None)
+
+    async def _fold(self, target: str, batch: Sequence[ProjectedWrite]) -> frozenset[int]:
+        """Fold a batch; the positions of those that found the list full are returned."""
+        clock = asyncio.get_running_loop().time
+        for attempt in range(self._options.max_retries + 1):
+            started = clock()
+            remembered = self._memory.take(target)
+            expected: str | None
+            if remembered is not None:
+                document, expected = remembered.document, remembered.etag
+            else:
+                document, expected = await self._load(target)
+            # After the list's version is fixed and before it is swapped: a newer write that is
+            # committed in between folds later than this one, or makes the swap below fail.
+            current = await self._newest(batch)
+            result = fold(
+                document, [write.operation for write in current], max_items=self._options.max_items
+            )
+            if result.changed:
+                body = document.render(self._clock.now_ms())
+                etag = await self._targets.write(target, body, expected)
+                swapped = etag is not None
+                self._counters.writes += swapped
+            else:
+                # Nothing to write is only true if the remembered list is the stored one.
+                etag = expected
+                swapped = remembered is None or etag == await self._stored_etag(target)
+            if swapped:
+                if etag is not None:
+                    self._memory.keep(target, RememberedList(document, etag))
+                self._counters.superseded += sum(
+                    write is not older for write, older in zip(current, batch, strict=True)
+                )
+                return result.refused
+            self._counters.conflicts += 1
+            if remembered is None and attempt < self._options.max_retries:
+                # Fresh from the store and still too late. Another process folds without pause,
+                # and from memory, so it is always faster: outlast it.
+                longest = (clock() - started) * 2 ** min(attempt + 1, 20)
+                longest = min(longest, _LONGEST_BACKOFF_S)
+                await asyncio.sleep(self._rng.uniform(longest / 2, longest))
+        raise _RetriesExhaustedError(
+            f"other writers won {self._options.max_retries + 1} compare-and-swaps in a row"
+        )
+
+    async def _newest(self, batch: Sequence[ProjectedWrite]) -> list[ProjectedWrite]:
+        if len(batch) == 1:
+            return [await newest(self._store, batch[0])]
+        current: list[ProjectedWrite] = []
+        for start in range(0, len(batch), _READS_AT_ONCE):
+            chunk = batch[start : start + _READS_AT_ONCE]
+            current += await asyncio.gather(*(newest(self._store, written) for written in chunk))
+        return current
+
+    async def _load(self, target: str) -> tuple[ListDocument, str | None]:
+        stored = await self._targets.read(target)
+        self._counters.reads += 1
+        if stored is None:
+            return ListDocument(), None
+        return _parse(target, stored[0]), stored[1]
+
+    async def _stored_etag(self, target: str) -> str | None:
+        stored = await self._targets.read(target)
+        self._counters.reads += 1
+        return None if stored is None else stored[1]
+
+    async def _drop(self, waiting: _Waiting, reason: DropReason, detail: str) -> None:
+        written = waiting.written
+        await self._drops.report(
+            written.event, written.op, reason, detail=detail, target=written.target
+        )
+        _resolve(waiting, reason)
+
+
+class _RetriesExhaustedError(Exception):
+    pass
+
+
+def _parse(target: str, text: str) -> ListDocument:
+    try:
+        return ListDocument.parse(text)
+    except NotAListError as error:
+        raise TargetNotAListError(target, str(error)) from error
+
+
+def _resolve(waiting: _Waiting, outcome: DropReason | None) -> None:
+    if not waiting.outcome.done():
+        waiting.outcome.set_result(outcome)

@@ -1,0 +1,124 @@
+"""Canonical JSON and the hash of a document.
+
+Equal documents must hash equally in every implementation of the protocol, so the text is that of
+JavaScript's ``JSON.stringify`` with sorted keys (RFC 8785). No fast encoder writes it. `orjson`
+comes close: it differs in how it writes some numbers, in the order of some keys, and in what it
+accepts. The first is put right here; the other two go to the slower writer in `_stringify`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import marshal
+import re
+from typing import Any
+
+import orjson
+
+from starfish_protocol._json_text import number_text
+from starfish_protocol._stringify import MAX_DEPTH, write_canonical
+
+__all__ = ("MAX_DEPTH", "compute_hash", "stable_stringify")
+
+# The shape of a JSON text: what may precede or follow a number becomes a comma, 0 stays, other
+# digits and signs become 9. UTF-8 lead bytes of U+E000..U+FFFF and of astral characters become one
+# byte each: only documents with both can hold keys that UTF-16 orders otherwise than UTF-8, and
+# only if one of them is in a key, a string with a colon after it.
+_PRIVATE_USE_OR_LATER, _ASTRAL = b"\xee", b"\xf0"
+_SHAPE = bytes.maketrans(
+    b":[]},0123456789+-\xee\xef\xf0\xf1\xf2\xf3\xf4",
+    b",,,,,099999999999" + _PRIVATE_USE_OR_LATER * 2 + _ASTRAL * 5,
+)
+# Whole numbers written as floats, exponents, and integers that a double may not hold.
+_SUSPECT_NUMBER = re.compile(
+    rb",[09]++ (?: \. (?: 0 | [09]++e[09]++ ) | e[09]++ | (?<=[09]{16}) ) (?=,)", re.VERBOSE
+)
+_MAY_PRECEDE_A_STRING = frozenset({b"", b"[", b"{", b",", b":", b"\\"})  # or is an escape
+_STRING_WITH_LATE_CHARACTER = re.compile(rb'[\xee-\xf4][^"\\]*+(?:\\.[^"\\]*+)*+"(:)?')
+
+
+def stable_stringify(value: object) -> str:
+    """Give the text that ``JSON.stringify`` gives for the same value with sorted keys.
+
+    Keys are sorted by UTF-16 code units (RFC 8785), numbers are doubles, a tuple is a list; not a
+    number and infinity are ``null``, and so is an integer beyond the range of a double.
+
+    Raises:
+        TypeError: a value or key has no JSON form; the message names its path. Subclasses are
+            refused too: an enumeration or a named tuple means more than its JSON would say.
+        ValueError: nesting deeper than `MAX_DEPTH`, or two keys that JavaScript cannot tell apart.
+
+    Examples:
+        >>> stable_stringify({"b": [1.0, -0.0, 1e21], "a": "é", "A": (None, True)})
+        '{"A":[null,true],"a":"é","b":[1,0,1e+21]}'
+        >>> stable_stringify({"when": [b"now"]})
+        Traceback (most recent call last):
+        ...
+        TypeError: $.when[0] is of type bytes; JSON holds None, bool, int, float, str, list, tuple and dict, and no subclass of these
+    """
+    return _canonical_bytes(value).decode()
+
+
+def compute_hash(data: object) -> str:
+    """Hash a document: SHA-256 of its canonical JSON in UTF-8, as 64 lowercase hex digits.
+
+    Raises:
+        TypeError: as `stable_stringify`.
+        ValueError: as `stable_stringify`.
+
+    Examples:
+        >>> compute_hash({"b": 1, "a": 2.0}) == compute_hash({"a": 2, "b": 1.0})
+        True
+        >>> compute_hash({})
+        '44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a'
+    """
+    return hashlib.sha256(_canonical_bytes(data)).hexdigest()
+
+
+def _canonical_bytes(document: Any) -> bytes:
+    if type(document) not in {dict, list, tuple}:
+        return write_canonical(document).encode()
+    try:
+        # orjson writes enumerations, dates, UUIDs and more without asking; marshal, the fastest
+        # walk over a document there is, refuses everything but exact built-in types.
+        marshal.dumps(document)
+        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError):
+        return write_canonical(document).encode()
+    shape = text.translate(_SHAPE)
+    if _ASTRAL in shape and _PRIVATE_USE_OR_LATER in shape and _has_late_key(text):
+        return write_canonical(document).encode()
+    suspects = [match.span() for match in _SUSPECT_NUMBER.finditer(shape)]
+    return _rewrite_numbers(text, suspects) if suspects else text
+
+
+def _has_late_key(text: bytes) -> bool:
+    return any(match[1] for match in _STRING_WITH_LATE_CHARACTER.finditer(text))
+
+
+def _rewrite_numbers(text: bytes, spans: list[tuple[int, int]]) -> bytes:
+    """Write the numbers among ``spans``, each with the byte before it, as JavaScript does."""
+    out: list[bytes] = []
+    done = 0
+    in_string = False
+    for before, end in spans:
+        between = text[done : before + 1]
+        if between[-2:] == b'":' and between[-3:-2] not in _MAY_PRECEDE_A_STRING:
+            in_string = False  # this quote closes a key, as before most suspects: no need to count
+        else:
+            quotes = between.count(b'"')
+            if b"\\" in between:
+                quotes -= between.replace(b"\\\\", b"").count(b'\\"')
+            in_string ^= quotes % 2 == 1
+        number = text[before + 1 : end]
+        out.append(between)
+        out.append(number if in_string else _number_bytes(number))
+        done = end
+    out.append(text[done:])
+    return b"".join(out)
+
+
+def _number_bytes(number: bytes) -> bytes:
+    if number.endswith(b".0") and number != b"-0.0":
+        return number[:-2]
+    return number_text(float(number)).encode()

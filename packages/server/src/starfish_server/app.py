@@ -1,0 +1,90 @@
+"""A whole application: the one module that knows configuration, store, plugins and routes at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.requests import Request
+
+from starfish_protocol.plugins import ServerPlugin
+from starfish_server.auth.result import AuthResult, RoleResolver
+from starfish_server.config.schema import SyncConfig
+from starfish_server.config.validate import validate_config
+from starfish_server.lifecycle import running
+from starfish_server.router.route_builder import SyncRouterOptions, create_sync_router
+from starfish_server.storage.base import AbstractObjectStore
+
+__all__ = ("anonymous_role_resolver", "create_app")
+
+_VERSION = version("starfish-server")
+
+
+async def anonymous_role_resolver(_request: Request) -> AuthResult:
+    """Every caller is anonymous: only what is ``public`` can be used."""
+    return AuthResult(identity=None)
+
+
+def create_app(
+    config: SyncConfig,
+    *,
+    store: AbstractObjectStore,
+    role_resolver: RoleResolver = anonymous_role_resolver,
+    plugins: Sequence[ServerPlugin] = (),
+    title: str = "Starfish",
+    openapi_url: str | None = "/openapi.json",
+    **router_options: Any,
+) -> FastAPI:
+    """An application that serves a configuration at the root.
+
+    Its lifespan opens the store and starts the plugins in order; at the end it stops them in
+    reverse order and closes the store, so neither may be shared with another application.
+
+    Args:
+        config: what to serve.
+        store: where documents are kept.
+        role_resolver: answers who a caller is.
+        plugins: hooks, in the order they run.
+        title: of the OpenAPI document.
+        openapi_url: where that document is; ``None`` hides it.
+        router_options: passed on to `SyncRouterOptions`.
+
+    Raises:
+        ConfigError: the configuration cannot be served; every problem is listed.
+
+    Examples:
+        >>> from starfish_server.storage.memory import MemoryObjectStore
+        >>> app = create_app(SyncConfig(collections=[]), store=MemoryObjectStore())
+        >>> app.title
+        'Starfish'
+    """
+    validate_config(config)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        async with running(store, plugins):
+            yield
+
+    app = FastAPI(
+        title=title,
+        version=_VERSION,
+        openapi_url=openapi_url,
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    options = SyncRouterOptions(
+        store=store,
+        config=config,
+        role_resolver=role_resolver,
+        # Included in an application, the router would start and stop them a second time.
+        plugins=[replace(plugin, startup=None, shutdown=None) for plugin in plugins],
+        **router_options,
+    )
+    app.include_router(create_sync_router(options))
+    return app

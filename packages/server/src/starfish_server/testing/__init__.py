@@ -1,0 +1,15 @@
+"""What others need to test their own stores, and code that stores let down; needs pytest."""
+
+from starfish_server.testing.faulty_store import FaultyStore, StoreCall
+from starfish_server.testing.persistent_store_contract import OpenStore, PersistentStoreContract
+from starfish_server.testing.store_contract import LEGAL_KEYS, REFUSED_KEYS, StoreContract
+
+__all__ = (
+    "LEGAL_KEYS",
+    "REFUSED_KEYS",
+    "FaultyStore",
+    "OpenStore",
+    "PersistentStoreContract",
+    "StoreCall",
+    "StoreContract",
+)

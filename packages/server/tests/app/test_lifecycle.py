@@ -1,0 +1,101 @@
+"""Start and stop: the store outlives the plugins, and what was started is stopped."""
+
+import logging
+from typing import Any
+
+import pytest
+from typing_extensions import override
+
+from starfish_protocol.plugins import ServerPlugin
+from starfish_server.errors import StoreUnavailableError
+from starfish_server.lifecycle import running
+from starfish_server.storage.base import StoreContext
+from starfish_server.storage.memory import MemoryObjectStore
+
+
+class RecordingStore(MemoryObjectStore):
+    def __init__(self, events: list[str], *, broken: bool = False) -> None:
+        super().__init__()
+        self._events, self._broken = events, broken
+
+    @override
+    async def list_keys(
+        self, prefix: str, *, context: StoreContext | None = None, **options: Any
+    ) -> list[str]:
+        self._events.append("store opened")
+        if self._broken:
+            raise StoreUnavailableError("here", "it is broken")
+        return await super().list_keys(prefix, context=context, **options)
+
+    @override
+    async def close(self) -> None:
+        self._events.append("store closed")
+
+
+def plugin(events: list[str], name: str, *, fails: str = "") -> ServerPlugin:
+    def hook(what: str) -> None:
+        events.append(f"{name} {what}")
+        if fails == what:
+            raise RuntimeError(f"{name} fails")
+
+    async def later(what: str) -> None:
+        hook(what)
+
+    if name == "sync":
+        return ServerPlugin(name, startup=lambda: hook("up"), shutdown=lambda: hook("down"))
+    return ServerPlugin(name, startup=lambda: later("up"), shutdown=lambda: later("down"))
+
+
+async def test_plugins_start_in_order_and_stop_in_reverse_before_the_store() -> None:
+    events: list[str] = []
+    async with running(RecordingStore(events), [plugin(events, "sync"), plugin(events, "b")]):
+        events.append("serving")
+
+    assert events == [
+        "store opened", "sync up", "b up", "serving", "b down", "sync down", "store closed",
+    ]  # fmt: skip
+
+
+async def test_a_plugin_that_does_not_start_stops_those_before_it() -> None:
+    events: list[str] = []
+    plugins = [plugin(events, "a"), plugin(events, "b", fails="up"), plugin(events, "c")]
+
+    with pytest.raises(RuntimeError, match="b fails"):
+        async with running(RecordingStore(events), plugins):
+            events.append("serving")
+
+    assert events == ["store opened", "a up", "b up", "a down", "store closed"]
+
+
+async def test_a_plugin_that_does_not_stop_is_logged_and_the_others_stop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    events: list[str] = []
+    plugins = [plugin(events, "a"), plugin(events, "b", fails="down")]
+
+    with caplog.at_level(logging.ERROR):
+        async with running(RecordingStore(events), plugins):
+            events.clear()
+
+    assert events == ["b down", "a down", "store closed"]
+    assert "shutdown of plugin b failed" in caplog.text
+
+
+async def test_a_store_that_does_not_answer_starts_nothing() -> None:
+    events: list[str] = []
+
+    with pytest.raises(StoreUnavailableError):
+        async with running(RecordingStore(events, broken=True), [plugin(events, "a")]):
+            events.append("serving")
+
+    assert events == ["store opened", "store closed"]
+
+
+async def test_an_error_while_serving_still_stops_everything() -> None:
+    events: list[str] = []
+
+    with pytest.raises(KeyError):
+        async with running(RecordingStore(events), [plugin(events, "a")]):
+            raise KeyError
+
+    assert events[-2:] == ["a down", "store closed"]
