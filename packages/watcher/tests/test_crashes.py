@@ -23,7 +23,7 @@ from starfish_watcher.testing.samples import (
     in_process,
 )
 
-ROUNDS = int(os.environ.get("STARFISH_KILLS", "12"))
+ROUNDS = int(os.environ.get("STARFISH_KILLS", "6"))
 """Kills from outside in each test; the full number is 100."""
 POINTS = get_args(FaultPoint)
 DURABILITIES = ("commit", "batched", "none")

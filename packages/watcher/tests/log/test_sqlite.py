@@ -21,7 +21,15 @@ from starfish_watcher import (
 from starfish_watcher.log.base import EventLog
 from starfish_watcher.log.memory import MemoryEventLog
 from starfish_watcher.log.sqlite import SqliteEventLog
-from starfish_watcher.testing.samples import CREDIT, Balance, History, at, credit, in_threads
+from starfish_watcher.testing.samples import (
+    CREDIT,
+    Balance,
+    History,
+    at,
+    credit,
+    in_process,
+    in_threads,
+)
 
 
 @pytest.fixture
@@ -285,3 +293,70 @@ def test_readers_do_not_wait_for_a_writer(path: Path) -> None:
         assert len(store.read()) == 1
         other.execute("ROLLBACK")
         other.close()
+
+
+FRAME = 24 + 4096
+
+
+def killed_with_a_log(path: Path) -> bytes:
+    """A store whose process died after 20 commits; its write-ahead log."""
+    body = (
+        "import os, signal\n"
+        "for _ in range(20): credit(store, 'a')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    in_process(f"EventStore.open({str(path)!r})", body).communicate(timeout=30)
+    return Path(f"{path}-wal").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "place",
+    [3, 20, 32 + 9, 32 + 30, 32 + 10 * FRAME + 2000, -2 * FRAME, -1],
+    ids=["magic", "salt", "frame salt", "first page", "middle", "last commit", "last byte"],
+)
+def test_a_damaged_write_ahead_log_is_refused_and_kept(path: Path, place: int) -> None:
+    log = Path(f"{path}-wal")
+    damaged = bytearray(killed_with_a_log(path))
+    damaged[place] ^= 0x40
+    log.write_bytes(damaged)
+
+    for _ in range(2):
+        with pytest.raises(StoreDamagedError, match="write-ahead log is damaged"):
+            EventStore.open(path)
+        assert log.read_bytes() == damaged
+    damaged[place] ^= 0x40
+    log.write_bytes(damaged)
+    with EventStore.open(path) as store:
+        assert store.verify_chain().events == 20
+
+
+def test_a_commit_that_was_not_finished_is_not_damage(path: Path) -> None:
+    whole = killed_with_a_log(path)
+    Path(f"{path}-wal").write_bytes(whole[: -FRAME // 2])
+
+    with EventStore.open(path) as store:
+        assert store.verify_chain().events == 19
+        assert credit(store, "a") == 20
+
+
+def test_older_frames_behind_the_newest_are_not_damage(path: Path) -> None:
+    log = Path(f"{path}-wal")
+    with EventStore.open(path) as store:
+        for _ in range(20):
+            credit(store, "a")
+        size = log.stat().st_size
+        writer_of(store).execute("PRAGMA wal_checkpoint(RESTART)")
+        credit(store, "a")
+
+        assert log.stat().st_size == size
+        with EventStore.open(path) as other:
+            assert other.last_sequence() == 21
+
+
+def test_a_damaged_log_can_be_given_up_on_purpose(path: Path) -> None:
+    damaged = bytearray(killed_with_a_log(path))
+    damaged[-1] ^= 0x40
+    Path(f"{path}-wal").write_bytes(damaged)
+
+    with EventStore.open(path, check="none") as store:
+        assert store.verify_chain().events == 19

@@ -27,6 +27,7 @@ from starfish_watcher.fault_points import FaultPoint
 from starfish_watcher.log._sqlite_file import Check, connect, prepare_file, translated
 from starfish_watcher.log._sqlite_listener import SqliteListener
 from starfish_watcher.log._sqlite_readers import ReaderPool
+from starfish_watcher.log._sqlite_wal import check_wal
 from starfish_watcher.log.base import NO_EVENTS, AppendResult, EntityHead, History, Listener, Stamp
 from starfish_watcher.log.plan import AppendPlan, KeyRecord, entities_of, keys_of
 from starfish_watcher.model.event import Event, RawEvent
@@ -62,6 +63,8 @@ class SqliteEventLog:
         self._path = Path(path).absolute()
         self._location = str(self._path)
         self._write_lock = threading.Lock()
+        if check == "quick":
+            check_wal(self._path)
         with translated(self._location):
             self._writer = connect(self._path)
         try:

@@ -125,9 +125,11 @@ def in_threads(*works: Callable[[], object], seconds: float = 40.0) -> None:
 
 def in_process(expression: str, body: str) -> subprocess.Popen[str]:
     """Run ``body`` in another process, with ``store`` opened by ``expression``."""
+    # By path, because the package around this module imports pytest, which takes a second.
     source = (
+        "import runpy\n"
         "from starfish_watcher import *\n"
-        "from starfish_watcher.testing.samples import *\n"
+        f"globals().update(runpy.run_path({__file__!r}))\n"
         f"store = {expression}\n{body}\n"
     )
     return subprocess.Popen(  # noqa: S603 - this interpreter, with our own source
