@@ -83,6 +83,8 @@ class JetStreamConnection:
         self._giving_up: asyncio.TimerHandle | None = None
         self._following: asyncio.Task[None] | None = None
         self._consuming: asyncio.Task[None] | None = None
+        self._asking: set[asyncio.Task[Msg]] = set()
+        self._cut_off: set[asyncio.Task[Msg]] = set()
         hosts = ",".join(server.rsplit("@", 1)[-1].removeprefix("nats://") for server in servers)
         self.location = f"nats://{hosts}#{stream}"
         """Where the events are, without user and password."""
@@ -154,8 +156,14 @@ class JetStreamConnection:
 
     async def _on_error(self, error: Exception) -> None:
         logger.debug("%s: %r", self.location, error)
+        if not self._client.is_connected and (transport := self._client._transport):  # noqa: SLF001 - the client drops it without closing it
+            transport.close()
 
     async def _on_disconnected(self) -> None:
+        # The client would let them wait until their time is up.
+        self._cut_off |= self._asking
+        for asking in self._asking:
+            asking.cancel()
         if self._giving_up is None and not self._closing:
             self._giving_up = self._loop.call_later(
                 self._patience_s, self._give_up, f"no server answered for {self._patience_s:g} s"
@@ -246,11 +254,27 @@ class JetStreamConnection:
             # Another process was faster.
             return (await js.stream_info(self._stream)).config
 
+    async def _request(
+        self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None
+    ) -> Msg:
+        """Ask and wait for the answer, at most until the connection is lost."""
+        asking = asyncio.create_task(
+            self._client.request(subject, body, timeout=REQUEST_TIMEOUT_S, headers=headers)
+        )
+        self._asking.add(asking)
+        try:
+            return await asking
+        except asyncio.CancelledError:
+            if asking in self._cut_off:
+                raise ConnectionResetError("the connection was lost") from None
+            raise
+        finally:
+            self._asking.discard(asking)
+            self._cut_off.discard(asking)
+
     async def last_sequence(self) -> int:
         """Sequence of the newest message of the stream, as its leader says."""
-        answer = await self._client.request(
-            f"$JS.API.STREAM.INFO.{self._stream}", timeout=REQUEST_TIMEOUT_S
-        )
+        answer = await self._request(f"$JS.API.STREAM.INFO.{self._stream}")
         info = json.loads(answer.data)
         if "error" in info:
             raise APIError.from_error(info["error"])
@@ -293,9 +317,7 @@ class JetStreamConnection:
         elif expected is not None:
             headers = {"Nats-Expected-Last-Sequence": str(expected)}
         try:
-            answer = await self._client.request(
-                *message, timeout=REQUEST_TIMEOUT_S, headers=headers
-            )
+            answer = await self._request(*message, headers)
         except (nats.errors.Error, OSError, asyncio.TimeoutError) as error:
             if isinstance(error, nats.errors.MaxPayloadError):
                 raise
@@ -311,10 +333,8 @@ class JetStreamConnection:
         """Overwrite and delete messages; those that are gone already are no error."""
 
         async def delete_one(sequence: int) -> None:
-            answer = await self._client.request(
-                f"$JS.API.STREAM.MSG.DELETE.{self._stream}",
-                json.dumps({"seq": sequence}).encode(),
-                timeout=REQUEST_TIMEOUT_S,
+            answer = await self._request(
+                f"$JS.API.STREAM.MSG.DELETE.{self._stream}", json.dumps({"seq": sequence}).encode()
             )
             said = json.loads(answer.data)
             # 10043 and 10057: there is no such message.
@@ -424,9 +444,10 @@ class JetStreamConnection:
 
         async def end() -> None:
             for task in (self._following, self._consuming):
-                if task is not None:
+                # Before Python 3.12 a wait_for that ends just then forgets that it was cancelled.
+                while task is not None and not task.done():
                     task.cancel()
-                    await asyncio.wait([task])
+                    await asyncio.wait([task], timeout=0.1)
             if self._giving_up is not None:
                 self._giving_up.cancel()
             with suppress(Exception):
@@ -436,6 +457,7 @@ class JetStreamConnection:
                 other.cancel()
             if others:
                 await asyncio.wait(others, timeout=1)
+            await asyncio.sleep(0)  # transports close in the loop's next round
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result()
         self._taker.shutdown()
