@@ -1,0 +1,349 @@
+"""What stores on a server promise when writers are killed, servers restart and answers get lost."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import random
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import pytest
+
+from starfish_watcher import (
+    EventStore,
+    StoreClosed,
+    StoreUnavailableError,
+    WatcherError,
+)
+from starfish_watcher.fault_points import FaultPoint, FaultPoints
+from starfish_watcher.log._append_uncertain import AppendUncertainError
+from starfish_watcher.testing.samples import CREDIT, Balance, at, credit, in_process
+
+pytestmark = pytest.mark.network
+ROUNDS = int(os.environ.get("STARFISH_KILLS", "6"))
+"""Kills from outside in each test; the full number is 100."""
+KINDS = ("postgres", "jetstream")
+
+
+@dataclass
+class Place:
+    """Where stores of one test are."""
+
+    server: Any
+    kind: str
+    name: str
+
+    def expression(self, options: str = "", port: int | None = None) -> str:
+        if self.kind == "postgres":
+            dsn = self.server.dsn.replace(str(self.server.port), str(port or self.server.port))
+            opened = f"PostgresEventStore.open({dsn!r}, schema={self.name!r}, {options})"
+        else:
+            url = self.server.url.replace(str(self.server.port), str(port or self.server.port))
+            opened = (
+                f"JetStreamEventStore.open({url!r}, stream={self.name!r},"
+                f" server_sync='always', {options})"
+            )
+        return f"__import__('starfish_watcher.{self.kind}').{self.kind}.{opened}"
+
+    def open(self, port: int | None = None, **options: Any) -> EventStore:
+        return eval(self.expression("**options", port), {"options": options})
+
+
+@pytest.fixture(params=KINDS)
+def place(request: pytest.FixtureRequest, unique_name: str) -> Place:
+    server = "postgres_server" if request.param == "postgres" else "nats_server"
+    return Place(request.getfixturevalue(server), request.param, unique_name)
+
+
+@pytest.fixture(params=KINDS)
+def own_place(request: pytest.FixtureRequest, unique_name: str) -> Place:
+    server = "own_postgres_server" if request.param == "postgres" else "own_nats_server"
+    return Place(request.getfixturevalue(server), request.param, unique_name)
+
+
+def assert_sound(store: EventStore) -> None:
+    events = store.read(0, 65_536)
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert store.verify_chain().events == len(events) == store.last_sequence()
+    for entity in {event.entity for event in events}:
+        amounts = [event.payload["amount"] for event in events if event.entity == entity]
+        assert store.project(Balance, entity) == sum(amounts)
+        assert store.generation(entity) == len(amounts)
+
+
+@pytest.mark.parametrize("point", get_args(FaultPoint))
+def test_a_writer_that_is_killed_at_a_point_leaves_all_or_nothing(
+    place: Place, point: FaultPoint
+) -> None:
+    body = (
+        "import os, signal\n"
+        "credit(store, 'a', 1)\n"
+        f"points.arm({point!r}, lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
+        "store.append_batch([(at(n), CREDIT, {'amount': 10}) for n in ('a', 'b') * 40])\n"
+    )
+    opened = place.expression("fault_points=(points := FaultPoints())")
+    with place.open() as store:
+        watcher = store.watch_projection(Balance, "a")
+        child = in_process(
+            f"None\nfrom starfish_watcher.fault_points import FaultPoints\nstore = {opened}", body
+        )
+        _, error = child.communicate(timeout=50)
+
+        assert child.returncode == -signal.SIGKILL, error
+        whole = point == "after_commit"
+        assert store.last_sequence() == (81 if whole else 1)
+        assert credit(store, "a") == (42 if whole else 2)
+        assert_sound(store)
+        while watcher.recv(5).generation < (42 if whole else 2):
+            pass
+    with place.open() as store:
+        assert_sound(store)
+
+
+@pytest.mark.timeout(600)
+def test_what_was_acknowledged_survives_kill_9_of_its_writer(place: Place) -> None:
+    chance = random.Random(7)
+    body = (
+        "print(0, flush=True)\n"
+        "while True:\n"
+        "    done = store.append_batch([(at(n), CREDIT, {'amount': 1}) for n in 'ab'])\n"
+        "    print(done[-1].sequence, flush=True)\n"
+    )
+    with place.open() as store:
+        watcher = store.watch_projection(Balance, "a")
+        for _ in range(ROUNDS):
+            with in_process(place.expression(), body) as child:
+                assert child.stdout
+                first = child.stdout.readline()
+                time.sleep(chance.uniform(0.02, 0.1))
+                child.kill()
+                lines = (first + child.stdout.read()).splitlines(keepends=True)
+            acknowledged = [int(line) for line in lines if line.endswith("\n")]
+            assert store.last_sequence() >= acknowledged[-1]
+            assert store.generation("a") == store.generation("b")
+        generation = credit(store, "a")
+        while watcher.recv(5).generation < generation:
+            pass
+        assert_sound(store)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["stopped", "killed"])
+def test_watchers_live_through_a_restart_of_the_server(
+    own_place: Place, how: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up_soon(own_place, monkeypatch)
+    with own_place.open() as writer, own_place.open() as reader:
+        watcher = reader.watch_projection(Balance, "a")
+        credit(writer, "a")
+        assert watcher.recv(5) == (1, 1)
+
+        own_place.server.stop(how)
+        # Uncertain where it was on its way before anybody noticed that the server was gone.
+        with pytest.raises((StoreUnavailableError, AppendUncertainError)):
+            credit(writer, "a")
+        with pytest.raises(TimeoutError):
+            watcher.recv(0.3)
+        own_place.server.start()
+
+        generation = 0
+        deadline = time.monotonic() + 20
+        while not generation and time.monotonic() < deadline:
+            try:
+                generation = credit(writer, "a")
+            except StoreUnavailableError:
+                time.sleep(0.02)
+        # What was refused while the server was away has left nothing behind.
+        assert generation == 2
+        assert watcher.recv(20) == (2, 2)
+        assert_sound(reader)
+        assert_sound(writer)
+
+
+def test_watchers_learn_of_a_server_that_does_not_come_back(own_place: Place) -> None:
+    with own_place.open(patience_s=0.5) as store:
+        watcher = store.watch_projection(Balance, "a")
+        own_place.server.stop(signal.SIGKILL)
+
+        with pytest.raises(StoreClosed, match=r"for 0\.5 s"):
+            watcher.recv(20)
+        with pytest.raises(StoreClosed):
+            credit(store, "a")
+
+
+def test_a_server_that_is_not_there_is_an_error_that_names_it(own_place: Place) -> None:
+    own_place.server.stop(signal.SIGKILL)
+
+    with pytest.raises(StoreUnavailableError, match=rf"127\.0\.0\.1:{own_place.server.port}"):
+        own_place.open()
+
+
+def give_up_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(f"starfish_watcher.log.{place.kind}")
+    monkeypatch.setattr(module, "RESOLVE_S", 0.5)
+
+
+class Cable:
+    """A way to a server that can lose what goes along it, in either direction."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self.loses: str | None = None
+        """``questions`` never arrive, ``answers`` never come back; either way it is then cut."""
+        self.stays_cut = False
+        self._closing = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self._closing:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.stays_cut:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self._target))
+            threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
+
+    def _carry(self, near: socket.socket, far: socket.socket) -> None:
+        with near, far:
+            while True:
+                ready, _, _ = select.select([near, far], [], [])
+                for one in ready:
+                    try:
+                        data = one.recv(65_536)
+                    except OSError:
+                        return
+                    if not data:
+                        return
+                    if self.loses == ("questions" if one is near else "answers"):
+                        self.loses = None
+                        self.stays_cut = self.cut_for_good
+                        return
+                    (far if one is near else near).sendall(data)
+
+    cut_for_good = False
+
+    def close(self) -> None:
+        self._closing = True
+        self._listener.close()
+
+
+@pytest.fixture
+def cable(place: Place) -> Iterator[Cable]:
+    cable = Cable(place.server.port)
+    yield cable
+    cable.close()
+
+
+def test_a_commit_whose_answer_was_lost_is_found_out_and_happens_once(
+    place: Place, cable: Cable
+) -> None:
+    points = FaultPoints()
+    with place.open(cable.port, fault_points=points) as store, place.open() as other:
+        credit(store, "a")
+        points.arm("after_write", lambda: setattr(cable, "loses", "answers"))
+
+        receipts = store.append_batch([(at("a"), CREDIT, {"amount": 1})] * 3)
+
+        assert [receipt.generation for receipt in receipts] == [2, 3, 4]
+        assert other.get(receipts[-1].event_id) is not None
+        assert_sound(other)
+        assert credit(store, "a") == 5
+
+
+def test_a_commit_that_never_arrived_is_refused_or_done_but_not_half(
+    place: Place, cable: Cable
+) -> None:
+    points = FaultPoints()
+    with place.open(cable.port, fault_points=points) as store, place.open() as other:
+        credit(store, "a")
+        points.arm("after_write", lambda: setattr(cable, "loses", "questions"))
+
+        try:
+            store.append_batch([(at("a"), CREDIT, {"amount": 1})] * 3)
+            generation = 4
+        except StoreUnavailableError:
+            generation = 1
+
+        assert other.generation("a") == generation
+        assert_sound(other)
+
+
+def test_a_commit_that_nobody_can_tell_of_says_so(
+    place: Place, cable: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up_soon(place, monkeypatch)
+    points = FaultPoints()
+    with place.open(cable.port, fault_points=points) as store, place.open() as other:
+        cable.cut_for_good = True
+        points.arm("after_write", lambda: setattr(cable, "loses", "answers"))
+
+        with pytest.raises(AppendUncertainError, match="idempotency key"):
+            store.append(at("a"), CREDIT, {"amount": 1}, idempotency_key="k")
+        cable.cut_for_good = cable.stays_cut = False
+
+        receipt = patiently(lambda: store.append(at("a"), CREDIT, {"amount": 1}, idempotency_key="k"))
+        assert receipt.generation == other.generation("a") == 1
+
+
+def patiently(call: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            return call()
+        except WatcherError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def test_readers_and_writers_share_a_store_while_it_is_compacted(place: Place) -> None:
+    with place.open() as store, place.open() as other:
+        store.append_batch([(at(f"e:{n % 5}"), CREDIT, {"amount": n}) for n in range(200)])
+        stop = threading.Event()
+        wrong: list[object] = []
+
+        def watch() -> None:
+            while not stop.is_set():
+                events = other.read(0, 1000)
+                low = [event for event in events if event.payload["amount"] < 100]
+                if len(low) not in (0, 100):
+                    wrong.append(len(low))
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        assert store.compact(lambda event: event.payload["amount"] >= 100) == 100
+        credit(store, "e:1", 1000)
+        stop.set()
+        thread.join(20)
+
+        assert wrong == []
+        assert other.verify_chain().removed == 100
+        assert other.project(Balance, "e:0") == sum(range(100, 200, 5))
+        assert (other.generation("e:1"), other.last_sequence()) == (41, 201)
+    with place.open() as fresh:
+        assert fresh.project(Balance, "e:0") == sum(range(100, 200, 5))
+        assert fresh.verify_chain().removed == 100
+        assert credit(fresh, "e:0") == 41
+
+
+def test_entities_with_hostile_names_stay_apart(place: Place) -> None:
+    names = ["a", "A", "a.b", "a:b", "a*", "a>", "a b", "a%2Eb", "%", ":", "a:", ":a", "a::b", "é"]
+    names += ["'; DROP TABLE events; --", '"x"', "\\", "a\u2028b", "a_", "a-", "日" * 341, "%s", "{s}"]
+    with place.open() as store, place.open() as other:
+        for number, name in enumerate(names):
+            credit(store, name, number)
+
+        assert [other.project(Balance, name) for name in names] == list(range(len(names)))
+        assert [event.entity for event in other.read()] == names
+        assert_sound(other)
