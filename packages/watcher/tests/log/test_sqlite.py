@@ -105,6 +105,7 @@ def test_a_full_disk_fails_the_append_and_nothing_else(path: Path) -> None:
         assert store.verify_chain().events == 3
 
 
+@pytest.mark.usefixtures("repetition")
 def test_a_large_append_on_a_full_disk_does_not_fail_the_small_ones_beside_it(path: Path) -> None:
     with EventStore.open(path) as store:
         credit(store, "a")
@@ -226,6 +227,7 @@ def test_a_lock_that_is_held_too_long_is_an_error_and_nothing_is_lost(
         assert credit(store, "a") == 1
 
 
+@pytest.mark.usefixtures("repetition")
 def test_two_handles_of_one_process_see_each_other(path: Path) -> None:
     with EventStore.open(path) as one, EventStore.open(path) as other:
         watcher = other.watch_projection(Balance, "a")
@@ -238,6 +240,7 @@ def test_two_handles_of_one_process_see_each_other(path: Path) -> None:
         assert one.verify_chain().events == 6
 
 
+@pytest.mark.usefixtures("repetition")
 def test_many_may_make_the_file_at_once(path: Path) -> None:
     stores: list[EventStore] = []
 

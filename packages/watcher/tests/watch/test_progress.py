@@ -122,6 +122,25 @@ def test_a_failed_look_is_tried_again_without_a_wake_up() -> None:
     assert watcher.try_recv() is None
 
 
+def test_a_look_that_fails_beside_one_that_succeeds_is_tried_again() -> None:
+    wake_up = ScriptedWakeUp()
+
+    def look() -> Change[None]:
+        if watcher.generation:
+            return Change(2, None)
+        assert watcher.delivered(Change(1, None))  # what another thread got meanwhile
+        raise ProjectionFailed("p", "a", "no")
+
+    watcher = ProjectionWatcher(
+        look, lambda: 0, lambda: wake_up, include_initial=False, since_generation=None
+    )
+    wake_up.put_up()
+    with pytest.raises(ProjectionFailed):
+        watcher.recv(0)
+
+    assert watcher.recv(0) == Change(2, None)
+
+
 @pytest.mark.parametrize(
     ("baseline", "options", "first"),
     [

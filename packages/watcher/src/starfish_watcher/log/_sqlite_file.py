@@ -133,7 +133,9 @@ def prepare_file(path: Path, connection: sqlite3.Connection, check: Check) -> Fi
         StoreUnavailableError: it cannot be opened or written.
     """
     with translated(str(path)):
-        _refuse_foreign(path, connection)
+        # One snapshot: another process may be making the file.
+        with _reading(connection):
+            _refuse_foreign(path, connection)
         _switch_to_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -149,16 +151,23 @@ def prepare_file(path: Path, connection: sqlite3.Connection, check: Check) -> Fi
         except BaseException:
             connection.execute("ROLLBACK")
             raise
-        connection.execute("BEGIN")
-        try:
+        with _reading(connection):
             if check == "quick":
                 _check_structure(path, connection)
             row = connection.execute("SELECT store_id, closings FROM log").fetchone()
-        finally:
-            connection.execute("ROLLBACK")
     if row is None:
         raise StoreDamagedError(str(path), "its head row is missing")
     return FileState(*row)
+
+
+@contextmanager
+def _reading(connection: sqlite3.Connection) -> Generator[None]:
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

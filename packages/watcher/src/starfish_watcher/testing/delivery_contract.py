@@ -68,6 +68,18 @@ class DeliveryContract:
         with pytest.raises(ValueError, match="capacity is 0"):
             store.subscribe(capacity=0)
 
+    def test_what_one_reader_of_a_subscription_leaves_wakes_another(
+        self, store: EventStore
+    ) -> None:
+        """Several threads may read one."""
+        subscription = store.subscribe()
+        credit(store, "a")
+        credit(store, "a")
+
+        assert subscription.recv(5).sequence == 1
+        assert subscription.wait(0)
+        assert subscription.recv(5).sequence == 2
+
     def test_a_subscription_ends_with_its_store(self, store: EventStore) -> None:
         """What it holds first, then the error."""
         subscription = store.subscribe()

@@ -256,15 +256,18 @@ class WatchContract:
         """The cause is kept, and what the attempt spoilt is not."""
         stubborn = Stubborn()
         watcher = store.watch_projection(stubborn, "a")
+        prefix = store.watch_prefix(stubborn, None)
         credit(store, "a")
         for _ in range(2):
-            with pytest.raises(ProjectionFailed, match="not yet") as caught:
-                watcher.recv(5)
-            assert isinstance(caught.value.__cause__, RuntimeError)
+            for recv in (watcher.recv, prefix.recv):
+                with pytest.raises(ProjectionFailed, match="not yet") as caught:
+                    recv(5)
+                assert isinstance(caught.value.__cause__, RuntimeError)
 
         stubborn.healed = True
 
         assert watcher.recv(0) == Change(1, [1])
+        assert prefix.recv(0) == ("a", Change(1, [1]))
 
     @pytest.mark.usefixtures("repetition")
     def test_close_while_blocked(self, opener: Opener) -> None:
