@@ -27,8 +27,8 @@ from starfish_watcher.testing import AppendContract, DeliveryContract, WatchCont
 from starfish_watcher.testing.samples import CREDIT, NOTE, Balance, at, credit
 
 nats = pytest.importorskip("nats", reason="the extra nats is not installed")
-from starfish_watcher.jetstream import JetStreamEventStore
-from starfish_watcher.log._jetstream_messages import entity_subject
+from starfish_watcher.jetstream import JetStreamEventStore  # noqa: E402 - only with the extra
+from starfish_watcher.log._jetstream_messages import entity_subject  # noqa: E402 - only with the extra
 
 pytestmark = pytest.mark.network
 Opener = Callable[..., EventStore]
@@ -176,9 +176,7 @@ def test_a_full_stream_is_an_error_and_reading_goes_on(opener: Opener, raw: Raw)
         assert credit(store, "a") == 2
 
 
-def test_compaction_deletes_the_messages_and_a_new_replica_agrees(
-    opener: Opener, raw: Raw
-) -> None:
+def test_compaction_deletes_the_messages_and_a_new_replica_agrees(opener: Opener, raw: Raw) -> None:
     with opener() as store, opener() as follower:
         for number in range(6):
             store.append(at("gone"), NOTE, idempotency_key=f"k{number}")

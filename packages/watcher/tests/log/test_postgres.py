@@ -11,13 +11,13 @@ import pytest
 
 from starfish_protocol.testing_events import EventSourceContract
 from starfish_watcher import EventStore, StoreDamagedError, StoreUnavailableError
-from starfish_watcher.testing import AppendContract, DeliveryContract, WatchContract
 from starfish_watcher.fault_points import FaultPoints
+from starfish_watcher.testing import AppendContract, DeliveryContract, WatchContract
 from starfish_watcher.testing.samples import CREDIT, Balance, History, at, credit, in_threads
 
 psycopg = pytest.importorskip("psycopg", reason="the extra postgres is not installed")
-from starfish_watcher.log import postgres
-from starfish_watcher.postgres import PostgresEventStore
+from starfish_watcher.log import postgres  # noqa: E402 - only with the extra
+from starfish_watcher.postgres import PostgresEventStore  # noqa: E402 - only with the extra
 
 pytestmark = pytest.mark.network
 Opener = Callable[..., EventStore]
@@ -72,9 +72,7 @@ def sql(postgres_server: Any) -> Iterator[Callable[..., Any]]:
 @pytest.mark.parametrize(
     ("durability", "level"), [("commit", "on"), ("batched", "off"), ("none", "off")]
 )
-def test_durability_is_the_level_of_the_commit(
-    opener: Opener, durability: str, level: str
-) -> None:
+def test_durability_is_the_level_of_the_commit(opener: Opener, durability: str, level: str) -> None:
     points = FaultPoints()
     with opener(fault_points=points) as store:
         levels: list[object] = []

@@ -292,7 +292,9 @@ def test_a_commit_that_nobody_can_tell_of_says_so(
             store.append(at("a"), CREDIT, {"amount": 1}, idempotency_key="k")
         cable.cut_for_good = cable.stays_cut = False
 
-        receipt = patiently(lambda: store.append(at("a"), CREDIT, {"amount": 1}, idempotency_key="k"))
+        receipt = patiently(
+            lambda: store.append(at("a"), CREDIT, {"amount": 1}, idempotency_key="k")
+        )
         assert receipt.generation == other.generation("a") == 1
 
 
@@ -339,7 +341,17 @@ def test_readers_and_writers_share_a_store_while_it_is_compacted(place: Place) -
 
 def test_entities_with_hostile_names_stay_apart(place: Place) -> None:
     names = ["a", "A", "a.b", "a:b", "a*", "a>", "a b", "a%2Eb", "%", ":", "a:", ":a", "a::b", "é"]
-    names += ["'; DROP TABLE events; --", '"x"', "\\", "a\u2028b", "a_", "a-", "日" * 341, "%s", "{s}"]
+    names += [
+        "'; DROP TABLE events; --",
+        '"x"',
+        "\\",
+        "a\u2028b",
+        "a_",
+        "a-",
+        "日" * 341,
+        "%s",
+        "{s}",
+    ]
     with place.open() as store, place.open() as other:
         for number, name in enumerate(names):
             credit(store, name, number)

@@ -94,7 +94,7 @@ class JetStreamConnection:
         )
         self._thread.start()
         self._taker = ThreadPoolExecutor(1, thread_name_prefix="starfish-replica")
-        self._client = Client()
+        self._client: Any = Client()  # its annotations leave too much unknown
         try:
             self.run(self._connect(options))
         except BaseException:
@@ -116,7 +116,7 @@ class JetStreamConnection:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
-        except (nats.errors.Error, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, nats.errors.Error, OSError) as error:
             raise self._translation(error) from error
         except asyncio.CancelledError:
             raise StoreClosed from None
@@ -150,17 +150,21 @@ class JetStreamConnection:
                 ),
                 CONNECT_TIMEOUT_S,
             )
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             reason = f"no server answered within {CONNECT_TIMEOUT_S:g} s"
             raise StoreUnavailableError(self.location, reason) from error
 
     async def _on_error(self, error: Exception) -> None:
         logger.debug("%s: %r", self.location, error)
-        if not self._client.is_connected and (transport := self._client._transport):  # noqa: SLF001 - the client drops it without closing it
+        transport = self._client._transport  # noqa: SLF001 - it is dropped without being closed
+        if transport is not None and not self._client.is_connected:
             transport.close()
 
     async def _on_disconnected(self) -> None:
-        # The client would let them wait until their time is up.
+        # The client would send later what it could not send now, when nobody waits for it any more,
+        # and would let those who wait go on until their time is up.
+        self._client._pending.clear()  # noqa: SLF001 - there is no public way
+        self._client._pending_data_size = 0  # noqa: SLF001 - likewise
         self._cut_off |= self._asking
         for asking in self._asking:
             asking.cancel()
@@ -188,7 +192,7 @@ class JetStreamConnection:
     @property
     def max_payload(self) -> int:
         """Bytes that the server takes in one message."""
-        return self._client.max_payload
+        return int(self._client.max_payload)
 
     def check_connected(self) -> None:
         """Return when there is a connection.
@@ -231,34 +235,40 @@ class JetStreamConnection:
 
     async def _make_stream(self, replicas: int) -> api.StreamConfig:
         js = self._client.jetstream(timeout=REQUEST_TIMEOUT_S)
+        info: api.StreamInfo
         try:
-            return (await js.stream_info(self._stream)).config
+            info = await js.stream_info(self._stream)
         except NotFoundError:
-            pass
-        config = api.StreamConfig(
-            name=self._stream,
-            subjects=[f"{self._stream}.>"],
-            retention=api.RetentionPolicy.LIMITS,
-            discard=api.DiscardPolicy.NEW,
-            storage=api.StorageType.FILE,
-            num_replicas=replicas,
-            allow_atomic=True,
-            allow_direct=True,
-            metadata={"starfish_store_id": uuid.uuid4().hex},
-        )
-        try:
-            return (await js.add_stream(config)).config
-        except APIError as error:
-            if error.err_code != _NAME_IN_USE:
-                raise
-            # Another process was faster.
-            return (await js.stream_info(self._stream)).config
+            config = api.StreamConfig(
+                name=self._stream,
+                subjects=[f"{self._stream}.>"],
+                retention=api.RetentionPolicy.LIMITS,
+                discard=api.DiscardPolicy.NEW,
+                storage=api.StorageType.FILE,
+                num_replicas=replicas,
+                allow_atomic=True,
+                allow_direct=True,
+                metadata={"starfish_store_id": uuid.uuid4().hex},
+            )
+            try:
+                info = await js.add_stream(config)
+            except APIError as error:
+                if error.err_code != _NAME_IN_USE:
+                    raise
+                # Another process was faster.
+                info = await js.stream_info(self._stream)
+        return info.config
 
     async def _request(
         self, subject: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> Msg:
-        """Ask and wait for the answer, at most until the connection is lost."""
-        asking = asyncio.create_task(
+        """Ask and wait for the answer, at most until the connection is lost.
+
+        Raises:
+            StoreUnavailableError: there is no connection; nothing was sent.
+        """
+        self.check_connected()
+        asking: asyncio.Task[Msg] = asyncio.create_task(
             self._client.request(subject, body, timeout=REQUEST_TIMEOUT_S, headers=headers)
         )
         self._asking.add(asking)
@@ -284,15 +294,15 @@ class JetStreamConnection:
         """The message, ``None`` when there is none."""
         try:
             js = self._client.jetstream(timeout=REQUEST_TIMEOUT_S)
-            return (await js.get_msg(self._stream, stream_sequence)).data or b""
+            message = await js.get_msg(self._stream, stream_sequence)
         except NotFoundError:
             return None
+        return bytes(message.data or b"")
 
-    async def stage(
-        self, batch: str, messages: Sequence[tuple[str, bytes]], expected: int
-    ) -> None:
+    async def stage(self, batch: str, messages: Sequence[tuple[str, bytes]], expected: int) -> None:
         """Send all but the last message of a batch; nothing happens before `commit`."""
         for number, (subject, body) in enumerate(messages, 1):
+            self.check_connected()
             headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
             if number == 1:
                 headers["Nats-Expected-Last-Sequence"] = str(expected)
@@ -306,6 +316,7 @@ class JetStreamConnection:
         Raises:
             WrongSequenceError: the stream is not at ``expected``.
             LostAnswerError: it was sent, and may be stored.
+            StoreUnavailableError: it was not sent.
         """
         headers: dict[str, str] = {}
         if count > 1:
@@ -318,7 +329,7 @@ class JetStreamConnection:
             headers = {"Nats-Expected-Last-Sequence": str(expected)}
         try:
             answer = await self._request(*message, headers)
-        except (nats.errors.Error, OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, nats.errors.Error, OSError) as error:
             if isinstance(error, nats.errors.MaxPayloadError):
                 raise
             raise LostAnswerError(str(error) or type(error).__name__) from error
@@ -372,17 +383,20 @@ class JetStreamConnection:
             if error is None:
                 continue
             if isinstance(error, NotFoundError):
-                error = StoreDamagedError(self.location, "the stream is gone")
-            if not isinstance(error, (nats.errors.Error, OSError, asyncio.TimeoutError)):
-                is_ours = isinstance(error, WatcherError)
-                self._lost(error if is_ours else StoreClosed.because_of(error))
+                self._lost(StoreDamagedError(self.location, "the stream is gone"))
+                return
+            if isinstance(error, WatcherError) and not isinstance(error, StoreUnavailableError):
+                self._lost(error)
+                return
+            if not isinstance(
+                error, (StoreUnavailableError, nats.errors.Error, OSError, asyncio.TimeoutError)
+            ):
+                self._lost(StoreClosed.because_of(error))
                 return
             logger.debug("%s: following was interrupted: %r", self.location, error)
             await asyncio.sleep(RECONNECT_PAUSE_S)
 
-    async def _consume(
-        self, first: int, take: Callable[[Sequence[StoredMessage]], None]
-    ) -> None:
+    async def _consume(self, first: int, take: Callable[[Sequence[StoredMessage]], None]) -> None:
         if (last := await self.last_sequence()) < first - 1:
             raise StoreDamagedError(
                 self.location, f"it ends at message {last}, and {first - 1} were read from it"

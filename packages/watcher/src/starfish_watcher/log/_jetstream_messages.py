@@ -123,9 +123,10 @@ def decode_message(body: bytes) -> StreamMessage:
         ValueError: no log of this version wrote it.
     """
     try:
-        return _decoder.decode(body)
+        message: StreamMessage = _decoder.decode(body)
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from error
+    return message
 
 
 def check_stream_name(stream: str) -> None:
@@ -193,7 +194,7 @@ def removal_messages(
         last = sequence
         size += 9
         if entity not in part.heads:
-            part.heads[entity] = (*head,)
+            part.heads[entity] = (head.generation, head.sequence, head.event_hash, head.removed)
             size += 80 + 4 * len(entity)
         if key is not None:
             part.keys.append(key)

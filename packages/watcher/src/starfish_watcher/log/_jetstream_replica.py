@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -36,10 +37,8 @@ from starfish_watcher.log.plan import KeyRecord
 from starfish_watcher.log.sqlite import SqliteEventLog
 from starfish_watcher.model.receipt import Receipt
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # no such locks on Windows: two processes must be given two files there
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ("PlanBase", "Replica", "StoredMessage")
 
@@ -62,7 +61,7 @@ _TABLES = (
     "INSERT OR IGNORE INTO stream VALUES (1, 0, x'')",
     "CREATE INDEX IF NOT EXISTS idempotency_by_sequence ON idempotency (sequence)",
 )
-_INSERT_EVENT = f"INSERT INTO events VALUES ({','.join('?' * 12)})"
+_INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPSERT_HEAD = (
     "INSERT INTO entities (entity, generation, sequence, event_hash, removed)"
     " VALUES (?, ?, ?, ?, ?) ON CONFLICT (entity) DO UPDATE SET generation = excluded.generation,"
@@ -127,10 +126,11 @@ class Replica:
         self._load()
 
     def _load(self) -> None:
-        self._position, self.mark = self._connection.execute(
-            "SELECT position, mark FROM stream"
-        ).fetchone()
-        self._applied = self._position
+        position, mark = self._connection.execute("SELECT position, mark FROM stream").fetchone()
+        self._position: int = position
+        self._applied: int = position
+        self.mark: bytes = mark
+        """Hash of the message at `position`."""
         self.foreign = 0
         """Grows when something was shown that another handle wrote."""
         self._foreign_taken = False
@@ -238,14 +238,14 @@ class Replica:
 
     def _add(self, stream_sequence: int, message: EventMessage) -> None:
         fields = message.fields
-        sequence, entity, clock, event_id, event_hash = (fields[i] for i in (0, 1, 3, 5, 11))
+        sequence, entity, _, clock, _, event_id, *_, event_hash = fields
         execute = self._connection.execute
         try:
             execute(_INSERT_EVENT, fields)
         except sqlite3.IntegrityError as error:
             raise self._damaged(stream_sequence, f"event {sequence} was there before") from error
         execute("INSERT INTO stream_events VALUES (?, ?)", (sequence, stream_sequence))
-        execute(_UPSERT_HEAD, (entity, int(clock) + 1, sequence, event_hash, 0))  # type: ignore[arg-type]
+        execute(_UPSERT_HEAD, (entity, clock + 1, sequence, event_hash, 0))
         if message.key is not None:
             execute(
                 _INSERT_KEY,
@@ -338,15 +338,13 @@ class Replica:
                     key = None if row[5] is None else KeyResidue(row[5], row[6], row[7:])
                     removed.append(Removed(sequence, entity, EntityHead(*row[1:5]), key))
         counted = [
-            one._replace(
-                head=one.head._replace(removed=one.head.removed + counts[one.entity])
-            )
+            one._replace(head=one.head._replace(removed=one.head.removed + counts[one.entity]))
             for one in removed
         ]
         return position, last, counted
 
     @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+    def _snapshot(self) -> Generator[sqlite3.Connection]:
         with translated(str(self._path)):
             connection = connect(self._path)
             try:
@@ -377,16 +375,14 @@ class Replica:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Generator[None]:
     """Keep other logs away from a replica that lasts."""
     try:
         with path.with_name(f"{path.name}.lock").open("ab") as file:
-            if fcntl is not None:
+            if sys.platform != "win32":
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield
     except BlockingIOError as error:
         raise StoreUnavailableError(str(path), "another log uses it; give each its own") from error
     except OSError as error:
         raise StoreUnavailableError(str(path), str(error)) from error
-
-

@@ -163,4 +163,4 @@ def is_alive(connection: Connection) -> bool:
         connection.pgconn.consume_input()
     except psycopg.Error:
         return False
-    return not connection.closed and not poll.poll(0)
+    return not poll.poll(0)

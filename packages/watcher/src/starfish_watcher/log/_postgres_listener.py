@@ -113,7 +113,7 @@ class PostgresListener:
     def _wait(self, connection: Connection) -> set[str] | None:
         """Return what was said as soon as something is; ``None`` when it is time to stop."""
         while not (said := {notice.payload for notice in connection.notifies(timeout=0)}):
-            select.select([connection, self._woken], [], [])
+            select.select([connection.fileno(), self._woken.fileno()], [], [])
             if self._stopping.is_set():
                 return None
         return said

@@ -21,18 +21,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from typing import Any, Final, Literal, NamedTuple
 
 from blake3 import blake3
 
-try:
-    import nats
-except ImportError as error:
+if find_spec("nats") is None:
     msg = (
-        "starfish_watcher.log.jetstream needs the extra nats: "
-        'pip install "starfish-watcher[nats]"'
+        'starfish_watcher.log.jetstream needs the extra nats: pip install "starfish-watcher[nats]"'
     )
-    raise ImportError(msg) from error
+    raise ImportError(msg)
 
 from starfish_watcher.errors import StoreClosed, StoreUnavailableError, WatcherError
 from starfish_watcher.fault_points import FaultPoint
@@ -363,9 +361,7 @@ class JetStreamEventLog:
             self._connection.run(self._connection.stage(batch, encoded[:-1], position))
             reached("mid_batch")
         reached("after_write")
-        self._connection.run(
-            self._connection.commit(batch, len(encoded), encoded[-1], position)
-        )
+        self._connection.run(self._connection.commit(batch, len(encoded), encoded[-1], position))
         try:
             self._replica.apply(
                 [

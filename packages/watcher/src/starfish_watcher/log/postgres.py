@@ -10,6 +10,8 @@ where it has any. ``batched`` and ``none`` are ``off``: they survive the death o
 of a server process; a crash of the database may take back the newest of them, and never leaves a hole.
 """
 
+# ruff: noqa: S608 - only names of this module and the checked schema are put into a statement's text
+
 from __future__ import annotations
 
 import logging
@@ -26,7 +28,6 @@ import msgspec
 
 try:
     import psycopg
-    from psycopg import sql
 except ImportError as error:
     msg = (
         "starfish_watcher.log.postgres needs the extra postgres: "
@@ -115,7 +116,8 @@ class PostgresEventLog:
         writer = self._connections.open()
         with translated(self._location):
             # Whoever is stopped in the middle of a write must not hold up the others for ever.
-            writer.execute(f"SET idle_in_transaction_session_timeout = '{BUSY_TIMEOUT_S:.0f}s'")
+            timeout = f"SET idle_in_transaction_session_timeout = '{BUSY_TIMEOUT_S:.0f}s'"
+            writer.execute(timeout.encode())
         return writer
 
     def _warn_without_fsync(self) -> None:
@@ -199,7 +201,7 @@ class PostgresEventLog:
                 (entities_of(requests),),
                 binary=True,
             )
-            records = keys and connection.execute(
+            found = connection.execute(
                 self._sql(
                     "SELECT key, content, event_id, sequence, clock, event_hash"
                     " FROM {s}.idempotency WHERE key = ANY(%s)"
@@ -210,14 +212,9 @@ class PostgresEventLog:
             row = locked.fetchone()
             if row is None:
                 raise StoreDamagedError(self._location, "its head row is missing")
+            records = {key.decode(): KeyRecord(row[0], Receipt(*row[1:])) for key, *row in found}
             return AppendPlan(
-                row[0],
-                {entity: EntityHead(*head) for entity, *head in heads},
-                {
-                    key.decode(): KeyRecord(content, Receipt(*receipt))
-                    for key, content, *receipt in records
-                },
-                stamp,
+                row[0], {entity: EntityHead(*head) for entity, *head in heads}, records, stamp
             )
 
     def _write(
