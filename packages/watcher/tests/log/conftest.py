@@ -233,5 +233,16 @@ def own_nats_server(nats_binary: Path) -> Iterator[NatsServer]:
 
 
 @pytest.fixture
+def lazy_nats_server(nats_binary: Path) -> Iterator[NatsServer]:
+    """For tests that stop it; it fsyncs as seldom as a server does by default."""
+    server = NatsServer(nats_binary, sync_interval="2m")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
 def unique_name() -> str:
     return f"t_{uuid.uuid4().hex[:16]}"

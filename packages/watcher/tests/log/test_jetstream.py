@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,6 +142,19 @@ def test_commit_is_refused_where_the_server_does_not_fsync_before_it_answers(
         with pytest.raises(StoreUnavailableError, match="sync_interval: always"):
             credit(store, "a", durability="commit")
         assert credit(store, "a") == credit(store, "a", durability="none") - 1 == 1
+
+
+def test_a_killed_server_loses_nothing_although_it_fsyncs_seldom(
+    lazy_nats_server: Any, unique_name: str
+) -> None:
+    with JetStreamEventStore.open(lazy_nats_server.url, stream=unique_name) as store:
+        for _ in range(20):
+            store.append_batch([(at("a"), CREDIT, {"amount": 1})] * 5)
+        lazy_nats_server.stop(signal.SIGKILL)
+        lazy_nats_server.start()
+    with JetStreamEventStore.open(lazy_nats_server.url, stream=unique_name) as store:
+        assert store.project(Balance, "a") == store.last_sequence() == 100
+        assert store.verify_chain().events == 100
 
 
 def test_a_batch_that_the_server_cannot_take_at_one_moment_is_refused(opener: Opener) -> None:

@@ -226,6 +226,7 @@ class JetStreamConnection:
             "max_msgs_per_subject": config.max_msgs_per_subject > 0,
             "discard": config.discard != api.DiscardPolicy.NEW,
             "allow_atomic": not config.allow_atomic,
+            "persist_mode": config.persist_mode == api.PersistMode.ASYNC,
         }
         if wrong := [name for name, is_wrong in forgets.items() if is_wrong]:
             raise StoreDamagedError(
