@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
@@ -20,6 +22,8 @@ from typing import Any
 import pytest
 
 READY_S = 30.0
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
 
 
 def _free_port() -> int:
@@ -34,6 +38,12 @@ def _account() -> dict[str, Any]:
         return {}
     nobody = pwd.getpwnam("nobody")
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+
+
+def _die_with_the_tests() -> None:
+    """So that a run that is killed leaves no server behind, where the system can see to that."""
+    if sys.platform == "linux":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Server:
@@ -65,6 +75,7 @@ class Server:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
+                    preexec_fn=_die_with_the_tests,  # noqa: PLW1509 - one system call, loaded before
                     **self.account,
                 )
             while self.process.poll() is None and time.monotonic() < deadline:
@@ -258,6 +269,11 @@ def lazy_nats_server(nats_binary: Path) -> Iterator[NatsServer]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture(autouse=True)
+def killed_children_leave_nothing_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
 
 @pytest.fixture
