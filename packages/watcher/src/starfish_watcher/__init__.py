@@ -29,10 +29,10 @@ from starfish_watcher.projection.definition import CONSISTENT, Change, MaybeStal
 from starfish_watcher.projection.snapshots import SnapshotCache
 from starfish_watcher.store import EventStore
 from starfish_watcher.verification import ChainReport
-from starfish_watcher.watch.cursor_watcher import CursorWatcher
-from starfish_watcher.watch.prefix_watcher import PrefixWatcher
-from starfish_watcher.watch.projection_watcher import ProjectionWatcher
-from starfish_watcher.watch.source_watcher import AsyncSourceWatcher, watch, watch_async
+from starfish_watcher.watchers.cursor_watcher import CursorWatcher
+from starfish_watcher.watchers.prefix_watcher import PrefixWatcher
+from starfish_watcher.watchers.projection_watcher import ProjectionWatcher
+from starfish_watcher.watchers.source_watcher import AsyncSourceWatcher, watch, watch_async
 
 __version__ = version("starfish-watcher")
 

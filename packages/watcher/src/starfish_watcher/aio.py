@@ -23,9 +23,9 @@ from starfish_watcher.model.receipt import Receipt
 from starfish_watcher.model.region import EVERYWHERE, Region
 from starfish_watcher.projection.definition import CONSISTENT, Change, Freshness, Projection
 from starfish_watcher.verification import ChainReport
-from starfish_watcher.watch.cursor_watcher import AsyncCursorWatcher
-from starfish_watcher.watch.prefix_watcher import AsyncPrefixWatcher
-from starfish_watcher.watch.projection_watcher import AsyncProjectionWatcher
+from starfish_watcher.watchers.cursor_watcher import AsyncCursorWatcher
+from starfish_watcher.watchers.prefix_watcher import AsyncPrefixWatcher
+from starfish_watcher.watchers.projection_watcher import AsyncProjectionWatcher
 
 if TYPE_CHECKING:
     import os

@@ -32,10 +32,10 @@ from starfish_watcher.projection.definition import CONSISTENT, Change, Freshness
 from starfish_watcher.projection.snapshots import SnapshotCache
 from starfish_watcher.projection.states import ProjectionStates
 from starfish_watcher.verification import ChainReport, verify
-from starfish_watcher.watch.cursor_watcher import CursorWatcher
-from starfish_watcher.watch.prefix_watcher import PrefixWatcher
-from starfish_watcher.watch.projection_watcher import ProjectionWatcher, WakeUp
-from starfish_watcher.watch.wake_ups import FlagWakeUp, SubscriptionWakeUp
+from starfish_watcher.watchers.cursor_watcher import CursorWatcher
+from starfish_watcher.watchers.prefix_watcher import PrefixWatcher
+from starfish_watcher.watchers.projection_watcher import ProjectionWatcher, WakeUp
+from starfish_watcher.watchers.wake_ups import FlagWakeUp, SubscriptionWakeUp
 
 if TYPE_CHECKING:
     from starfish_watcher.aio import AsyncEventStore

@@ -38,9 +38,10 @@ from starfish_watcher.model.region import Region
 __all__ = ("SqliteEventLog",)
 
 COLUMNS: Final = (
-    "sequence, entity, scope, clock, kind, event_id, timestamp_us, correlation_id, causation_id,"
-    " payload, previous_hash, event_hash"
+    "sequence, entity, scope, clock, kind, event_id, timestamp_us, correlation_id, causation_id, "
+    "payload, previous_hash, event_hash"
 )
+EVENT_COLUMNS: Final = ", ".join(f"events.{name}" for name in COLUMNS.split(", "))
 SELECT_HEAD: Final = (
     "SELECT generation, sequence, event_hash, removed FROM entities WHERE entity = ?"
 )
@@ -235,21 +236,38 @@ class SqliteEventLog:
     def history(
         self, entity: str, *, after: int, kinds: Sequence[int], raw: bool
     ) -> Generator[History]:
-        """As `EventLog.history`: one read transaction."""
+        """As `EventLog.history`: one statement, and so one snapshot."""
         selected = f" AND kind IN ({','.join(map(str, kinds))})" if kinds else ""
-        query = (
+        # What is new is mostly one event or none: head and events in one go. A long history is
+        # read without the head in each of its rows.
+        joined = (
+            f"SELECT generation, entities.sequence, entities.event_hash, removed, {EVENT_COLUMNS}"
+            " FROM entities LEFT JOIN events ON events.entity = entities.entity"
+            f" AND events.sequence > ?{selected} WHERE entities.entity = ?"
+            " ORDER BY events.sequence"
+        )
+        alone = (
             f"SELECT {COLUMNS} FROM events WHERE entity = ? AND sequence > ?{selected}"
             " ORDER BY sequence"
         )
+        event_type = RawEvent if raw else Event
         with self._readers.connection() as connection:
-            connection.execute("BEGIN")
-            row = connection.execute(SELECT_HEAD, (entity,)).fetchone()
-            head = EntityHead(*row) if row else NO_EVENTS
-            events: Iterator[Event] = iter(())
-            if head.sequence > after:
-                rows = connection.execute(query, (entity, after))
-                events = starmap(RawEvent if raw else Event, rows)
-            yield History(head, events)
+            if after:
+                cursor = connection.execute(joined, (after, entity))
+                first: tuple[Any, ...] = cursor.fetchone() or (*NO_EVENTS, None)
+                head = EntityHead(*first[:4])
+                newer = [] if first[4] is None else [first[4:]]
+                rows: Iterator[tuple[Any, ...]] = chain(newer, (row[4:] for row in cursor))
+            else:
+                connection.execute("BEGIN")
+                row = connection.execute(SELECT_HEAD, (entity,)).fetchone()
+                head = EntityHead(*row) if row else NO_EVENTS
+                cursor = connection.execute(alone, (entity, after))
+                rows = cursor
+            try:
+                yield History(head, starmap(event_type, rows))
+            finally:
+                cursor.close()
 
     def remove(self, sequences: Sequence[int]) -> int:
         """As `EventLog.remove`: one transaction, on disk when this returns."""

@@ -32,7 +32,7 @@ from starfish_watcher.testing.samples import (
     in_process,
     in_threads,
 )
-from starfish_watcher.watch.projection_watcher import ProjectionWatcher
+from starfish_watcher.watchers.projection_watcher import ProjectionWatcher
 
 __all__ = ("WatchContract",)
 

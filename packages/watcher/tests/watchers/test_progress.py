@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from starfish_watcher import Change, ProjectionFailed, ProjectionWatcher, StoreClosed
 from starfish_watcher.delivery.wake_flag import WakeFlag
-from starfish_watcher.watch.progress import Progress
+from starfish_watcher.watchers.progress import Progress
 
 
 class ScriptedWakeUp(WakeFlag):

@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from starfish_watcher.errors import StoreClosed
 from starfish_watcher.projection.definition import Change
-from starfish_watcher.watch.progress import Progress
+from starfish_watcher.watchers.progress import Progress
 
 __all__ = ("AsyncProjectionWatcher", "ProjectionWatcher", "WakeUp", "timed_out")
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from starfish_watcher.delivery.checkpoint import Checkpoint
 from starfish_watcher.errors import CheckpointError
 from starfish_watcher.projection.definition import Change
-from starfish_watcher.watch.projection_watcher import (
+from starfish_watcher.watchers.projection_watcher import (
     AsyncProjectionWatcher,
     ProjectionWatcher,
     WakeUp,

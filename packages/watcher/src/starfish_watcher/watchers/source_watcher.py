@@ -17,9 +17,9 @@ from starfish_protocol.events import AsyncEventSource, AsyncEventSubscription, E
 from starfish_watcher.errors import ProjectionFailed, StoreClosed, SubscriptionPruned
 from starfish_watcher.projection.definition import Change, Projection, name_of, resolve
 from starfish_watcher.projection.fold import isolated
-from starfish_watcher.watch.progress import Progress
-from starfish_watcher.watch.projection_watcher import ProjectionWatcher, timed_out
-from starfish_watcher.watch.wake_ups import SubscriptionWakeUp
+from starfish_watcher.watchers.progress import Progress
+from starfish_watcher.watchers.projection_watcher import ProjectionWatcher, timed_out
+from starfish_watcher.watchers.wake_ups import SubscriptionWakeUp
 
 __all__ = ("AsyncSourceWatcher", "watch", "watch_async")
 
