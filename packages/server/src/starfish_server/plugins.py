@@ -87,7 +87,7 @@ class PluginChain:
         for name, hook in self._after_write:
             try:
                 await _settled(hook(event))
-            except Exception:
+            except Exception:  # noqa: BLE001 - the push is stored, whatever an observer raises
                 _LOG.exception(
                     "after_write of plugin %s failed for collection %s", name, event.collection
                 )
@@ -105,7 +105,7 @@ class PluginChain:
                 continue
             try:
                 await _settled(plugin.shutdown())
-            except Exception:
+            except Exception:  # noqa: BLE001 - the other plugins must stop too
                 _LOG.exception("shutdown of plugin %s failed", plugin.name)
 
 

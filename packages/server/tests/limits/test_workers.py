@@ -60,11 +60,11 @@ async def test_64_clients_increment_one_counter(port: int, connection_class: Any
                 status, _ = await connection.ask("POST", "/push/counters/c", push)
                 conflicts += status == 409
             assert status == 200
-        connection.close()
+        await connection.close()
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
     _, stored = await first.ask("GET", "/pull/counters/c")
-    first.close()
+    await first.close()
     assert stored["data"] == {"n": CLIENTS * INCREMENTS}
     assert conflicts > 0  # or it was no race

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,8 +39,8 @@ from starfish_server.router._list_routes import list_handler
 from starfish_server.router._openapi import operations
 from starfish_server.router._rate_limit import RateLimiter
 from starfish_server.router._request_context import Handler, Services
-from starfish_server.router._service_routes import config_handler, health_handler
 from starfish_server.router._served_collection import ServedCollection
+from starfish_server.router._service_routes import config_handler, health_handler
 from starfish_server.storage.base import AbstractObjectStore
 from starfish_server.storage.in_process_cas import with_compare_and_swap
 
@@ -168,7 +168,7 @@ def _services(options: SyncRouterOptions) -> Services:
 
 def _lifespan(plugins: PluginChain) -> Any:
     @asynccontextmanager
-    async def lifespan(_app: object) -> AsyncIterator[None]:
+    async def lifespan(_app: object) -> AsyncGenerator[None]:
         await plugins.startup()
         try:
             yield
