@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,10 +111,7 @@ class Story:
 
 @pytest.mark.parametrize("store", ["sqlite", "filesystem"])
 async def test_nothing_acknowledged_is_lost(
-    store: str,
-    tmp_path: Path,
-    connection_class: Any,
-    record_property: Callable[[str, object], None],
+    store: str, tmp_path: Path, connection_class: Any
 ) -> None:
     story, chance = Story(), random.Random(7)
     with zygote() as (server, port):
@@ -140,5 +137,4 @@ async def test_nothing_acknowledged_is_lost(
         await last.close()
     writes = sum(story.revisions.values()) + len(story.appended)
     assert writes > ROUNDS * WRITERS
-    record_property("kills", ROUNDS)
-    record_property("acknowledged_writes", writes)
+    sys.stdout.write(f"{store}: {ROUNDS} kills, {writes} acknowledged writes, none lost\n")
