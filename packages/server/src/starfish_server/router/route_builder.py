@@ -13,14 +13,14 @@ from starlette.responses import Response
 
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_protocol.plugins import ServerPlugin
-from starfish_server.auth.result import AuthResult
+from starfish_server.auth.result import AuthResult, RoleResolver
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
 from starfish_server.config.validate import located_collections, validate_config
 from starfish_server.errors import ConfigError
 from starfish_server.plugins import PluginChain
 from starfish_server.protocol.append_only import AppendLog
 from starfish_server.protocol.push import DocumentWriter
-from starfish_server.router._access import AccessControl, RoleEnricher, RoleResolver
+from starfish_server.router._access import AccessControl, RoleEnricher
 from starfish_server.router._append_routes import append_handler, append_pull_handler
 from starfish_server.router._batch_routes import BatchLimits, batch_pull_handler
 from starfish_server.router._blob_routes import blob_pull_handler, blob_push_handler
