@@ -21,6 +21,8 @@ from starfish_protocol.hash import compute_hash
 ROUNDS = int(os.environ.get("STARFISH_KILL_ROUNDS", "8"))
 WRITERS = 8
 
+pytest.importorskip("uvicorn", reason="the extra uvicorn is not installed")
+
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(30 + 5 * ROUNDS)]
 
 

@@ -16,6 +16,8 @@ import pytest
 CLIENTS = 64
 INCREMENTS = 3
 
+pytest.importorskip("uvicorn", reason="the extra uvicorn is not installed")
+
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(120)]
 
 
