@@ -169,11 +169,8 @@ def _services(options: SyncRouterOptions) -> Services:
 def _lifespan(plugins: PluginChain) -> Any:
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
-        await plugins.startup()
-        try:
+        async with plugins.running():
             yield
-        finally:
-            await plugins.shutdown()
 
     return lifespan
 
