@@ -18,7 +18,7 @@ import pytest
 
 from starfish_protocol.hash import compute_hash
 
-ROUNDS = int(os.environ.get("STARFISH_KILL_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("STARFISH_KILL_ROUNDS", "50"))
 WRITERS = 8
 
 pytest.importorskip("uvicorn", reason="the extra uvicorn is not installed")
