@@ -235,7 +235,13 @@ def serve(name: str, folder: Path, descriptor: int) -> None:
     app = SERVERS[name](folder)
     listener = socket.socket(fileno=descriptor)
     config = uvicorn.Config(
-        app, loop="uvloop", http="httptools", access_log=False, log_level="warning"
+        app,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        log_level="warning",
     )
     server = uvicorn.Server(config)
     if os.environ.get("STARFISH_PROFILE"):
