@@ -42,7 +42,7 @@ class Server:
     def start(self) -> None:
         """Return at once; `wait_until_healthy` tells when it answers."""
         script = Path(__file__).parent / "service.py"
-        command = [sys.executable, script, "--data", self.data, "--port", str(self.port)]
+        command = [sys.executable, str(script), "--data", str(self.data), "--port", str(self.port)]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
 
     def kill(self) -> None:

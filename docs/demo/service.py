@@ -11,13 +11,13 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
-from starfish_server.app import create_app
-from starfish_server.storage.sqlite import SqliteObjectStore
 from starlette.requests import Request
 
 from starfish_projection import Projection, ProjectionSet, create_projection_server_plugin
 from starfish_protocol.plugins import WriteEvent
 from starfish_server import AuthResult, CollectionConfig, SyncConfig
+from starfish_server.app import create_app
+from starfish_server.storage.sqlite import SqliteObjectStore
 
 CONFIG = SyncConfig(
     collections=[

@@ -7,6 +7,7 @@ test sees a bound that no longer holds.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,8 +44,9 @@ def siblings_of(package: str) -> set[str]:
     project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
     needed = {package}
     for requirement in project["dependencies"]:
-        if requirement.startswith("starfish-"):
-            needed |= siblings_of(requirement.removeprefix("starfish-").split(">=")[0])
+        sibling = re.match(r"starfish-([a-z-]+)", requirement)
+        if sibling is not None:
+            needed |= siblings_of(sibling[1])
     return needed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -51,9 +52,21 @@ def test_a_package_has_the_skeleton_that_all_share(package: Path) -> None:
         "CHANGELOG.md",
         "LICENSE",
         f"src/{module}/py.typed",
-        "tests/typing/public_api.py",
     ):
         assert (package / needed).is_file(), needed
+    assert list((package / "tests/typing").glob("*.py"))
+
+
+def test_the_type_checkers_look_at_every_package() -> None:
+    # A pattern that matches nothing is no error to pyright, and a missing search path none to mypy.
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+
+    assert tools["pyright"]["include"] == ["packages"]
+    assert sorted(tools["mypy"]["mypy_path"]) == [
+        f"packages/{folder.name}/src" for folder in PACKAGES
+    ]
+    roots = {f"starfish_{folder.name.replace('-', '_')}" for folder in PACKAGES}
+    assert set(tools["importlinter"]["root_packages"]) == roots
 
 
 def test_make_without_a_target_explains_every_target() -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import functools
 import gc
 import hashlib
 import json
@@ -49,14 +48,12 @@ def document(revision: int) -> dict[str, Any]:
 def ours(folder: Path) -> FastAPI:
     from starfish_server import (
         AuthResult,
-        MemoryObjectStore,
         CollectionConfig,
         SqliteObjectStore,
         SyncConfig,
         SyncRouterOptions,
         create_sync_router,
     )
-
     from starfish_server.router.application import SyncFastAPI
 
     async def anybody(_request: Request) -> AuthResult:
@@ -66,11 +63,7 @@ def ours(folder: Path) -> FastAPI:
         name="notes", storage_path="notes/{note}", read_roles=["public"], write_roles=["public"]
     )
     app = SyncFastAPI()
-    store = (
-        MemoryObjectStore()
-        if os.environ.get("MEM")
-        else SqliteObjectStore(folder / "documents.sqlite")
-    )
+    store = SqliteObjectStore(folder / "documents.sqlite")
     options = SyncRouterOptions(store, SyncConfig(collections=[notes]), anybody)
     app.include_router(create_sync_router(options))
     return app
@@ -79,7 +72,7 @@ def ours(folder: Path) -> FastAPI:
 # --- the peer: what a competent engineer writes in an afternoon ---------------------------------
 
 
-def peer(folder: Path) -> FastAPI:
+def peer(folder: Path) -> FastAPI:  # noqa: C901 - one function, as such a file would be
     app = FastAPI()
     locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
     legal = re.compile(r"[A-Za-z0-9._:@-]+")
@@ -98,7 +91,7 @@ def peer(folder: Path) -> FastAPI:
     def write(path: Path, stored: dict[str, Any]) -> None:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(stored))
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     def hash_of(data: dict[str, Any]) -> str:
         text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -242,7 +235,13 @@ def serve(name: str, folder: Path, descriptor: int) -> None:
     app = SERVERS[name](folder)
     listener = socket.socket(fileno=descriptor)
     config = uvicorn.Config(
-        app, loop="uvloop", http="httptools", access_log=False, log_level="warning"
+        app,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        log_level="warning",
     )
     server = uvicorn.Server(config)
     if os.environ.get("STARFISH_PROFILE"):

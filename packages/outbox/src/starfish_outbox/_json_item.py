@@ -34,7 +34,8 @@ def encode_item(item: Any) -> tuple[str, Any]:
     try:
         text = _encode(item)
         copy = _decode(text)
-        faithful = copy == item and text.count("[") + text.count("{") <= MAX_DEPTH
+        shallow = len(text) <= MAX_DEPTH or text.count("[") + text.count("{") <= MAX_DEPTH
+        faithful = shallow and copy == item
     except (TypeError, ValueError, RecursionError) as error:
         _refuse(item)
         raise TypeError(f"item has no JSON form: {error}") from error

@@ -277,8 +277,11 @@ class OutboxQueue:
         return self.binding()
 
     async def _change(self, change: Change) -> Outcome:
-        check_text("id", change.id)
-        return await (await self._bound()).submit(change)
+        if not isinstance(change, Enqueue):
+            check_text("id", change.id)
+        if self._hydrating.locked():
+            await self._bound()
+        return await self.binding().submit(change)
 
     def _notify_of(self, pipeline: CommitPipeline) -> None:
         if pipeline is self._pipeline:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -15,7 +14,7 @@ from starfish_protocol.plugins import ServerPlugin
 from starfish_server.auth.result import AuthResult, RoleResolver
 from starfish_server.config.schema import SyncConfig
 from starfish_server.config.validate import validate_config
-from starfish_server.lifecycle import running
+from starfish_server.router.application import SyncFastAPI
 from starfish_server.router.route_builder import SyncRouterOptions, create_sync_router
 from starfish_server.storage.base import AbstractObjectStore
 
@@ -41,8 +40,9 @@ def create_app(
 ) -> FastAPI:
     """An application that serves a configuration at the root.
 
-    Its lifespan opens the store and starts the plugins in order; at the end it stops them in
-    reverse order and closes the store, so neither may be shared with another application.
+    Its lifespan opens the store, then starts the plugins in order; at the end it stops them in
+    reverse order and closes the store, so neither may be shared with another application. Whoever
+    serves it finishes the requests in flight before the lifespan ends.
 
     Args:
         config: what to serve.
@@ -66,10 +66,14 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        async with running(store, plugins):
+        try:
+            # A store opens on first use; better now than in somebody's request.
+            await store.list_keys("", limit=1)
             yield
+        finally:
+            await store.close()
 
-    app = FastAPI(
+    app = SyncFastAPI(
         title=title,
         version=_VERSION,
         openapi_url=openapi_url,
@@ -82,8 +86,7 @@ def create_app(
         store=store,
         config=config,
         role_resolver=role_resolver,
-        # Included in an application, the router would start and stop them a second time.
-        plugins=[replace(plugin, startup=None, shutdown=None) for plugin in plugins],
+        plugins=plugins,
         **router_options,
     )
     app.include_router(create_sync_router(options))

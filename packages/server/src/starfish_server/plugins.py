@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar, cast
 
 from starfish_protocol.plugins import (
     AuthorizeContext,
     AuthorizeResult,
     InterceptPullResult,
+    LifecycleHook,
     PullHookContext,
     PullHookResult,
     PushHookContext,
@@ -87,26 +89,32 @@ class PluginChain:
         for name, hook in self._after_write:
             try:
                 await _settled(hook(event))
-            except Exception:
+            except Exception:  # noqa: BLE001 - the push is stored, whatever an observer raises
                 _LOG.exception(
                     "after_write of plugin %s failed for collection %s", name, event.collection
                 )
 
-    async def startup(self) -> None:
-        """Start the plugins in order; what one raises stops the start."""
-        for plugin in self._plugins:
-            if plugin.startup is not None:
-                await _settled(plugin.startup())
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[None]:
+        """Hold the plugins started: in order, and stopped from last to first.
 
-    async def shutdown(self) -> None:
-        """Stop the plugins in reverse order; a failure is logged and the others stop too."""
-        for plugin in reversed(self._plugins):
-            if plugin.shutdown is None:
-                continue
-            try:
-                await _settled(plugin.shutdown())
-            except Exception:
-                _LOG.exception("shutdown of plugin %s failed", plugin.name)
+        A ``startup`` that raises stops the start: what was started before it is stopped again and
+        the error goes on. A ``shutdown`` that raises is logged, and the others still run.
+        """
+        async with AsyncExitStack() as started:
+            for plugin in self._plugins:
+                if plugin.startup is not None:
+                    await _settled(plugin.startup())
+                if plugin.shutdown is not None:
+                    started.push_async_callback(_shut_down, plugin.name, plugin.shutdown)
+            yield
+
+
+async def _shut_down(name: str, hook: LifecycleHook) -> None:
+    try:
+        await _settled(hook())
+    except Exception:  # noqa: BLE001 - the other plugins must stop too
+        _LOG.exception("shutdown of plugin %s failed", name)
 
 
 def _present(hooks: Iterable[Any]) -> tuple[Any, ...]:

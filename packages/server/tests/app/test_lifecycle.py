@@ -1,14 +1,17 @@
 """Start and stop: the store outlives the plugins, and what was started is stopped."""
 
 import logging
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 from typing_extensions import override
 
 from starfish_protocol.plugins import ServerPlugin
+from starfish_server.app import create_app
+from starfish_server.config.schema import SyncConfig
 from starfish_server.errors import StoreUnavailableError
-from starfish_server.lifecycle import running
 from starfish_server.storage.base import StoreContext
 from starfish_server.storage.memory import MemoryObjectStore
 
@@ -44,6 +47,13 @@ def plugin(events: list[str], name: str, *, fails: str = "") -> ServerPlugin:
     if name == "sync":
         return ServerPlugin(name, startup=lambda: hook("up"), shutdown=lambda: hook("down"))
     return ServerPlugin(name, startup=lambda: later("up"), shutdown=lambda: later("down"))
+
+
+def running(
+    store: MemoryObjectStore, plugins: Sequence[ServerPlugin]
+) -> AbstractAsyncContextManager[Any]:
+    app = create_app(SyncConfig(collections=[]), store=store, plugins=plugins)
+    return app.router.lifespan_context(app)
 
 
 async def test_plugins_start_in_order_and_stop_in_reverse_before_the_store() -> None:

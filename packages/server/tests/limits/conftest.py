@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
 
@@ -24,7 +25,8 @@ class Connection:
         content = b"" if body is None else json.dumps(body).encode()
         writer.write(
             f"{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(content)}\r\n\r\n".encode() + content
+            f"Content-Length: {len(content)}\r\n\r\n".encode()
+            + content
         )
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
@@ -41,17 +43,20 @@ class Connection:
                 try:
                     status, _ = await self.ask("GET", "/health")
                 except OSError:
-                    self.close()
+                    await self.close()
                     await asyncio.sleep(0.02)
                 else:
                     assert status == 200
                     return
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Hang up."""
         if self._streams is not None:
-            self._streams[1].close()
+            _, writer = self._streams
             self._streams = None
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 @pytest.fixture

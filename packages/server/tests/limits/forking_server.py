@@ -1,8 +1,8 @@
 """A script: serves a folder from a child process as often as it is told to.
 
-Everything is imported once; a line `<store> <folder> <descriptor>` on standard input forks a child that serves
-the listening socket, and its process id is the answer. So a test may kill a server every few
-hundred milliseconds.
+Everything is imported once. A line `<store> <folder> <descriptor>` on standard input forks a child
+that serves the listening socket, and its process id is the answer. So a test may kill a server
+every few hundred milliseconds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def main() -> None:
                 serve(store, Path(folder), int(descriptor))
             finally:
                 os._exit(0)
-        print(child, flush=True)
+        sys.stdout.write(f"{child}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Server:
 
     async def push(
         self,
-        chunks: Sequence[bytes | None | Callable[[], Any]],
+        chunks: Sequence[bytes | Callable[[], Any] | None],
         *,
         content_length: int | str | None = None,
         path: str = "/push/notes/ada",
@@ -129,7 +129,9 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("opening", "closing"), [('{"a":', "}"), ("[", "]"), ('[{"a":', "}]")], ids=["maps", "lists", "both"]
+    ("opening", "closing"),
+    [('{"a":', "}"), ("[", "]"), ('[{"a":', "}]")],
+    ids=["maps", "lists", "both"],
 )
 async def test_nesting_deeper_than_64_is_refused(opening: str, closing: str) -> None:
     levels = len(closing)
@@ -148,7 +150,10 @@ async def test_nesting_deeper_than_64_is_refused(opening: str, closing: str) -> 
 
 @pytest.mark.parametrize("depth", [450, 900])
 async def test_absurd_nesting_is_refused_too(depth: int) -> None:
-    for body in (b"[" * depth + b"]" * depth if depth < 500 else b"[" * depth, b'{"a":' * (depth // 5)):
+    for body in (
+        b"[" * depth + b"]" * depth if depth < 500 else b"[" * depth,
+        b'{"a":' * (depth // 5),
+    ):
         answer = await Server().push([body])
         assert answer is not None
         assert answer[0] == 400
@@ -171,7 +176,11 @@ async def test_a_number_beyond_a_double_is_refused(number: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "kept"),
-    [("123456789012345678901234567890", 1.2345678901234568e29), ("1e-400", 0.0), ("1" * 300, float("1" * 300))],
+    [
+        ("123456789012345678901234567890", 1.2345678901234568e29),
+        ("1e-400", 0.0),
+        ("1" * 300, float("1" * 300)),
+    ],
 )
 async def test_a_number_with_more_digits_than_a_double_is_rounded(number: str, kept: float) -> None:
     server = Server()
@@ -192,7 +201,9 @@ async def test_of_duplicate_keys_the_last_wins() -> None:
     assert answer[1]["hash"] == compute_hash({"b": 2})
 
 
-@pytest.mark.parametrize("text", [b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xed\xa0\x80"', b'"\xff"', b'"\xc0\xaf"'])
+@pytest.mark.parametrize(
+    "text", [b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xed\xa0\x80"', b'"\xff"', b'"\xc0\xaf"']
+)
 async def test_a_lone_surrogate_or_malformed_utf8_is_refused(text: bytes) -> None:
     server = Server()
 

@@ -16,6 +16,8 @@ import pytest
 CLIENTS = 64
 INCREMENTS = 3
 
+pytest.importorskip("uvicorn", reason="the extra uvicorn is not installed")
+
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(120)]
 
 
@@ -60,11 +62,11 @@ async def test_64_clients_increment_one_counter(port: int, connection_class: Any
                 status, _ = await connection.ask("POST", "/push/counters/c", push)
                 conflicts += status == 409
             assert status == 200
-        connection.close()
+        await connection.close()
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
 
     _, stored = await first.ask("GET", "/pull/counters/c")
-    first.close()
+    await first.close()
     assert stored["data"] == {"n": CLIENTS * INCREMENTS}
     assert conflicts > 0  # or it was no race

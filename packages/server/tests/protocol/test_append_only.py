@@ -127,9 +127,7 @@ async def test_concurrent_appends_lose_nothing() -> None:
     store = MemoryObjectStore()
     logs = [AppendLog(store, ManualClock(0)) for _ in range(3)]  # as three processes would
 
-    await asyncio.gather(
-        *(logs[n % 3].append(KEY, {"n": n}, chunk_size=5) for n in range(60))
-    )
+    await asyncio.gather(*(logs[n % 3].append(KEY, {"n": n}, chunk_size=5) for n in range(60)))
 
     page = await logs[0].read(KEY, PullBounds())
     assert sorted(numbers(page)) == list(range(60))
@@ -200,7 +198,7 @@ class CrashingStore(MemoryObjectStore):
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("writes", [0, 1])
-async def test_a_crash_at_any_step_of_a_seal_is_harmless(writes: int, after: bool) -> None:
+async def test_a_crash_at_any_step_of_a_seal_is_harmless(writes: int, *, after: bool) -> None:
     store = CrashingStore()
     log = await filled(4, 4, store)
     store.writes_left, store.after = writes, after

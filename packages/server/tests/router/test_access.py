@@ -55,7 +55,10 @@ async def test_a_refusal_does_not_tell_whether_there_is_a_document(serve: Any, k
 
     for user in ({}, {"user": "eve"}):
         answers = [
-            [await server.get(f"/pull/notes/{name}", **user), await server.push(f"notes/{name}", {}, **user)]
+            [
+                await server.get(f"/pull/notes/{name}", **user),
+                await server.push(f"notes/{name}", {}, **user),
+            ]
             for name in ("ada", "ben")
         ]
         for there, missing in zip(*answers, strict=True):
@@ -72,7 +75,9 @@ async def test_the_resolver_is_asked_once_a_request(serve: Any) -> None:
         asked += 1
         return AuthResult("ada", [])
 
-    server = serve(PRIVATE, {"name": "more", "storagePath": "more/{identity}"}, role_resolver=resolver)
+    server = serve(
+        PRIVATE, {"name": "more", "storagePath": "more/{identity}"}, role_resolver=resolver
+    )
     params = '{"notes":[{"note":"1"},{"note":"2"}],"more":[{}]}'
 
     answer = await server.get(f"/batch/pull?collections=notes,more&params={params}")
@@ -181,7 +186,9 @@ async def test_a_plugin_decides_over_every_action(serve: Any) -> None:
     )
 
     assert (await server.get("/pull/notes/ada/closed", user="ada")).status_code == 451
-    assert (await server.push("notes/ada/closed", {}, user="ada")).json()["error"] == "closed by order"
+    assert (await server.push("notes/ada/closed", {}, user="ada")).json()[
+        "error"
+    ] == "closed by order"
     assert (await server.get("/list/notes/ada", user="ada")).status_code == 200
     batch = '{"notes":[{"note":"closed"}]}'
     answer = await server.get(f"/batch/pull?collections=notes&params={batch}", user="ada")

@@ -107,7 +107,9 @@ async def test_a_bounded_collection_is_pulled_in_pages_without_a_gap(serve: Any)
     await filled(server)
 
     seen, checkpoint = [], 0
-    while elements := (await server.get(f"/pull/log/hall?checkpoint={checkpoint}")).json()["data"]["items"]:
+    while elements := (await server.get(f"/pull/log/hall?checkpoint={checkpoint}")).json()["data"][
+        "items"
+    ]:
         seen += [element["data"]["n"] for element in elements]
         assert len(elements) <= 2
         checkpoint = elements[-1]["ts"]

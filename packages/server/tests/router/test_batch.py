@@ -63,7 +63,9 @@ async def test_a_refused_entry_leaves_the_others(serve: Any) -> None:
     )
     sets = [{"identity": who, "note": "1"} for who in ("ada", "ben", "..", "a b")]
 
-    answer = await batch(server, "notes,in,photos", params={"notes": sets}, headers={"x-user": "ada"})
+    answer = await batch(
+        server, "notes,in,photos", params={"notes": sets}, headers={"x-user": "ada"}
+    )
 
     collections = answer.json()["collections"]
     errors = [entry.get("error") for entry in collections["notes"]]
@@ -81,7 +83,10 @@ async def test_append_only_documents_bound_themselves(serve: Any) -> None:
     async def entries(*bounds: Any) -> list[Any]:
         sets = {"log": [hall] * len(bounds), "notes": [{"identity": "a", "note": "b"}]}
         answer = await batch(
-            server, "log,notes", params=sets, appendParams={"log": list(bounds), "notes": [{"last": 1}]}
+            server,
+            "log,notes",
+            params=sets,
+            appendParams={"log": list(bounds), "notes": [{"last": 1}]},
         )
         assert answer.json()["collections"]["notes"] == [{"error": "append_params_not_supported"}]
         return [
@@ -130,7 +135,10 @@ async def test_a_batch_has_at_most_100_documents(serve: Any) -> None:
     names = await batch(server, ",".join(f"c{n}" for n in range(101)))
 
     for answer in (many, names):
-        assert (answer.status_code, answer.json()) == (400, {"error": "Too many collections", "limit": 100})
+        assert (answer.status_code, answer.json()) == (
+            400,
+            {"error": "Too many collections", "limit": 100},
+        )
     assert (await batch(server, "notes", params={"notes": sets[1:]})).status_code == 200
 
 

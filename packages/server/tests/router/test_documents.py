@@ -139,7 +139,10 @@ async def test_head_has_the_headers_of_get_and_options_names_the_methods(serve: 
         (b'{"data":[]}', "Missing or invalid data"),
         (b'{"data":null}', "Missing or invalid data"),
         (b'{"data":{},"baseHash":1}', "baseHash must be a string or null"),
-        (b'{"data":{},"authorPubkey":"a"}', "author proof requires authorPubkey and authorSignature"),
+        (
+            b'{"data":{},"authorPubkey":"a"}',
+            "author proof requires authorPubkey and authorSignature",
+        ),
     ],
 )
 async def test_a_malformed_push_is_refused(serve: Any, body: bytes, error: str) -> None:
@@ -213,7 +216,7 @@ async def test_unsafe_keys_are_dropped_at_every_depth(serve: Any) -> None:
 
 async def test_the_text_of_an_unsafe_key_may_be_a_value(serve: Any) -> None:
     server = serve({})
-    data = {"note": "the constructor of __proto__", "list": ["__dict__"], "a\"constructor": 1}
+    data = {"note": "the constructor of __proto__", "list": ["__dict__"], 'a"constructor': 1}
     await server.push("notes/ada", data)
 
     assert (await server.get("/pull/notes/ada")).json()["data"] == data
@@ -278,7 +281,10 @@ async def test_a_signed_document_keeps_its_author(serve: Any) -> None:
     pulled = (await server.get("/pull/notes/ada")).json()
 
     assert pushed.status_code == 200
-    assert {"authorPubkey": pulled["authorPubkey"], "authorSignature": pulled["authorSignature"]} == proof
+    assert {
+        "authorPubkey": pulled["authorPubkey"],
+        "authorSignature": pulled["authorSignature"],
+    } == proof
 
 
 async def test_a_wrong_proof_is_refused(serve: Any) -> None:
@@ -290,7 +296,10 @@ async def test_a_wrong_proof_is_refused(serve: Any) -> None:
     borrowed = await server.post("/push/notes/ada", {"data": {"n": 1}, **proof}, key="0" * 64)
 
     for answer in (elsewhere, changed):
-        assert (answer.status_code, answer.json()["error"]) == (403, "invalid document author signature")
+        assert (answer.status_code, answer.json()["error"]) == (
+            403,
+            "invalid document author signature",
+        )
     assert borrowed.status_code == 403
     assert borrowed.json()["error"] == "document author must be the request presenter"
 
@@ -346,8 +355,12 @@ JSON = st.recursive(
     | st.integers(-(2**70), 2**70)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=6), inner, max_size=4
+        )
+    ),
     max_leaves=12,
 )
 

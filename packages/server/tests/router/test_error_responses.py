@@ -43,7 +43,11 @@ def test_a_subclass_without_a_row_is_answered_as_its_base() -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [ServerError("secret"), StoreUnavailableError("/secret", "secret"), DamagedDocumentError("secret", "secret")],
+    [
+        ServerError("secret"),
+        StoreUnavailableError("/secret", "secret"),
+        DamagedDocumentError("secret", "secret"),
+    ],
 )
 def test_our_faults_are_503_and_stay_in_the_log(
     error: ServerError, caplog: pytest.LogCaptureFixture

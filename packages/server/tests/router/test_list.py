@@ -14,12 +14,16 @@ NOTES = {"storagePath": "notes/{identity}/{note}", "listable": True}
 
 
 @given(
-    names=st.sets(st.from_regex(r"\A[a-z0-9._:@-]{1,3}\Z").filter(lambda n: n != "." and ".." not in n)),
+    names=st.sets(
+        st.from_regex(r"\A[a-z0-9._:@-]{1,3}\Z").filter(lambda n: n != "." and ".." not in n)
+    ),
     limit=st.integers(1, 8),
 )
 async def test_pages_give_every_item_once(serve: Any, names: set[str], limit: int) -> None:
     deep = {f"notes/ada/{name}/more/x": "{}" for name in names}
-    store = MemoryObjectStore({f"notes/ada/{name}": "{}" for name in names} | deep | {"notes/b/x": ""})
+    store = MemoryObjectStore(
+        {f"notes/ada/{name}": "{}" for name in names} | deep | {"notes/b/x": ""}
+    )
     server = serve(NOTES, store=store)
 
     seen: list[str] = []

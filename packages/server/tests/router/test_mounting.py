@@ -29,7 +29,9 @@ NOTES = CollectionConfig(
 
 
 async def anybody(request: Request) -> AuthResult:
-    request.app.state.paths.append((request.path_params, getattr(request.scope.get("route"), "path", None)))
+    request.app.state.paths.append(
+        (request.path_params, getattr(request.scope.get("route"), "path", None))
+    )
     return AuthResult(identity=None)
 
 
@@ -152,7 +154,9 @@ def on_nothing(app: FastAPI) -> None:
 
 @pytest.mark.parametrize("application", [FastAPI, SyncFastAPI])
 @pytest.mark.parametrize("include", [on_inclusion, on_the_outer_router])
-async def test_a_dependency_of_the_inclusion_is_not_passed_by(application: Any, include: Any) -> None:
+async def test_a_dependency_of_the_inclusion_is_not_passed_by(
+    application: Any, include: Any
+) -> None:
     app = application()
     include(app)
     async with client_of(app) as client:

@@ -37,7 +37,9 @@ UNSIGNED = AppendOnlyConfig(type="by_timestamp", require_author_signature=False)
 CONFIG = SyncConfig(
     collections=[
         CollectionConfig(name="notes", storage_path="notes/{note}", listable=True, **PUBLIC),
-        CollectionConfig(name="tasks", storage_path="tasks/{a}/{b}", object_schema=SCHEMA, **PUBLIC),
+        CollectionConfig(
+            name="tasks", storage_path="tasks/{a}/{b}", object_schema=SCHEMA, **PUBLIC
+        ),
         CollectionConfig(name="log", storage_path="log/{room}", append_only=UNSIGNED, **PUBLIC),
         CollectionConfig(
             name="inbox",
@@ -50,9 +52,13 @@ CONFIG = SyncConfig(
         ),
         CollectionConfig(name="profile", storage_path="u/{user}", bundle="user", **PUBLIC),
         CollectionConfig(name="settings", storage_path="u/{user}", bundle="user", **PUBLIC),
-        CollectionConfig(name="secret", storage_path="secret/{x}", read_roles=["a"], write_roles=["a"]),
+        CollectionConfig(
+            name="secret", storage_path="secret/{x}", read_roles=["a"], write_roles=["a"]
+        ),
         CollectionConfig(name="news", storage_path="news", read_roles=["public"], pull_only=True),
-        CollectionConfig(name="drop", storage_path="drop/{x}", write_roles=["public"], push_only=True),
+        CollectionConfig(
+            name="drop", storage_path="drop/{x}", write_roles=["public"], push_only=True
+        ),
     ],
     namespaces={
         "acme": NamespaceConfig(

@@ -11,7 +11,9 @@ from starfish_server.router._path_table import PathTable
 
 SEGMENTS = st.sampled_from(["a", "b", "{x}", "{y}", "a-{x}", "{x}.b", "a-{x}.b"])
 TEMPLATES = st.lists(SEGMENTS, min_size=1, max_size=3).map("/".join)
-PATHS = st.lists(st.sampled_from(["a", "b", "", "a-b", "a-", "c.b", ".b", "a-c.b"]), min_size=1, max_size=3)
+PATHS = st.lists(
+    st.sampled_from(["a", "b", "", "a-b", "a-", "c.b", ".b", "a-c.b"]), min_size=1, max_size=3
+)
 
 
 @given(templates=st.sets(TEMPLATES, max_size=8), path=PATHS.map("/".join))

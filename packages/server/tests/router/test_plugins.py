@@ -59,7 +59,9 @@ async def test_the_first_rejection_of_a_pull_wins(serve: Any) -> None:
     def hook(status: int | None, error: str | None) -> ServerPlugin:
         return ServerPlugin("p", before_pull=lambda _c: PullHookResult("reject", status, error))
 
-    server = serve({}, plugins=[ServerPlugin("a", before_pull=proceed), hook(None, None), hook(410, "b")])
+    server = serve(
+        {}, plugins=[ServerPlugin("a", before_pull=proceed), hook(None, None), hook(410, "b")]
+    )
     answer = await server.get("/pull/notes/ada")
 
     assert (answer.status_code, answer.json()) == (403, {"error": "Forbidden"})
@@ -111,7 +113,9 @@ async def test_a_push_is_intercepted_only_when_it_is_a_good_one(serve: Any) -> N
         seen.append(context.raw_body)
         return PushHookResult("proceed")
 
-    server = serve({"objectSchema": {"required": ["a"]}}, plugins=[ServerPlugin("p", intercept_push=intercept)])
+    server = serve(
+        {"objectSchema": {"required": ["a"]}}, plugins=[ServerPlugin("p", intercept_push=intercept)]
+    )
     assert (await server.push("notes/ada", {})).status_code == 400
 
     assert seen == []

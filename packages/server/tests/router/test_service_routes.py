@@ -32,7 +32,11 @@ async def test_a_public_config_shows_every_collection(serve: Any) -> None:
 
     shown = (await server.get("/config")).json()["collections"]
 
-    common = {"maxBodyBytes": 1_048_576, "encryption": "none", "allowedMimeTypes": ["application/json"]}
+    common = {
+        "maxBodyBytes": 1_048_576,
+        "encryption": "none",
+        "allowedMimeTypes": ["application/json"],
+    }
     assert shown[0] == {"name": "open", **common}
     assert shown[2] == {
         "name": "staff", **common, "pullOnly": True, "ttlMs": 5, "forceFullFetch": True,

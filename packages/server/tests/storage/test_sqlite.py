@@ -302,9 +302,9 @@ async def on_writer(store: SqliteObjectStore, statement: str) -> None:
     worker = store._opened().writes
 
     def run(transaction: _Transaction) -> None:
-        transaction._execute("COMMIT")
-        transaction._execute(statement)
-        transaction._execute("BEGIN IMMEDIATE")
+        transaction.connection.execute("COMMIT")
+        transaction.connection.execute(statement)
+        transaction.connection.execute("BEGIN IMMEDIATE")
 
     await worker.submit(run)
 
@@ -356,7 +356,43 @@ async def test_one_write_that_fails_leaves_its_neighbours_alone(path: Path) -> N
     await store.close()
 
 
+async def test_an_error_of_our_own_leaves_no_transaction_open(path: Path) -> None:
+    store = SqliteObjectStore(path)
+
+    def wrong(transaction: _Transaction) -> None:
+        transaction.put("half", "x", None)
+        raise LookupError("a mistake")
+
+    with pytest.raises(LookupError):
+        await store._opened().writes.submit(wrong)
+    await store.put("b", "2")
+    assert await store.list_keys("") == ["a", "b"]
+    await store.close()
+
+
 # Together with others.
+
+
+async def test_a_revision_is_given_out_once_though_its_reservation_was_rolled_back(
+    path: Path,
+) -> None:
+    one, other = SqliteObjectStore(path), SqliteObjectStore(path)
+
+    def reserve_and_fail(transaction: _Transaction) -> None:
+        transaction.put("half", "x", None)
+        raise LookupError("a mistake")
+
+    with pytest.raises(LookupError):
+        await one._opened().writes.submit(reserve_and_fail)
+    etags: list[str | None] = []
+    for number in range(1100):  # more than are reserved at a time
+        store = (one, other)[number % 2]
+        etags.append(await store.put_if_match(f"k/{number}", "x", None))
+
+    assert len(set(etags)) == 1100
+    assert None not in etags
+    await one.close()
+    await other.close()
 
 
 async def test_a_file_that_is_locked_for_too_long_is_an_error_that_says_so(path: Path) -> None:
@@ -391,7 +427,7 @@ async def test_waiting_writes_are_committed_together(path: Path) -> None:
             commits.append(None)
 
     def watch(transaction: _Transaction) -> None:
-        transaction._execute.__self__.set_trace_callback(count)
+        transaction.connection.set_trace_callback(count)
 
     threads = store._opened()
     await threads.writes.submit(watch)

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from starfish_server.protocol._json_shapes import is_list, is_object
 from starfish_server.protocol.errors import DamagedDocumentError
 
 __all__ = ("Chunk", "Head", "chunk_key", "encode_chunk")
@@ -133,10 +134,10 @@ def _elements(key: str, text: str, count: int | None) -> list[dict[str, Any]]:
     except orjson.JSONDecodeError as error:
         raise DamagedDocumentError(key, "its elements are not JSON") from error
     if (
-        not isinstance(elements, list)
+        not is_list(elements)
         or not elements
         or (count is not None and len(elements) != count)
-        or not all(isinstance(each, dict) and isinstance(each.get("ts"), int) for each in elements)
+        or not all(is_object(each) and isinstance(each.get("ts"), int) for each in elements)
     ):
         raise DamagedDocumentError(key, "its elements are not those that were appended")
     return elements

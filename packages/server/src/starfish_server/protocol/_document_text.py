@@ -15,6 +15,7 @@ import orjson
 
 from starfish_protocol.hash import compute_hash
 from starfish_protocol.merge import UNSAFE_KEYS, drop_unsafe_keys
+from starfish_server.protocol._json_shapes import is_object
 from starfish_server.protocol.errors import DamagedDocumentError
 from starfish_server.protocol.types import AuthorProof, StoredDocument
 
@@ -114,7 +115,7 @@ class Snapshot:
             data = orjson.loads(self.data_json)
         except orjson.JSONDecodeError as error:
             raise DamagedDocumentError(key, "data is not JSON") from error
-        if not isinstance(data, dict):
+        if not is_object(data):
             raise DamagedDocumentError(key, "data is not an object")
         return StoredDocument(data, self.ts, self.hash, self.author)
 
@@ -125,16 +126,18 @@ def _parse_other_layout(key: str, text: str) -> Snapshot:
         stored = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise DamagedDocumentError(key, "it is not JSON") from error
-    if not isinstance(stored, dict) or stored.get("v") != 1:
+    if not is_object(stored) or stored.get("v") != 1:
         raise DamagedDocumentError(key, "it has no v: 1")
-    match stored:
-        case {"data": dict(data), "ts": int(ts), "hash": str(hash_)} if _HASH.fullmatch(hash_):
-            author = None
-            match stored:
-                case {"authorPubkey": str(pubkey), "authorSignature": str(signature)}:
-                    author = AuthorProof(pubkey, signature)
-                case _:
-                    pass
-            return Snapshot(orjson.dumps(data).decode(), ts, hash_, author)
-        case _:
-            raise DamagedDocumentError(key, "data, ts or hash is missing or of a wrong type")
+    data, ts, hash_ = stored.get("data"), stored.get("ts"), stored.get("hash")
+    if not (
+        is_object(data)
+        and isinstance(ts, int)
+        and isinstance(hash_, str)
+        and _HASH.fullmatch(hash_)
+    ):
+        raise DamagedDocumentError(key, "data, ts or hash is missing or of a wrong type")
+    pubkey, signature = stored.get("authorPubkey"), stored.get("authorSignature")
+    author = None
+    if isinstance(pubkey, str) and isinstance(signature, str):
+        author = AuthorProof(pubkey, signature)
+    return Snapshot(orjson.dumps(data).decode(), ts, hash_, author)

@@ -77,7 +77,9 @@ class VersionMemory:
     """The last known versions of some keys: hash, time and etag; the oldest entries go first."""
 
     capacity: int = 16_384
-    _versions: dict[str, tuple[str, int, str]] = field(default_factory=dict)
+    _versions: dict[str, tuple[str, int, str]] = field(
+        default_factory=dict[str, tuple[str, int, str]]
+    )
 
     def remember(self, key: str, hash_: str, ts: int, etag: str) -> None:
         """Note what a read or a write showed."""

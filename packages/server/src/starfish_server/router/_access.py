@@ -16,18 +16,16 @@ from starlette.types import Scope
 
 from starfish_protocol.plugins import AuthorizeContext
 from starfish_server.auth.errors import AuthError
-from starfish_server.auth.result import AuthResult
+from starfish_server.auth.result import AuthResult, RoleResolver
 from starfish_server.plugins import PluginChain
 from starfish_server.router._refusals import ClientDisconnectedError, RequestRefusedError
 from starfish_server.router._request_body import RequestBody
 from starfish_server.router._served_collection import ServedCollection
 from starfish_server.router._time_limit import within
 
-__all__ = ("AccessControl", "Action", "Caller", "RoleEnricher", "RoleResolver", "holds")
+__all__ = ("AccessControl", "Action", "Caller", "RoleEnricher", "holds")
 
 Action = Literal["pull", "push", "list"]
-RoleResolver = Callable[[Request], Awaitable[AuthResult]]
-"""Tells who sends a request; raises when its credentials are refused."""
 RoleEnricher = Callable[[AuthResult, Mapping[str, str]], Awaitable[list[str]]]
 """Adds roles that depend on the document: its path parameters."""
 

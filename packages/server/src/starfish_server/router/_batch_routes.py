@@ -12,6 +12,7 @@ from starfish_protocol.constants import COLLECTIONS_FIELD
 from starfish_server.config.schema import AppendOnlyConfig
 from starfish_server.errors import ServerError
 from starfish_server.protocol._document_text import author_fields
+from starfish_server.protocol._json_shapes import is_list, is_object
 from starfish_server.protocol.append_only import PullBounds
 from starfish_server.router._answers import Answer, raw_json_answer
 from starfish_server.router._append_routes import pull_bounds, read_page
@@ -165,19 +166,19 @@ def _by_name(text: str | None, problem: str) -> dict[str, list[Any]]:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise RequestRefusedError(400, problem) from error
-    if not isinstance(value, dict) or not all(isinstance(each, list) for each in value.values()):
+    if not is_object(value) or not all(is_list(each) for each in value.values()):
         raise RequestRefusedError(400, problem)
     return value
 
 
 def _texts(params: Any) -> dict[str, str]:
-    if not isinstance(params, dict) or not all(isinstance(v, str) for v in params.values()):
+    if not is_object(params) or not all(isinstance(v, str) for v in params.values()):
         raise RequestRefusedError(400, "Invalid params parameter")
     return params
 
 
 def _bounds_entry(bounds: Any) -> dict[str, Any] | None:
-    if bounds is not None and not isinstance(bounds, dict):
+    if bounds is not None and not is_object(bounds):
         raise RequestRefusedError(400, "Invalid appendParams parameter")
     return bounds
 

@@ -30,11 +30,11 @@ from starfish_server.router._refusals import ClientDisconnectedError
 from starfish_server.router._request_context import Handler, RequestContext, Services
 
 __all__ = (
-    "SyncRouter",
     "DISPATCH_METHODS",
     "DISPATCH_PATH",
     "Dispatcher",
     "DocumentedRoute",
+    "SyncRouter",
     "dispatch_route_class",
 )
 
@@ -83,7 +83,7 @@ class _Found:
     params: dict[str, str]
 
 
-async def _no_collection(request: RequestContext) -> Answer:
+async def _no_collection(_request: RequestContext) -> Answer:
     return error_answer(404, "Collection not found")
 
 
@@ -123,7 +123,7 @@ class Dispatcher:
             return _Found(route, path[route.skip :], params)
         for prefix in self._prefixes:
             if path.startswith(prefix):
-                nothing = dict.fromkeys(DISPATCH_METHODS, _no_collection)
+                nothing: dict[str, Handler] = dict.fromkeys(DISPATCH_METHODS, _no_collection)
                 # The whole rest stands for a parameter, so that an unsafe one is still a 400.
                 return _Found(_Route(nothing, len(prefix)), path[len(prefix) :], {})
         return None
@@ -146,7 +146,7 @@ class Dispatcher:
             answer = answer_to(error)
         except ClientDisconnectedError:
             return
-        except Exception:  # a plugin, a resolver's result, or a fault of ours
+        except Exception:  # noqa: BLE001 - a plugin's or our own fault is a 500 without a trace
             _LOG.exception("%s of a sync route failed", method)
             answer = error_answer(500, "Internal server error")
         await send_answer(send, answer, without_body=method == "HEAD")

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from jsonschema_rs import Draft202012Validator
 
-from starfish_protocol.constants import BASE_HASH_FIELD, CURRENT_HASH_FIELD, DATA_FIELD
+from starfish_protocol.constants import BASE_HASH_FIELD, CURRENT_HASH_FIELD, DATA_FIELD, ERROR_FIELD
 from starfish_protocol.plugins import PushHookContext, WriteEvent
 from starfish_server.protocol._document_text import (
     PreparedDocument,
@@ -16,11 +16,11 @@ from starfish_server.protocol._document_text import (
     author_fields,
     prepare_document,
 )
+from starfish_server.protocol._json_shapes import is_object
 from starfish_server.protocol.types import AuthorProof, PushConflict, PushSuccess
 from starfish_server.router._answers import (
     Answer,
     Headers,
-    error_answer,
     json_answer,
     raw_json_answer,
 )
@@ -101,7 +101,7 @@ def visible_json(
         return "", b'""', b"{}"
     if not collection.hidden_fields:
         return snapshot.hash, etag_of(snapshot.hash), snapshot.data_json.encode()
-    hidden = hidden_fields(collection, context.roles, context.identity, context.params)
+    hidden = hidden_fields(collection, context)
     data = snapshot.document(key).data
     visible = {name: value for name, value in data.items() if name not in hidden}
     # Another view of the same version is another representation, and needs its own tag.
@@ -132,7 +132,7 @@ def push_handler(collection: ServedCollection) -> Handler:
             return answered
         if guarded:
             written = await _write_guarded(
-                request, collection, document, base_hash, author, context
+                request, collection, document, base_hash, author, context=context
             )
         else:
             result = await request.services.writer.write(
@@ -141,7 +141,9 @@ def push_handler(collection: ServedCollection) -> Handler:
             )  # fmt: skip
             written = result if isinstance(result, PushConflict) else (result, document)
         if isinstance(written, PushConflict):
-            return error_answer(409, "hash_mismatch", **{CURRENT_HASH_FIELD: written.current_hash})
+            return json_answer(
+                409, {ERROR_FIELD: "hash_mismatch", CURRENT_HASH_FIELD: written.current_hash}
+            )
         success, stored = written
         if request.services.plugins.observes_writes:
             event = write_event(request, context, success.hash, success.timestamp, stored.data)
@@ -173,7 +175,7 @@ def pushed_data(body: dict[str, Any]) -> dict[str, Any]:
         RequestRefusedError: it is missing or no object.
     """
     data = body.get(DATA_FIELD)
-    if not isinstance(data, dict):
+    if not is_object(data):
         raise RequestRefusedError(400, "Missing or invalid data")
     return data
 
@@ -243,18 +245,18 @@ async def _write_guarded(
     pushed: PreparedDocument,
     base_hash: str | None,
     author: AuthorProof | None,
+    *,
     context: StoreContext,
 ) -> tuple[PushSuccess, PreparedDocument] | PushConflict:
     """Write what the caller may change, and keep what they may not see."""
-    who = (context.roles, context.identity, context.params)
-    hidden = hidden_fields(collection, *who)
+    hidden = hidden_fields(collection, context)
     if author is not None and hidden:
         raise RequestRefusedError(403, "a signed push needs to see every field")
     key = collection.store_key(request.rest)
 
     def compose(current: Snapshot | None) -> PreparedDocument:
         before = {} if current is None else current.document(key).data
-        merged = merge_push(collection, before, pushed.data, *who)
+        merged = merge_push(collection, before, pushed.data, context)
         if collection.validator is not None:
             check_schema(collection.validator, merged, shows_values=not hidden)
         return prepare_document(merged)

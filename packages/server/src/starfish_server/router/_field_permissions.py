@@ -7,34 +7,28 @@ is, since they could not have meant to remove it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from starfish_protocol.hash import stable_stringify
 from starfish_server.router._access import holds
 from starfish_server.router._refusals import RequestRefusedError
 from starfish_server.router._served_collection import ServedCollection
+from starfish_server.storage.base import StoreContext
 
 __all__ = ("hidden_fields", "merge_push")
 
 
-def hidden_fields(
-    collection: ServedCollection,
-    roles: Collection[str],
-    identity: str | None,
-    params: Mapping[str, str],
-) -> frozenset[str]:
+def hidden_fields(collection: ServedCollection, context: StoreContext) -> frozenset[str]:
     """Names of the fields that a caller may not see, whether or not a document has them."""
-    return _without_role(collection.hidden_fields, roles, identity, params)
+    return _without_role(collection.hidden_fields, context)
 
 
 def merge_push(
     collection: ServedCollection,
     current: Mapping[str, Any],
     pushed: dict[str, Any],
-    roles: Collection[str],
-    identity: str | None,
-    params: Mapping[str, str],
+    context: StoreContext,
 ) -> dict[str, Any]:
     """The document that a push makes of the stored one.
 
@@ -42,10 +36,10 @@ def merge_push(
         RequestRefusedError: 403 when it changes a field that the caller may not write; the answer
             names no field that the caller may not see.
     """
-    hidden = hidden_fields(collection, roles, identity, params)
+    hidden = hidden_fields(collection, context)
     kept = {name: current[name] for name in hidden if name in current and name not in pushed}
     merged = {**pushed, **kept}
-    for name in _without_role(collection.guarded_fields, roles, identity, params):
+    for name in _without_role(collection.guarded_fields, context):
         # A hidden field is refused for being mentioned: comparing it would tell what it holds.
         changed = name in pushed if name in hidden else _differs(name, current, merged)
         if changed:
@@ -60,12 +54,9 @@ def _differs(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> boo
     return name in one and stable_stringify(one[name]) != stable_stringify(other[name])
 
 
-def _without_role(
-    fields: Mapping[str, frozenset[str]],
-    roles: Collection[str],
-    identity: str | None,
-    params: Mapping[str, str],
-) -> frozenset[str]:
+def _without_role(fields: Mapping[str, frozenset[str]], context: StoreContext) -> frozenset[str]:
     return frozenset(
-        name for name, wanted in fields.items() if not holds(wanted, roles, identity, params)
+        name
+        for name, wanted in fields.items()
+        if not holds(wanted, context.roles, context.identity, context.params)
     )

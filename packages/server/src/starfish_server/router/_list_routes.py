@@ -38,7 +38,9 @@ def list_handler(collection: ServedCollection) -> Handler:
             if after is None
             else collection.store_key(collection.template.expand({**request.params, last: after}))
         )
-        items = await _items(request, collection, prefix, start, limit + 1, context)
+        items = await _items(
+            request, collection, prefix, start_after=start, wanted=limit + 1, context=context
+        )
         return json_answer(200, {"items": items[:limit], "hasMore": len(items) > limit})
 
     return list_items
@@ -48,6 +50,7 @@ async def _items(
     request: RequestContext,
     collection: ServedCollection,
     prefix: str,
+    *,
     start_after: str | None,
     wanted: int,
     context: StoreContext,

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from starfish_server.config.schema import AppendOnlyConfig
+from starfish_server.protocol._json_shapes import is_list, is_object
 from starfish_server.router._list_routes import DEFAULT_LIMIT, MAX_LIMIT
 from starfish_server.router._request_body import MAX_DEPTH
 from starfish_server.router._served_collection import ServedCollection
@@ -116,7 +117,7 @@ def operations(
 def _pull(prefix: str, collection: ServedCollection) -> Operation:
     config = collection.config
     if config.is_binary:
-        types = {mime_type: {"schema": {}} for mime_type in config.allowed_mime_types}
+        types: Schema = {mime_type: {"schema": {}} for mime_type in config.allowed_mime_types}
         responses = _responses(
             "The bytes.", None, (*_READ, 404, 416), headers=_ETAG | _ACCEPT_RANGES, content=types
         )
@@ -149,7 +150,7 @@ def _push(prefix: str, collection: ServedCollection) -> Operation:
     written = _record({"hash": _HASH, "timestamp": _TIME})
     statuses = _WRITE if config.is_binary else (*_WRITE, 409)
     if config.is_binary:
-        content = {mime_type: {"schema": {}} for mime_type in config.allowed_mime_types}
+        content: Schema = {mime_type: {"schema": {}} for mime_type in config.allowed_mime_types}
     else:
         body = _append_body(collection) if config.append_only else _push_body(collection)
         content = {"application/json": {"schema": body}}
@@ -202,7 +203,7 @@ def _bundle(prefix: str, path: str, members: Sequence[ServedCollection]) -> Oper
     responses = _responses("What the caller may read of the members.", answer, _READ, headers=_ETAG)
     responses[304] = {"description": "The client has these versions already."}
     bundle = members[0].config.bundle
-    parameters = [name for name in members[0].template.parameters]
+    parameters = members[0].template.parameters
     return Operation(
         "GET",
         f"{prefix}/pull/{path}",
@@ -233,7 +234,11 @@ def _batch(prefix: str, members: Sequence[ServedCollection], max_documents: int)
         "style": "form",
         "explode": False,
         "description": "Names, with commas between.",
-        "schema": {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": "^[^,]+$"}},
+        "schema": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "string", "pattern": "^[^,]+$"},
+        },
     }
     return Operation(
         "GET",
@@ -325,9 +330,9 @@ def _object_schema(collection: ServedCollection) -> Schema:
 
 def _inlined(value: Any, root: Schema, within: tuple[str, ...]) -> Any:
     """A schema with each ``$ref`` replaced; where one leads into itself, anything goes."""
-    if isinstance(value, list):
+    if is_list(value):
         return [_inlined(each, root, within) for each in value]
-    if not isinstance(value, dict):
+    if not is_object(value):
         return value
     others = {k: _inlined(v, root, within) for k, v in value.items() if k != "$ref"}
     target = value.get("$ref")
@@ -337,8 +342,8 @@ def _inlined(value: Any, root: Schema, within: tuple[str, ...]) -> Any:
         return others
     found: Any = root
     for step in target[1:].split("/")[1:]:
-        step = unquote(step).replace("~1", "/").replace("~0", "~")
-        found = found.get(step, {}) if isinstance(found, dict) else {}
+        name = unquote(step).replace("~1", "/").replace("~0", "~")
+        found = found.get(name, {}) if is_object(found) else {}
     referred = _inlined(found, root, (*within, target))
     return {"allOf": [referred], **others} if others else referred
 
@@ -417,7 +422,8 @@ def _append_bounds(append_only: AppendOnlyConfig) -> list[dict[str, Any]]:
 
 def _append_params() -> Schema:
     # A bound of a wrong type is refused in the answer for its document, not for the batch.
-    bounds = dict.fromkeys(("checkpoint", "since", "last", "limit"), {"description": "A number."})
+    number = {"description": "A number."}
+    bounds = dict.fromkeys(("checkpoint", "since", "last", "limit"), number)
     entry: Schema = {"type": ["object", "null"], "properties": bounds}
     return {"type": "array", "items": entry}
 
@@ -436,9 +442,7 @@ def _query(name: str, schema: Schema, description: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
-def _json_query(
-    name: str, properties: Schema, others: Schema, description: str
-) -> dict[str, Any]:
+def _json_query(name: str, properties: Schema, others: Schema, description: str) -> dict[str, Any]:
     schema = {"type": "object", "properties": properties, "additionalProperties": others}
     return {
         "name": name,

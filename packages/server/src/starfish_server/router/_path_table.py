@@ -7,7 +7,6 @@ is decided once the route is known, so that an illegal one is a 400 and not a 40
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 __all__ = ("PathTable",)
@@ -16,12 +15,14 @@ _Route = TypeVar("_Route")
 _SEGMENT = re.compile(r"([^{}]*)\{(\w+)\}([^{}]*)")
 
 
-@dataclass(slots=True)
 class _Node(Generic[_Route]):
-    literals: dict[str, _Node[_Route]] = field(default_factory=dict)
-    parameters: list[tuple[str, str, str, _Node[_Route]]] = field(default_factory=list)
-    """Text before, name, text after."""
-    route: _Route | None = None
+    __slots__ = ("literals", "parameters", "route")
+
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node[_Route]] = {}
+        self.parameters: list[tuple[str, str, str, _Node[_Route]]] = []
+        """Text before, name, text after."""
+        self.route: _Route | None = None
 
 
 class PathTable(Generic[_Route]):
@@ -52,7 +53,7 @@ class PathTable(Generic[_Route]):
         for segment in template.split("/"):
             found = _SEGMENT.fullmatch(segment)
             if found is None:
-                node = node.literals.setdefault(segment, _Node())
+                node = node.literals.setdefault(segment, _Node[_Route]())
                 continue
             before, name, after = found.groups()
             for *known, child in node.parameters:
@@ -60,7 +61,7 @@ class PathTable(Generic[_Route]):
                     node = child
                     break
             else:
-                child = _Node()
+                child = _Node[_Route]()
                 node.parameters.append((before, name, after, child))
                 # The most text first: `report-{id}` before `{id}`.
                 node.parameters.sort(key=lambda each: -len(each[0]) - len(each[2]))

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from starlette.types import Message, Receive, Scope
 
+from starfish_server.protocol._json_shapes import is_list, is_object
 from starfish_server.router._refusals import ClientDisconnectedError, RequestRefusedError
 from starfish_server.router._time_limit import within
 
@@ -95,7 +96,7 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
         raise RequestRefusedError(
             400, "Body nesting too deep" if too_deep else "Invalid JSON body"
         ) from error
-    if not isinstance(value, dict):
+    if not is_object(value):
         raise RequestRefusedError(400, "Body must be a JSON object")
     # Fewer brackets than levels allowed: the common case, found without a walk.
     if body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS and _is_too_deep(value):
@@ -109,8 +110,8 @@ def _is_too_deep(value: dict[str, Any]) -> bool:
         level = [
             member
             for container in level
-            for member in (container.values() if type(container) is dict else container)
-            if type(member) is dict or type(member) is list
+            for member in (container.values() if is_object(container) else container)
+            if is_object(member) or is_list(member)
         ]
         if not level:
             return False

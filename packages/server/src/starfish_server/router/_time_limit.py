@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Generator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 __all__ = ("within",)
 
@@ -29,7 +29,7 @@ async def within(seconds: float, awaitable: Awaitable[T]) -> T:
     if not isinstance(awaitable, Coroutine):
         async with asyncio.timeout(seconds):
             return await awaitable
-    coroutine: Coroutine[Any, Any, T] = awaitable
+    coroutine = cast("Coroutine[Any, Any, T]", awaitable)
     try:
         paused_for = coroutine.send(None)
     except StopIteration as done:

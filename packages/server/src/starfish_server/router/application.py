@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from starlette._utils import get_route_path
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
@@ -42,8 +41,8 @@ class SyncFastAPI(FastAPI):
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._may_go_direct():
-            path = get_route_path(scope)
+        if scope["type"] == "http" and not scope.get("root_path") and self._may_go_direct():
+            path = scope["path"]
             for prefix, dispatcher in self._direct:
                 if path.startswith(prefix):
                     found = dispatcher.find(path[len(prefix) :])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,14 +13,14 @@ from starlette.responses import Response
 
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_protocol.plugins import ServerPlugin
-from starfish_server.auth.result import AuthResult
+from starfish_server.auth.result import AuthResult, RoleResolver
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
 from starfish_server.config.validate import located_collections, validate_config
 from starfish_server.errors import ConfigError
 from starfish_server.plugins import PluginChain
 from starfish_server.protocol.append_only import AppendLog
 from starfish_server.protocol.push import DocumentWriter
-from starfish_server.router._access import AccessControl, RoleEnricher, RoleResolver
+from starfish_server.router._access import AccessControl, RoleEnricher
 from starfish_server.router._append_routes import append_handler, append_pull_handler
 from starfish_server.router._batch_routes import BatchLimits, batch_pull_handler
 from starfish_server.router._blob_routes import blob_pull_handler, blob_push_handler
@@ -39,8 +39,8 @@ from starfish_server.router._list_routes import list_handler
 from starfish_server.router._openapi import operations
 from starfish_server.router._rate_limit import RateLimiter
 from starfish_server.router._request_context import Handler, Services
-from starfish_server.router._service_routes import config_handler, health_handler
 from starfish_server.router._served_collection import ServedCollection
+from starfish_server.router._service_routes import config_handler, health_handler
 from starfish_server.storage.base import AbstractObjectStore
 from starfish_server.storage.in_process_cas import with_compare_and_swap
 
@@ -168,12 +168,9 @@ def _services(options: SyncRouterOptions) -> Services:
 
 def _lifespan(plugins: PluginChain) -> Any:
     @asynccontextmanager
-    async def lifespan(_app: object) -> AsyncIterator[None]:
-        await plugins.startup()
-        try:
+    async def lifespan(_app: object) -> AsyncGenerator[None]:
+        async with plugins.running():
             yield
-        finally:
-            await plugins.shutdown()
 
     return lifespan
 

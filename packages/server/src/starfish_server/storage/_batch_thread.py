@@ -117,9 +117,15 @@ def _serve(queue: _Queue[ResourceT], worker: BatchWorker[ResourceT]) -> None:
             _run(worker, calls)
             _settle_on_their_loops(calls)
         del taken, calls  # or the last answers would live until the next call
-    worker.finish()
+    error: BaseException | None = None
+    try:
+        worker.finish()
+    except BaseException as raised:  # noqa: BLE001  whoever closes must hear of it
+        error = raised
     if stop.future is not None:
-        _settle_on_their_loops([Call(_nothing, stop.future)])
+        end = Call(_nothing, stop.future)
+        end.error = error
+        _settle_on_their_loops([end])
 
 
 def _nothing(_resource: object) -> None:

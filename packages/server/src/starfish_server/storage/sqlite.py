@@ -35,6 +35,8 @@ __all__ = ("SqliteObjectStore",)
 T = TypeVar("T")
 
 _MAX_INTEGER = 2**63 - 1
+_RESERVED = 1000
+"""Revisions that a process takes from the file at a time; those it does not use are skipped."""
 
 
 class SqliteObjectStore(AbstractObjectStore):
@@ -211,10 +213,17 @@ class _Connected:
         return self._connection
 
     def finish(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Close the connection.
+
+        Raises:
+            StoreUnavailableError: SQLite could not; what was committed is in the file or its log.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except sqlite3.Error as error:
+                raise self.file.unavailable(error) from error
 
 
 class _Reader(_Connected):
@@ -244,6 +253,10 @@ class _Reader(_Connected):
 class _Writer(_Connected):
     """Commits a batch of writes together; each fails alone."""
 
+    def __init__(self, file: SqliteFile) -> None:
+        super().__init__(file)
+        self._revisions = _Revisions()
+
     def run(self, calls: Sequence[Call[_Transaction]]) -> None:
         connection = self.connection()
         try:
@@ -252,8 +265,10 @@ class _Writer(_Connected):
             raise self.file.unavailable(error) from error
         try:
             self._commit(connection, calls)
-        except (sqlite3.Error, MemoryError) as error:
+        except BaseException as error:
             self._roll_back(connection)
+            if not isinstance(error, sqlite3.Error | MemoryError):
+                raise
             if len(calls) == 1:
                 calls[0].error = self._told(error)
                 return
@@ -263,6 +278,7 @@ class _Writer(_Connected):
                 self._run_alone(call)
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
+        self._revisions.forget()
         if connection.in_transaction:  # or SQLite has done it
             try:
                 connection.execute("ROLLBACK")
@@ -276,7 +292,7 @@ class _Writer(_Connected):
             call.error = error
 
     def _commit(self, connection: sqlite3.Connection, calls: Sequence[Call[_Transaction]]) -> None:
-        transaction = _Transaction(connection)
+        transaction = _Transaction(connection, self._revisions)
         for call in calls:
             try:
                 call.result = call.operation(transaction)
@@ -284,61 +300,81 @@ class _Writer(_Connected):
                 if not connection.in_transaction:
                     raise
                 call.error = self._told(error)  # one statement a write: nothing of it is left
-        transaction.finish()
         connection.execute("COMMIT")
 
     def _told(self, error: sqlite3.Error | MemoryError) -> Exception:
         return error if isinstance(error, MemoryError) else self.file.unavailable(error)
 
 
+class _Revisions:
+    """Gives out revisions, none twice, whichever process asks.
+
+    The file remembers up to where they are reserved, so that a commit seldom writes that as well.
+    """
+
+    def __init__(self) -> None:
+        self._last = self._end = 0
+
+    def forget(self) -> None:
+        """Give up what is reserved; the transaction that reserved it may not have happened."""
+        self._last = self._end = 0
+
+    def take(self, connection: sqlite3.Connection) -> int:
+        """A revision for a write in the current transaction."""
+        if self._last == self._end:
+            connection.execute(
+                "UPDATE counter SET value = value + ? WHERE name = 'revision'", (_RESERVED,)
+            )
+            (self._end,) = connection.execute(
+                "SELECT value FROM counter WHERE name = 'revision'"
+            ).fetchone()
+            self._last = self._end - _RESERVED
+        self._last += 1
+        return self._last
+
+
 class _Transaction:
     """The writes that a transaction may hold; one statement each, so each is done or not."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._execute = connection.execute
-        (self._first,) = self._execute(
-            "SELECT value FROM counter WHERE name = 'revision'"
-        ).fetchone()
-        self._revision: int = self._first
+    def __init__(self, connection: sqlite3.Connection, revisions: _Revisions) -> None:
+        self.connection = connection
+        self._revisions = revisions
 
-    def finish(self) -> None:
-        """Remember the last revision, so that none is given out twice."""
-        if self._revision != self._first:
-            self._execute("UPDATE counter SET value = ? WHERE name = 'revision'", (self._revision,))
+    def _take(self) -> int:
+        return self._revisions.take(self.connection)
 
     def put(self, key: str, value: str | bytes, content_type: str | None) -> None:
         """Set a value, whatever was there."""
-        self._revision += 1
-        self._execute(
+        self.connection.execute(
             "INSERT INTO document (key, revision, content_type, value) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (key) DO UPDATE SET revision = excluded.revision, "
             "content_type = excluded.content_type, value = excluded.value",
-            (key, self._revision, content_type, value),
+            (key, self._take(), content_type, value),
         )
 
     def create(self, key: str, value: str, content_type: str | None) -> str | None:
         """Set a value where there is none; its etag."""
-        self._revision += 1
-        done = self._execute(
+        revision = self._take()
+        done = self.connection.execute(
             "INSERT INTO document (key, revision, content_type, value) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (key) DO NOTHING",
-            (key, self._revision, content_type, value),
+            (key, revision, content_type, value),
         )
-        return str(self._revision) if done.rowcount else None
+        return str(revision) if done.rowcount else None
 
     def replace(self, key: str, value: str, etag: str, content_type: str | None) -> str | None:
         """Set a value in the place of the version with this etag; the new etag."""
-        self._revision += 1
-        done = self._execute(
+        revision = self._take()
+        done = self.connection.execute(
             "UPDATE document SET revision = ?, content_type = ?, value = ? "
             "WHERE key = ? AND CAST(revision AS TEXT) = ?",
-            (self._revision, content_type, value, key, etag),
+            (revision, content_type, value, key, etag),
         )
-        return str(self._revision) if done.rowcount else None
+        return str(revision) if done.rowcount else None
 
     def delete(self, array: str) -> None:
         """Remove the keys in a JSON array."""
-        self._execute(
+        self.connection.execute(
             "DELETE FROM document WHERE key IN (SELECT value FROM json_each(?))", (array,)
         )
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 from starfish_server.storage.base import AbstractObjectStore
 
-__all__ = ("DONE", "body_of", "number_in", "serve")
+__all__ = ("DONE", "body_of", "main", "number_in", "serve")
 
 DONE = "done"
 """The line after the last of a child, however it ended."""
@@ -79,15 +79,16 @@ def serve(make_store: Callable[[], AbstractObjectStore], orders: Iterable[str]) 
         child = os.fork()
         if child == 0:
             status = 1
+            os.write(1, f"child {os.getpid()}\n".encode())  # before all that it does
             try:
                 asyncio.run(_obey(make_store(), order, int(argument)))
                 status = 0
             finally:
                 os._exit(status)
-        os.write(1, f"child {child}\n".encode())
         _, status = os.waitpid(child, 0)
         os.write(1, f"{DONE} {os.waitstatus_to_exitcode(status)}\n".encode())
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve what the arguments and the input say."""
     serve(pickle.loads(base64.b64decode(sys.argv[1])), sys.stdin)  # noqa: S301  from the test

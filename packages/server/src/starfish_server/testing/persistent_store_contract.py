@@ -155,9 +155,10 @@ class _Process:
 
 @contextmanager
 def _process(open_store: OpenStore) -> Generator[_Process]:
+    name = _store_process.__name__
     pickled = base64.b64encode(pickle.dumps(open_store)).decode()
     with subprocess.Popen(  # noqa: S603  this interpreter, a module of this package
-        [sys.executable, "-m", _store_process.__name__, pickled],
+        [sys.executable, "-c", f"import {name}; {name}.main()", pickled],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
