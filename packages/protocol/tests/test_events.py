@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 
 from starfish_protocol.events import Event, SourceEvent, SubscriptionPruned
-from starfish_protocol.testing_events import EventSourceContract
+from starfish_protocol.testing import EventSourceContract
 
 
 class ListSubscription:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from starfish_protocol.testing_events import EventSourceContract
+from starfish_protocol.testing import EventSourceContract
 from starfish_watcher import EventStore
 from starfish_watcher.testing import AppendContract, DeliveryContract, WatchContract
 from starfish_watcher.testing.samples import credit

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from starfish_watcher.delivery.cursor import Cursor
 from starfish_watcher.delivery.subscription import Subscription
 from starfish_watcher.errors import (
+    AppendUncertainError,
     ChainBrokenError,
     CheckpointDamagedError,
     CheckpointError,
@@ -39,6 +40,7 @@ __version__ = version("starfish-watcher")
 __all__ = (
     "CONSISTENT",
     "NEW",
+    "AppendUncertainError",
     "AsyncSourceWatcher",
     "ChainBrokenError",
     "ChainReport",

@@ -4,6 +4,7 @@
   - StoreClosed                 reason
   - StoreUnavailableError       location, reason
     - StoreFullError
+  - AppendUncertainError        location, reason
   - StoreDamagedError           location, reason
     - ChainBrokenError          entity, sequence
   - SequenceConflictError       entity, expected, actual
@@ -21,6 +22,7 @@ from starfish_protocol import events
 from starfish_protocol.errors import StarfishError
 
 __all__ = (
+    "AppendUncertainError",
     "ChainBrokenError",
     "CheckpointDamagedError",
     "CheckpointError",
@@ -78,6 +80,23 @@ class StoreUnavailableError(WatcherError):
 
 class StoreFullError(StoreUnavailableError):
     """The storage has no room; nothing of the append was written, and reading still works."""
+
+
+class AppendUncertainError(WatcherError):
+    """The server fell silent during a commit and did not come back to say whether it was done.
+
+    Repeating the append with an idempotency key is safe; without one, read first.
+    """
+
+    def __init__(self, location: str, reason: str) -> None:
+        super().__init__(
+            f"event store {location} did not say whether the append was committed: {reason}; "
+            "an idempotency key makes repeating it safe"
+        )
+        self.location = location
+        """Which store: a path or a name, never a secret."""
+        self.reason = reason
+        """What the driver said."""
 
 
 class StoreDamagedError(WatcherError):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starfish_protocol.testing_events import EventSourceContract
+from starfish_protocol.testing import EventSourceContract
 from starfish_watcher import (
     Coordinate,
     EventKind,

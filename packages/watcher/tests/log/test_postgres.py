@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from starfish_protocol.testing_events import EventSourceContract
+from starfish_protocol.testing import EventSourceContract
 from starfish_watcher import EventStore, StoreDamagedError, StoreUnavailableError
 from starfish_watcher.fault_points import FaultPoints
 from starfish_watcher.testing import AppendContract, DeliveryContract, WatchContract

@@ -22,8 +22,8 @@ from starfish_watcher import (
     StoreUnavailableError,
     WatcherError,
 )
+from starfish_watcher.errors import AppendUncertainError
 from starfish_watcher.fault_points import FaultPoint, FaultPoints
-from starfish_watcher.log._append_uncertain import AppendUncertainError
 from starfish_watcher.testing.samples import CREDIT, Balance, at, credit, in_process
 
 pytestmark = pytest.mark.network

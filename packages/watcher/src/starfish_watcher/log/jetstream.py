@@ -32,10 +32,14 @@ if find_spec("nats") is None:
     )
     raise ImportError(msg)
 
-from starfish_watcher.errors import StoreClosed, StoreUnavailableError, WatcherError
+from starfish_watcher.errors import (
+    AppendUncertainError,
+    StoreClosed,
+    StoreUnavailableError,
+    WatcherError,
+)
 from starfish_watcher.fault_points import FaultPoint
 from starfish_watcher.limits import BUSY_TIMEOUT_S
-from starfish_watcher.log._append_uncertain import AppendUncertainError
 from starfish_watcher.log._jetstream_connection import (
     MAX_ATOMIC_MESSAGES,
     JetStreamConnection,

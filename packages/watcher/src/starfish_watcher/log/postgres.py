@@ -36,13 +36,13 @@ except ImportError as error:
     raise ImportError(msg) from error
 
 from starfish_watcher.errors import (
+    AppendUncertainError,
     StoreClosed,
     StoreDamagedError,
     StoreUnavailableError,
 )
 from starfish_watcher.fault_points import FaultPoint
 from starfish_watcher.limits import BUSY_TIMEOUT_S
-from starfish_watcher.log._append_uncertain import AppendUncertainError
 from starfish_watcher.log._postgres_connections import (
     Connection,
     PostgresConnections,
