@@ -22,7 +22,7 @@ from starfish_server import (
 )
 from starfish_server.storage.changes import Change, ChangeSource, DocumentVersion
 
-CONTEXT = StoreContext("notes", {}, "ada", (), "push", "team")
+CONTEXT = StoreContext("notes", {"note": "x"}, "ada", (), "push", "team")
 
 
 def version(number: int) -> StoreContext:
@@ -42,9 +42,9 @@ async def test_a_write_is_recorded_with_who_wrote_what(store: SqliteObjectStore)
     await store.put_bytes("team/notes/1", b"c", content_type="x/y", context=version(3))
 
     assert await store.changes.read(0, 10) == [
-        Change(1, "notes", "team/notes/1", 1, "h1", 1, "team", "ada"),
-        Change(2, "notes", "team/notes/2", 1, "h2", 2, "team", "ada"),
-        Change(3, "notes", "team/notes/1", 2, "h3", 3, "team", "ada"),
+        Change(1, "notes", {"note": "x"}, "team/notes/1", 1, "h1", 1, "team", "ada"),
+        Change(2, "notes", {"note": "x"}, "team/notes/2", 1, "h2", 2, "team", "ada"),
+        Change(3, "notes", {"note": "x"}, "team/notes/1", 2, "h3", 3, "team", "ada"),
     ]
     assert await store.changes.last_sequence() == 3
     assert [await store.changes.generation(key) for key in ("team/notes/1", "x")] == [2, 0]

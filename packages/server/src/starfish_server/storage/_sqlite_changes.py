@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
@@ -17,7 +18,7 @@ from starfish_server.storage.changes import Change, ChangeLog, DocumentVersion
 __all__ = ("SqliteChangeLog", "record_change")
 
 _Ask: TypeAlias = Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]]
-_COLUMNS = "sequence, collection, key, generation, hash, timestamp, namespace, identity"
+_COLUMNS = "sequence, collection, params, key, generation, hash, timestamp, namespace, identity"
 _LAST_OF_KEY = "SELECT generation FROM change WHERE key = ? ORDER BY sequence DESC LIMIT 1"
 
 
@@ -26,10 +27,18 @@ def record_change(
 ) -> None:
     """Add a change to the transaction of its write; the writer alone gives out sequences."""
     connection.execute(
-        "INSERT INTO change (collection, key, generation, hash, timestamp, namespace, identity) "  # noqa: S608  no input
-        f"VALUES (?, ?, coalesce(({_LAST_OF_KEY}), 0) + 1, ?, ?, ?, ?)",
+        "INSERT INTO change "  # noqa: S608  no input
+        "(collection, params, key, generation, hash, timestamp, namespace, identity) "
+        f"VALUES (?, ?, ?, coalesce(({_LAST_OF_KEY}), 0) + 1, ?, ?, ?, ?)",
         (
-            *(context.collection, key, key, version.hash, version.timestamp),
+            *(
+                context.collection,
+                json.dumps(dict(context.params)),
+                key,
+                key,
+                version.hash,
+                version.timestamp,
+            ),
             *(context.namespace, context.identity),
         ),
     )
@@ -58,7 +67,7 @@ class SqliteChangeLog(ChangeLog):
                 (*values, limit),
             ).fetchall()
         )
-        return [Change(*row) for row in rows]
+        return [Change(row[0], row[1], json.loads(row[2]), *row[3:]) for row in rows]
 
     @override
     async def last_sequence(self, *, wait_after: int | None = None, timeout: float = 0) -> int:

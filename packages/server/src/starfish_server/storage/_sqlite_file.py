@@ -35,6 +35,7 @@ _CHANGES = (
     """CREATE TABLE change (
         sequence INTEGER PRIMARY KEY,
         collection TEXT NOT NULL,
+        params TEXT NOT NULL,
         key TEXT NOT NULL,
         generation INTEGER NOT NULL,
         hash TEXT NOT NULL,

@@ -8,7 +8,7 @@ smaller one that will ever be.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,8 @@ class Change:
     """Position in the log, counted from 1."""
     collection: str
     """The collection that was written, by its name within the namespace."""
+    params: Mapping[str, str]
+    """The path parameters of the document."""
     key: str
     """Where the document is stored."""
     generation: int
