@@ -179,7 +179,7 @@ class AppendWriter:
             return
         except WatcherError as error:
             for append in group:
-                append.answer(_own_copy(error))
+                append.answer(error.own_copy())
             return
         self._fault_points.reach("after_commit")
         self._publish(result.events)
@@ -203,12 +203,3 @@ class AppendWriter:
         elif durability == "batched" and self._flush_at is None:
             self._flush_at = time.monotonic() + FLUSH_INTERVAL_S
         return result
-
-
-def _own_copy(error: WatcherError) -> WatcherError:
-    """The same error for one of several callers, so that their tracebacks do not mix."""
-    copy = error.__class__.__new__(error.__class__)
-    copy.args = error.args
-    copy.__dict__.update(error.__dict__)
-    copy.__cause__ = error.__cause__
-    return copy

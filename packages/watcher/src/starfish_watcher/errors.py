@@ -18,6 +18,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from starfish_protocol import events
 from starfish_protocol.errors import StarfishError
 
@@ -41,6 +43,14 @@ __all__ = (
 
 class WatcherError(StarfishError):
     """Base of every error that this package raises on purpose."""
+
+    def own_copy(self) -> Self:
+        """The same error for one of several callers, so that their tracebacks do not mix."""
+        copy = self.__class__.__new__(self.__class__)
+        copy.args = self.args
+        copy.__dict__.update(self.__dict__)
+        copy.__cause__ = self.__cause__
+        return copy
 
 
 class StoreClosed(WatcherError):  # noqa: N818 - a state that readers expect, not a fault

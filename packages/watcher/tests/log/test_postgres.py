@@ -78,7 +78,7 @@ def test_durability_is_the_level_of_the_commit(opener: Opener, durability: str, 
         levels: list[object] = []
 
         def look() -> None:
-            row = store._log._writer.execute("SHOW synchronous_commit").fetchone()
+            row = store._log._writer.connection.execute("SHOW synchronous_commit").fetchone()
             levels.extend(row)
 
         points.arm("after_write", look)

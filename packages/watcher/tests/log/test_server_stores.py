@@ -189,7 +189,7 @@ def test_a_server_that_is_not_there_is_an_error_that_names_it(
 
 
 def give_up_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module(f"starfish_watcher.log.{place.kind}")
+    module = importlib.import_module(f"starfish_watcher.log._{place.kind}_writer")
     monkeypatch.setattr(module, "RESOLVE_S", 0.5)
 
 

@@ -84,9 +84,14 @@ class PostgresConnections:
         address = f"{host or 'localhost'}:{port or 5432}"
         self.location = f"postgresql://{address}/{name or parameters.get('user') or ''}#{schema}"
         """Where the events are, without user and password."""
+        self._schema = schema
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._closed = False
+
+    def sql(self, text: str) -> bytes:
+        """``text`` with the schema for ``{s}``; the name was checked, and is quoted all the same."""
+        return text.replace("{s}", f'"{self._schema}"').encode()
 
     def open(self) -> Connection:
         """A new connection in autocommit mode, for the caller to keep.

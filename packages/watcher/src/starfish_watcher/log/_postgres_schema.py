@@ -10,8 +10,15 @@ from psycopg import Connection, sql
 
 from starfish_watcher.errors import StoreDamagedError
 
-__all__ = ("SchemaState", "check_schema_name", "prepare_schema")
+__all__ = ("COLUMNS", "HEAD", "SchemaState", "check_schema_name", "prepare_schema")
 
+COLUMNS: Final = (
+    "sequence, entity, scope, clock, kind, event_id, timestamp_us, correlation_id, causation_id,"
+    " payload, previous_hash, event_hash"
+)
+"""Of an event, in the order of the fields of the class `Event`."""
+HEAD: Final = "generation, sequence, event_hash, removed"
+"""Of an entity, in the order of the fields of `EntityHead`."""
 FORMAT_VERSION: Final = 1
 _SCHEMA_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _TABLES: Final = """

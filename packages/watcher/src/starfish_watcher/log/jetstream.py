@@ -15,14 +15,11 @@ message before it answers. The client cannot see which, so `JetStreamEventLog` i
 from __future__ import annotations
 
 import os
-import random
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 from blake3 import blake3
 
@@ -33,7 +30,6 @@ if find_spec("nats") is None:
     raise ImportError(msg)
 
 from starfish_watcher.errors import (
-    AppendUncertainError,
     StoreClosed,
     StoreUnavailableError,
     WatcherError,
@@ -41,48 +37,23 @@ from starfish_watcher.errors import (
 from starfish_watcher.fault_points import FaultPoint
 from starfish_watcher.limits import BUSY_TIMEOUT_S
 from starfish_watcher.log._jetstream_connection import (
-    MAX_ATOMIC_MESSAGES,
     JetStreamConnection,
-    LostAnswerError,
-    WrongSequenceError,
 )
 from starfish_watcher.log._jetstream_listener import ReplicaListener
 from starfish_watcher.log._jetstream_messages import (
-    ClosingMessage,
-    EventMessage,
-    RemovalMessage,
-    StreamMessage,
     check_stream_name,
-    encode_message,
-    entity_subject,
-    event_messages,
-    removal_messages,
 )
-from starfish_watcher.log._jetstream_replica import PlanBase, Replica, StoredMessage
-from starfish_watcher.log.base import AppendResult, EntityHead, History, Listener, Outcome, Stamp
-from starfish_watcher.log.plan import AppendPlan, entities_of, keys_of
+from starfish_watcher.log._jetstream_replica import Replica, StoredMessage
+from starfish_watcher.log._jetstream_writer import JetStreamWriter, ServerSync
+from starfish_watcher.log.base import AppendResult, EntityHead, History, Listener, Stamp
 from starfish_watcher.model.event import Event
 from starfish_watcher.model.new_event import Durability, PreparedEvent
 from starfish_watcher.model.region import Region
 
 __all__ = ("JetStreamEventLog", "ServerSync")
 
-ServerSync = Literal["interval", "always"]
-"""What the server's configuration says of fsync: every ``sync_interval``, or before each answer."""
-OVERHEAD_BYTES: Final = 1024
-"""Of one message beside entity, scope, key and payload: hashes, ids and headers."""
-RESOLVE_S: Final = 10.0
-"""How long an append that got no answer asks what became of it."""
 STALL_S: Final = BUSY_TIMEOUT_S
 """How long a replica may make no progress before whoever waits for it gives up."""
-
-
-class _Attempt(NamedTuple):
-    """A publication that nobody has answered."""
-
-    position: int
-    """It is stored only if it came directly after this message."""
-    result: AppendResult
 
 
 class JetStreamEventLog:
@@ -118,14 +89,11 @@ class JetStreamEventLog:
             ValueError: ``stream`` is not legal; the message says what is.
         """
         check_stream_name(stream)
-        self._stream = stream
-        self._server_sync: ServerSync = server_sync
-        self._writer = uuid.uuid4().bytes
-        self._write_lock = threading.Lock()
+        writer_id = uuid.uuid4().bytes
         self._listeners: list[ReplicaListener] = []
         self._fatal: WatcherError | None = None
         self._opened_at: int | None = None
-        self._replica = Replica(replica_path, self._writer)
+        self._replica = Replica(replica_path, writer_id)
         try:
             self._connection = JetStreamConnection(
                 [servers] if isinstance(servers, str) else servers,
@@ -147,6 +115,15 @@ class JetStreamEventLog:
             self._connection.close()
             self._replica.close()
             raise
+        self._writer = JetStreamWriter(
+            self._connection,
+            self._replica,
+            stream=stream,
+            writer_id=writer_id,
+            server_sync=server_sync,
+            catch_up=self._catch_up,
+            check_usable=self._check_usable,
+        )
 
     @property
     def location(self) -> str:
@@ -195,7 +172,7 @@ class JetStreamEventLog:
 
     def _check_usable(self) -> None:
         if self._fatal is not None:
-            raise _own_copy(self._fatal)
+            raise self._fatal.own_copy()
 
     def append(
         self,
@@ -214,174 +191,7 @@ class JetStreamEventLog:
             AppendUncertainError: a server fell silent during the commit.
             StoreUnavailableError: also when ``commit`` is more than the server does.
         """
-        if durability == "commit" and self._server_sync != "always":
-            reason = (
-                "durability 'commit' is refused: the server fsyncs on an interval; set "
-                "'sync_interval: always' there and server_sync='always' here, or use 'batched'"
-            )
-            raise StoreUnavailableError(self.location, reason)
-        outcomes: list[Outcome] = []
-        events: list[Event] = []
-        with self._write_lock:
-            self._check_usable()
-            for chunk in self._chunks(requests):
-                if isinstance(chunk, WatcherError):
-                    outcomes.append(chunk)
-                    continue
-                try:
-                    result = self._append_chunk(chunk, stamp, reached)
-                except WatcherError as error:
-                    if not events:
-                        raise
-                    outcomes += [_own_copy(error) for _ in chunk]
-                    continue
-                outcomes += result.outcomes
-                events += result.events
-            if events and events[-1].sequence - events[0].sequence >= len(events):
-                # Another process came between two chunks, and a result has no holes.
-                first = events[0].sequence
-                count = events[-1].sequence - first + 1
-                events = [*self._replica.log.read(first - 1, count)]
-        return AppendResult(outcomes, events)
-
-    def _chunks(
-        self, requests: Sequence[Sequence[PreparedEvent]]
-    ) -> Iterator[list[Sequence[PreparedEvent]] | WatcherError]:
-        chunk: list[Sequence[PreparedEvent]] = []
-        size = 0
-        for request in requests:
-            refusal = self._refusal(request)
-            if refusal or size + len(request) > MAX_ATOMIC_MESSAGES:
-                if chunk:
-                    yield chunk
-                chunk, size = [], 0
-            if refusal:
-                yield refusal
-            else:
-                chunk.append(request)
-                size += len(request)
-        if chunk:
-            yield chunk
-
-    def _refusal(self, request: Sequence[PreparedEvent]) -> WatcherError | None:
-        if len(request) > MAX_ATOMIC_MESSAGES:
-            return StoreUnavailableError(
-                self.location,
-                f"a batch of {len(request)} events is refused: a server stores at most "
-                f"{MAX_ATOMIC_MESSAGES} messages at one moment",
-            )
-        for item in request:
-            names = len(item.entity) + len(item.scope) + len(item.idempotency_key or "")
-            size = len(item.payload_bytes) + 4 * names + OVERHEAD_BYTES
-            if size > self._connection.max_payload:
-                return StoreUnavailableError(
-                    self.location,
-                    f"an event of {len(item.payload_bytes)} payload bytes is refused: the "
-                    f"server's max_payload is {self._connection.max_payload}",
-                )
-        return None
-
-    def _append_chunk(
-        self,
-        requests: Sequence[Sequence[PreparedEvent]],
-        stamp: Stamp,
-        reached: Callable[[FaultPoint], None],
-    ) -> AppendResult:
-        entities, keys = entities_of(requests), keys_of(requests)
-        unanswered: list[_Attempt] = []
-        race = _Race(self.location)
-        up_to_date = False
-        self._connection.check_connected()
-        while True:
-            base = self._replica.plan_base(entities, keys)
-            if result := self._find_committed(unanswered, base):
-                return result
-            plan = AppendPlan(base.last_sequence, base.heads, base.records, stamp)
-            outcomes = [plan.add(request) for request in requests]
-            if not up_to_date and (
-                not plan.events or any(isinstance(outcome, WatcherError) for outcome in outcomes)
-            ):
-                # The server judges what is published; what is not, must be judged on the newest.
-                self._catch_up()
-                up_to_date = True
-                continue
-            result = AppendResult(outcomes, plan.events)
-            if not plan.events:
-                reached("after_write")
-                return result
-            messages = event_messages(plan, self._writer)
-            try:
-                self._publish(messages, base.position, reached)
-            except WrongSequenceError:
-                race.lose()
-            except LostAnswerError as error:
-                unanswered.append(_Attempt(base.position, result))
-                race.fall_silent(error)
-            except WatcherError as error:
-                if not unanswered:
-                    raise
-                raise AppendUncertainError(self.location, str(error)) from error
-            else:
-                return result
-            self._catch_up_after(race, unanswered)
-            up_to_date = True
-
-    def _find_committed(self, unanswered: list[_Attempt], base: PlanBase) -> AppendResult | None:
-        for attempt in [one for one in unanswered if one.position < base.position]:
-            unanswered.remove(attempt)
-            event = attempt.result.events[0]
-            found = self._replica.log.read(event.sequence - 1, 1)
-            if found and found[0].id_bytes == event.id_bytes:
-                return attempt.result
-            if not found or found[0].sequence != event.sequence:
-                raise AppendUncertainError(self.location, "compaction was faster")
-        return None
-
-    def _catch_up_after(self, race: _Race, unanswered: Sequence[_Attempt]) -> None:
-        while True:
-            try:
-                self._catch_up()
-            except StoreUnavailableError as error:
-                if not unanswered:
-                    raise
-                if race.is_over():
-                    raise AppendUncertainError(self.location, race.reason) from error
-                time.sleep(0.05)
-            else:
-                if race.is_over() and unanswered:
-                    raise AppendUncertainError(self.location, race.reason)
-                return
-
-    def _publish(
-        self,
-        messages: Sequence[StreamMessage],
-        position: int,
-        reached: Callable[[FaultPoint], None],
-    ) -> None:
-        """Store messages directly after ``position``, and take them into the replica."""
-        encoded = [(self._subject(message), encode_message(message)) for message in messages]
-        batch = uuid.uuid4().hex
-        if encoded[1:]:
-            self._connection.run(self._connection.stage(batch, encoded[:-1], position))
-            reached("mid_batch")
-        reached("after_write")
-        self._connection.run(self._connection.commit(batch, len(encoded), encoded[-1], position))
-        try:
-            self._replica.apply(
-                [
-                    StoredMessage(number, body)
-                    for number, (_, body) in enumerate(encoded, position + 1)
-                ]
-            )
-        except WatcherError as error:
-            raise AppendUncertainError(self.location, f"stored, but not read: {error}") from error
-
-    def _subject(self, message: StreamMessage) -> str:
-        if isinstance(message, EventMessage):
-            return entity_subject(self._stream, message.fields[1])
-        if isinstance(message, RemovalMessage):
-            return f"{self._stream}.removal"
-        return f"{self._stream}.closing"
+        return self._writer.append(requests, stamp=stamp, durability=durability, reached=reached)
 
     def read(
         self, after: int, limit: int, *, entity: str | None = None, region: Region | None = None
@@ -423,35 +233,7 @@ class JetStreamEventLog:
         From the record on no reader sees the events. Whoever dies before all messages are
         deleted leaves the rest hidden in the stream, for the next one who removes something.
         """
-        race = _Race(self.location)
-        lost = 0
-        with self._write_lock:
-            self._catch_up()
-            while True:
-                position, last, removed = self._replica.removal_base(sequences)
-                if not removed:
-                    break
-                parts = removal_messages(
-                    self._writer, last, removed, self._connection.max_payload // 2
-                )
-                if len(parts) > MAX_ATOMIC_MESSAGES:
-                    reason = f"a removal of {len(removed)} events is refused: remove fewer at once"
-                    raise StoreUnavailableError(self.location, reason)
-                try:
-                    self._publish(parts, position, lambda _: None)
-                except WrongSequenceError:
-                    race.lose()
-                except LostAnswerError as error:
-                    lost = len(removed)
-                    race.fall_silent(error)
-                else:
-                    lost = len(removed)
-                    break
-                self._catch_up()
-        leftovers = self._replica.leftovers()
-        self._connection.run(self._connection.delete(leftovers))
-        self._replica.forget_leftovers(leftovers)
-        return lost
+        return self._writer.remove(sequences)
 
     def listen(
         self, changed: Callable[[], bool], failed: Callable[[BaseException], None]
@@ -465,12 +247,7 @@ class JetStreamEventLog:
 
     def announce_close(self) -> None:
         """As `EventLog.announce_close`: a message in the stream."""
-        body = encode_message(ClosingMessage(self._writer))
-        message = (f"{self._stream}.closing", body)
-        try:
-            self._connection.run(self._connection.commit("", 1, message, None))
-        except LostAnswerError as error:
-            raise StoreUnavailableError(self.location, str(error)) from error
+        self._writer.announce_close()
 
     def flush(self) -> None:
         """Nothing is left to do here: when the server fsyncs is a matter of its configuration."""
@@ -483,43 +260,3 @@ class JetStreamEventLog:
             listener.join()
         self._connection.close()
         self._replica.close()
-
-
-class _Race:
-    """How long a writer goes on against others, or against silence."""
-
-    def __init__(self, location: str) -> None:
-        self._location = location
-        self._ends_at = time.monotonic() + BUSY_TIMEOUT_S
-        self._lost = 0
-        self.reason = ""
-
-    def lose(self) -> None:
-        """Another writer was faster: let it pass.
-
-        Raises:
-            StoreUnavailableError: that was so for too long.
-        """
-        if time.monotonic() > self._ends_at:
-            reason = f"other writers were faster for {BUSY_TIMEOUT_S:g} s"
-            raise StoreUnavailableError(self._location, reason)
-        self._lost += 1
-        time.sleep(random.uniform(0, min(0.0005 * 2 ** min(self._lost, 10), 0.05)))  # noqa: S311 - spreads writers, hides nothing
-
-    def fall_silent(self, error: LostAnswerError) -> None:
-        """No answer came: from now on there is less time."""
-        self.reason = str(error)
-        self._ends_at = min(self._ends_at, time.monotonic() + RESOLVE_S)
-
-    def is_over(self) -> bool:
-        """Whether the time is up."""
-        return time.monotonic() > self._ends_at
-
-
-def _own_copy(error: WatcherError) -> WatcherError:
-    """The same error for one of several callers, so that their tracebacks do not mix."""
-    copy = error.__class__.__new__(error.__class__)
-    copy.args = error.args
-    copy.__dict__.update(error.__dict__)
-    copy.__cause__ = error.__cause__
-    return copy
