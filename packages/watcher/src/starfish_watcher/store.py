@@ -6,18 +6,19 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_watcher._append_writer import AppendWriter, PendingAppend
+from starfish_watcher.compaction import compact
 from starfish_watcher.delivery.checkpoint import Checkpoint
 from starfish_watcher.delivery.cursor import Cursor
 from starfish_watcher.delivery.hub import Hub
 from starfish_watcher.delivery.subscription import Subscription
 from starfish_watcher.errors import StoreClosed
 from starfish_watcher.fault_points import FaultPoints
-from starfish_watcher.limits import MAX_BATCH_EVENTS, MAX_READ_EVENTS
+from starfish_watcher.limits import MAX_READ_EVENTS
 from starfish_watcher.log.base import EventLog, Stamp
 from starfish_watcher.log.memory import MemoryEventLog
 from starfish_watcher.log.sqlite import SqliteEventLog
@@ -25,7 +26,14 @@ from starfish_watcher.model.coordinate import Coordinate, check_name
 from starfish_watcher.model.event import Event
 from starfish_watcher.model.event_id import EventIdSource
 from starfish_watcher.model.event_kind import EventKind
-from starfish_watcher.model.new_event import Durability, Expected, NewEvent, prepare
+from starfish_watcher.model.new_event import (
+    BatchItem,
+    Durability,
+    Expected,
+    NewEvent,
+    check_durability,
+    prepare_batch,
+)
 from starfish_watcher.model.receipt import Receipt
 from starfish_watcher.model.region import EVERYWHERE, Region
 from starfish_watcher.projection.definition import CONSISTENT, Change, Freshness, Projection
@@ -44,7 +52,6 @@ if TYPE_CHECKING:
 __all__ = ("BatchItem", "EventStore")
 
 S = TypeVar("S")
-BatchItem = NewEvent | tuple[Coordinate, EventKind, Any]
 _PathLike = str | os.PathLike[str]
 
 
@@ -80,7 +87,7 @@ class EventStore:
             snapshots: Where states of projections outlive the process.
             fault_points: For tests: where the append path may be made to fail.
         """
-        _check_durability(durability)
+        check_durability(durability)
         self._log = log
         self._durability: Durability = durability
         self._pid = os.getpid()
@@ -219,11 +226,8 @@ class EventStore:
         if durability is None:
             durability = self._durability
         else:
-            _check_durability(durability)
-        prepared = [prepare(_new_event(item), index) for index, item in enumerate(items)]
-        if len(prepared) > MAX_BATCH_EVENTS:
-            msg = f"a batch of {len(prepared)} events is refused; {MAX_BATCH_EVENTS} are legal"
-            raise ValueError(msg)
+            check_durability(durability)
+        prepared = prepare_batch(items)
         self._check_open()
         pending = PendingAppend(prepared, durability, answered)
         if prepared:
@@ -289,12 +293,7 @@ class EventStore:
         verify. Events that come meanwhile are kept. Watchers are not woken.
         """
         self._check_open()
-        unwanted: list[int] = []
-        after, last = 0, self._log.last_sequence()
-        while after < last and (page := self._log.read(after, 4096)):
-            unwanted += [event.sequence for event in page if not keep(event)]
-            after = page[-1].sequence
-        return self._log.remove(unwanted) if unwanted else 0
+        return compact(self._log, keep)
 
     def project(
         self,
@@ -464,21 +463,6 @@ class EventStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _new_event(item: object) -> NewEvent:
-    if isinstance(item, NewEvent):
-        return item
-    if isinstance(item, tuple) and len(item) == 3:  # pyright: ignore[reportUnknownArgumentType] - prepare() checks the members
-        return NewEvent(*item)  # pyright: ignore[reportUnknownArgumentType] - likewise
-    msg = f"an item is a NewEvent or (coordinate, kind, payload), not {item!r:.200}"
-    raise TypeError(msg)
-
-
-def _check_durability(durability: str) -> None:
-    if durability not in get_args(Durability):
-        msg = f"durability {durability!r} is refused; legal are {', '.join(get_args(Durability))}"
-        raise ValueError(msg)
 
 
 def _check_page(after: int, limit: int) -> None:

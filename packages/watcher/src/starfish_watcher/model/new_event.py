@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 from uuid import UUID
 
 import msgspec
 from blake3 import blake3
 
-from starfish_watcher.limits import MAX_IDEMPOTENCY_KEY_BYTES
+from starfish_watcher.limits import MAX_BATCH_EVENTS, MAX_IDEMPOTENCY_KEY_BYTES
 from starfish_watcher.model.coordinate import Coordinate
 from starfish_watcher.model.event_kind import EventKind
 from starfish_watcher.model.hash_chain import hash_payload
 from starfish_watcher.model.payload import encode_payload
 
-__all__ = ("NEW", "Durability", "Expected", "NewEvent", "PreparedEvent", "prepare")
+__all__ = (
+    "NEW",
+    "BatchItem",
+    "Durability",
+    "Expected",
+    "NewEvent",
+    "PreparedEvent",
+    "check_durability",
+    "prepare",
+    "prepare_batch",
+)
 
 Durability = Literal["commit", "batched", "none"]
 """When an append returns: after fsync, or before it with a flush soon, or before it."""
@@ -54,6 +65,10 @@ class NewEvent:
     """Index of an earlier item of the same batch that caused it, instead of ``causation_id``."""
 
 
+BatchItem = NewEvent | tuple[Coordinate, EventKind, Any]
+"""What `EventStore.append_batch` takes: a new event, or the first three fields of one."""
+
+
 class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
     """A new event whose every field was checked; what a log gets."""
 
@@ -74,6 +89,40 @@ class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
         parts = (self.entity.encode(), self.scope.encode())
         framed = b"".join(len(part).to_bytes(2) + part for part in parts)
         return blake3(framed + self.kind_code.to_bytes(2) + self.payload_hash).digest()
+
+
+def check_durability(durability: str) -> None:
+    """Refuse what is no `Durability`.
+
+    Raises:
+        ValueError: the message says what is legal.
+    """
+    if durability not in get_args(Durability):
+        msg = f"durability {durability!r} is refused; legal are {', '.join(get_args(Durability))}"
+        raise ValueError(msg)
+
+
+def prepare_batch(items: Iterable[BatchItem]) -> list[PreparedEvent]:
+    """Check and encode the items of one batch.
+
+    Raises:
+        TypeError: as `prepare`, or an item is something else.
+        ValueError: as `prepare`, or there are too many.
+    """
+    prepared = [prepare(_new_event(item), index) for index, item in enumerate(items)]
+    if len(prepared) > MAX_BATCH_EVENTS:
+        msg = f"a batch of {len(prepared)} events is refused; {MAX_BATCH_EVENTS} are legal"
+        raise ValueError(msg)
+    return prepared
+
+
+def _new_event(item: object) -> NewEvent:
+    if isinstance(item, NewEvent):
+        return item
+    if isinstance(item, tuple) and len(item) == 3:  # pyright: ignore[reportUnknownArgumentType] - prepare() checks the members
+        return NewEvent(*item)  # pyright: ignore[reportUnknownArgumentType] - likewise
+    msg = f"an item is a NewEvent or (coordinate, kind, payload), not {item!r:.200}"
+    raise TypeError(msg)
 
 
 def prepare(new: NewEvent, index: int = 0) -> PreparedEvent:
