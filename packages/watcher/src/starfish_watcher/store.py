@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from uuid import UUID
@@ -16,7 +17,7 @@ from starfish_watcher.delivery.checkpoint import Checkpoint
 from starfish_watcher.delivery.cursor import Cursor
 from starfish_watcher.delivery.hub import Hub
 from starfish_watcher.delivery.subscription import Subscription
-from starfish_watcher.errors import StoreClosed
+from starfish_watcher.errors import ProjectionFailed, StoreClosed, WatcherError
 from starfish_watcher.fault_points import FaultPoints
 from starfish_watcher.limits import MAX_READ_EVENTS
 from starfish_watcher.log.base import EventLog, Stamp
@@ -245,9 +246,9 @@ class EventStore:
             StoreClosed: the store is closed.
             ValueError: ``limit`` is not 1 to 65,536, or ``after`` is negative.
         """
-        self._check_open()
         _check_page(after, limit)
-        return self._log.read(after, limit, entity=entity)
+        with self._reading():
+            return self._log.read(after, limit, entity=entity)
 
     def query(
         self, region: Region = EVERYWHERE, after: int = 0, limit: int = 1024
@@ -258,24 +259,24 @@ class EventStore:
             StoreClosed: the store is closed.
             ValueError: ``limit`` is not 1 to 65,536, or ``after`` is negative.
         """
-        self._check_open()
         _check_page(after, limit)
-        return self._log.read(after, limit, region=region)
+        with self._reading():
+            return self._log.read(after, limit, region=region)
 
     def get(self, event_id: UUID) -> Event | None:
         """The event, ``None`` when there is none with this id or compaction removed it."""
-        self._check_open()
-        return self._log.get(event_id.bytes)
+        with self._reading():
+            return self._log.get(event_id.bytes)
 
     def generation(self, entity: str) -> int:
         """How many events of the entity ever became visible; never goes down."""
-        self._check_open()
-        return self._log.head(entity).generation
+        with self._reading():
+            return self._log.head(entity).generation
 
     def last_sequence(self) -> int:
         """Sequence of the newest event that ever became visible, 0 before the first."""
-        self._check_open()
-        return self._log.last_sequence()
+        with self._reading():
+            return self._log.last_sequence()
 
     def verify_chain(self, entity: str | None = None) -> ChainReport:
         """Recompute every hash of an entity, or of all; says how many events compaction removed.
@@ -283,8 +284,8 @@ class EventStore:
         Raises:
             ChainBrokenError: an event is not what was written, or is missing; it names the first.
         """
-        self._check_open()
-        return verify(self._log, entity)
+        with self._reading():
+            return verify(self._log, entity)
 
     def compact(self, keep: Callable[[Event], bool]) -> int:
         """Remove the events for which ``keep`` is false, all at one moment; says how many.
@@ -307,8 +308,8 @@ class EventStore:
         Raises:
             ProjectionFailed: the projection raised.
         """
-        self._check_open()
-        return self._states.change(projection, entity, freshness).state
+        with self._reading():
+            return self._states.change(projection, entity, freshness).state
 
     def project_if_changed(
         self, projection: type[Projection[S]] | Projection[S], entity: str, last_generation: int
@@ -318,8 +319,8 @@ class EventStore:
         Raises:
             ProjectionFailed: the projection raised.
         """
-        self._check_open()
-        return self._states.change_since(projection, entity, last_generation)
+        with self._reading():
+            return self._states.change_since(projection, entity, last_generation)
 
     def subscribe(
         self, region: Region | None = None, capacity: int = 8192, *, entity: str | None = None
@@ -422,8 +423,8 @@ class EventStore:
         )
 
     def _change(self, projection: type[Projection[S]] | Projection[S], entity: str) -> Change[S]:
-        self._check_open()
-        return self._states.change(projection, entity)
+        with self._reading():
+            return self._states.change(projection, entity)
 
     def _checkpoint(self, reader: str, path: _PathLike | None) -> Checkpoint | None:
         return None if path is None else Checkpoint(path, store_id=self.store_id, reader=reader)
@@ -457,6 +458,19 @@ class EventStore:
         if os.getpid() != self._pid:
             msg = f"it was opened in process {self._pid}; open it again after a fork"
             raise StoreClosed(msg)
+
+    @contextmanager
+    def _reading(self) -> Generator[None]:
+        """Who still reads when the store ends is told of that, not of what it broke."""
+        self._check_open()
+        try:
+            yield
+        except ProjectionFailed:
+            raise
+        except WatcherError:
+            if self._closed is not None:
+                raise StoreClosed.because_of(self._closed)  # noqa: B904 - its cause is set
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ import time
 from starfish_watcher.delivery.checkpoint import Checkpoint
 from starfish_watcher.delivery.hub import Hub
 from starfish_watcher.delivery.wake_flag import WakeFlag
-from starfish_watcher.errors import CheckpointError, StoreClosed
+from starfish_watcher.errors import CheckpointError, StoreClosed, WatcherError
 from starfish_watcher.limits import MAX_READ_EVENTS
 from starfish_watcher.log.base import EventLog
 from starfish_watcher.model.event import Event
@@ -83,8 +83,11 @@ class Cursor:
             # Asked first: what is beyond it was not there to be skipped.
             last = self._log.last_sequence()
             events = list(self._log.read(position, max_events, region=self._region))
-        except BaseException:
+        except BaseException as error:
             self._flag.put_up()
+            if isinstance(error, WatcherError) and (reason := self._hub.error) is not None:
+                # Who still reads when the store ends is told of that, not of what it broke.
+                raise StoreClosed.because_of(reason)  # noqa: B904 - its cause is set
             raise
         if len(events) == max_events:
             self._flag.put_up()
