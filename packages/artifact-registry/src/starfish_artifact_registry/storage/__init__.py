@@ -1,0 +1,1 @@
+"""Where content lives: a folder, or an object store."""
