@@ -1,1 +1,6 @@
 """Where content lives: a folder, or an object store."""
+
+from starfish_artifact_registry.storage.base import ContentBackend, ContentInfo, StoredContent
+from starfish_artifact_registry.storage.local import LocalBackend
+
+__all__ = ("ContentBackend", "ContentInfo", "LocalBackend", "StoredContent")

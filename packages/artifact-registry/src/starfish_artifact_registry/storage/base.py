@@ -6,7 +6,7 @@ returned is durable. Rule 3: a backend never opens a database, the registry neve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -54,20 +54,29 @@ class ContentBackend(Protocol):
         """Store a stream, hashed while it passes; durable when this returns.
 
         The stream is never whole in memory. When it fails or the call is cancelled, nothing is
-        stored and the stream's own error comes out.
+        stored and the stream's own error comes out; a cancel that comes after the end of the
+        stream may find the content stored. What is there already is not written again: its grace
+        time starts anew.
 
         Raises:
             StorageUnavailableError: the store is full, read-only or gone; nothing is stored.
+            TypeError: the stream gave something else than bytes; nothing is stored.
         """
         ...
 
     def read(
         self, address: ContentAddress, *, start: int = 0, end: int | None = None
-    ) -> AsyncIterator[bytes]:
-        """Bytes ``start`` up to but without ``end``, in chunks; not verified.
+    ) -> AsyncGenerator[bytes]:
+        """Bytes ``start`` up to but without ``end``, in chunks of at most 1 MiB; not verified.
+
+        What lies beyond the last byte is left out, as in a slice. Content that is deleted or
+        replaced meanwhile may end the stream with an error, never with other bytes. What is held
+        for it is released at the end, or by closing it (``contextlib.aclosing``).
 
         Raises:
             ContentNotFoundError: it is not there; raised by the first chunk.
+            StorageUnavailableError: the store does not answer.
+            ValueError: ``start`` is negative or behind ``end``; raised by the call.
         """
         ...
 
@@ -79,10 +88,26 @@ class ContentBackend(Protocol):
         """Start its grace time anew; ``False`` when it is not there."""
         ...
 
-    async def delete(self, address: ContentAddress) -> bool:
-        """Remove it; ``False`` when it was not there."""
+    async def delete(
+        self, address: ContentAddress, *, unmodified_since: datetime | None = None
+    ) -> bool:
+        """Remove it; ``False`` when it was not there, or is younger than asked for.
+
+        Args:
+            address: what to remove.
+            unmodified_since: only if its grace time began at this moment or before it. A `put`
+                or `touch` that returned before is seen: garbage collection needs this, because
+                somebody may put the same content between the listing and the removal.
+        """
         ...
 
     def list(self) -> AsyncIterator[ContentInfo]:
         """Everything that is stored, in no particular order."""
+        ...
+
+    async def sweep(self) -> int:
+        """Remove what writes that never ended have left behind; how many.
+
+        Writes in progress, of this process and of others, are not disturbed.
+        """
         ...
