@@ -159,19 +159,20 @@ class ContentFolder:
             os.close(descriptor)
 
     def _open_root(self, *, create: bool) -> int:
-        if create and self._identity is None:
+        known = self._identity  # before the look: another thread may be making it right now
+        if create and known is None:
             _make_durable(self._root)
         try:
             descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError as error:
-            if self._identity is None:
+            if known is None:
                 raise
             raise OSError(errno.ESTALE, "it has gone", str(self._root)) from error
         found = os.fstat(descriptor)
         identity = (found.st_dev, found.st_ino)
-        if self._identity is None:
+        if known is None:
             self._identity = identity
-        if identity != self._identity:
+        elif identity != known:
             os.close(descriptor)
             # Nobody would ever again see what goes to the folder that was there.
             raise OSError(errno.ESTALE, "it was replaced while it was in use", str(self._root))
