@@ -43,6 +43,7 @@ from starfish_protocol.errors import StarfishError
 __all__ = (
     "CheckpointError",
     "CommitUncertainError",
+    "ContentDamagedError",
     "ContentNotFoundError",
     "DatabaseUnavailableError",
     "DuplicateRelativePathError",
@@ -305,6 +306,19 @@ class ContentNotFoundError(RegistryError):
         """What was asked for."""
         self.backend_id = backend_id
         """Where it is not."""
+
+
+class ContentDamagedError(RegistryError):
+    """What a backend has under an address are other bytes."""
+
+    def __init__(self, address: ContentAddress, backend_id: str, actual: ContentAddress) -> None:
+        super().__init__(f"content {address} of the backend {backend_id!r} has changed to {actual}")
+        self.address = address
+        """What was asked for."""
+        self.backend_id = backend_id
+        """Where it has changed."""
+        self.actual = actual
+        """The address of what is there now."""
 
 
 class StorageUnavailableError(RegistryError):

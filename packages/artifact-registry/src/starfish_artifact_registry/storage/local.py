@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from starfish_artifact_registry.errors import ContentNotFoundError, StorageUnavailableError
+from starfish_artifact_registry.errors import (
+    ContentNotFoundError,
+    StorageFullError,
+    StorageUnavailableError,
+)
 from starfish_artifact_registry.storage._content_folder import PARTS, ContentFolder, Draft
 from starfish_artifact_registry.storage._stream import Block, blocks, check_address, check_range
 from starfish_artifact_registry.storage._threads import Threads, ended, results
@@ -33,6 +38,7 @@ _CHUNK = 1024 * 1024
 """Bytes that a reader is given at once."""
 _THREADS = 16
 """Blocking calls at once. Most of their time is fsync, and the kernel merges those that meet."""
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -210,7 +216,8 @@ class LocalBackend:
         except OSError as error:
             name = f": {error.filename}" if error.filename else ""
             reason = f"{error.strerror or error}{name}"
-            raise StorageUnavailableError(self._backend_id, reason) from error
+            refused = StorageFullError if error.errno in _FULL else StorageUnavailableError
+            raise refused(self._backend_id, reason) from error
 
     def _now_ns(self) -> int:
         return self._clock.now_ms() * 1_000_000
