@@ -229,12 +229,13 @@ def _parse_json(path: str, data: bytes) -> _Json:
     return cast("_Json", value)
 
 
-def _members(value: _Json, name: str, path: str) -> list[_Json]:
+def _members(value: Mapping[str, object], name: str, path: str) -> list[_Json]:
     members = value.get(name)
-    found = cast("list[Any]", members) if type(members) is list else [None]
-    if any(type(member) is not dict for member in found):
+    found = cast("list[object]", members) if isinstance(members, list) else [None]
+    objects = [cast("_Json", member) for member in found if isinstance(member, dict)]
+    if len(objects) != len(found):
         raise ImportRefusedError(path, f"{name} is not a list of objects")
-    return found
+    return objects
 
 
 def _title(layer: _Json) -> object:
