@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from servers.postgres import PostgresServer, postgres_binaries, postgres_server
+from starfish_artifact_registry.dataplane import InProcessDataPlane
+from starfish_artifact_registry.db.engine import create_engine
+from starfish_artifact_registry.db.schema import create_schema
+from starfish_artifact_registry.events import RegistryViewWriter
+from starfish_artifact_registry.registry import Registry
+from starfish_artifact_registry.storage import LocalBackend
+from starfish_protocol.testing import ManualClock
+
+__all__ = ("postgres_binaries", "postgres_server")
 
 settings.register_profile("default", derandomize=True, deadline=None, max_examples=40)
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=200)
@@ -28,5 +42,60 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_of_ours_blocks_the_event_loop() -> Iterator[None]:
-    with blockbuster_ctx("starfish_artifact_registry"):
+    with blockbuster_ctx("starfish_artifact_registry") as blocking:
+        for function in blocking.functions.values():
+            # Made once, before there is anything to wait for: it imports the driver.
+            function.can_block_in("db/engine.py", "create_engine")
+            # asyncpg looks for a password file and a home folder whenever it connects.
+            function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")
         yield
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database; several engines and processes may connect to it."""
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path / 'registry.sqlite'}"
+        return
+    pytest.importorskip("asyncpg", reason="the extra postgres is not installed")
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name = f"t_{uuid.uuid4().hex[:16]}"
+    server.create_database(name)
+    yield server.address("asyncpg", name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncGenerator[AsyncEngine]:
+    """An engine of each database, its tables made and seeded."""
+    engine = create_engine(database_url)
+    await create_schema(engine)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The clock of `registry`; stands at 14 November 2023 until it is moved."""
+    return ManualClock(1_700_000_000_000)
+
+
+@pytest.fixture
+def dataplane(tmp_path: Path) -> InProcessDataPlane:
+    return InProcessDataPlane(LocalBackend(tmp_path / "content"))
+
+
+@pytest.fixture
+def registry(engine: AsyncEngine, dataplane: InProcessDataPlane, clock: ManualClock) -> Registry:
+    return Registry(engine, dataplane, RegistryViewWriter(), clock=clock)
+
+
+@pytest.fixture
+def stream_of() -> Callable[..., AsyncIterator[bytes]]:
+    """Make a stream of some chunks."""
+
+    async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
+        for chunk in chunks:
+            yield chunk
+
+    return stream

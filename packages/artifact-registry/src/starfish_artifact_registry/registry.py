@@ -1,0 +1,245 @@
+"""`Registry`: what an application holds. One method for each command and each query."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection
+from typing import Any, Literal, TypeVar
+from uuid import UUID, uuid4
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from starfish_artifact_registry import manifest as manifests
+from starfish_artifact_registry import packages
+from starfish_artifact_registry.dataplane import InProcessDataPlane
+from starfish_artifact_registry.db.database import Database
+from starfish_artifact_registry.db.schema import artifact_files, artifact_packages
+from starfish_artifact_registry.errors import (
+    DuplicateRelativePathError,
+    FileNotFoundInRegistryError,
+    IllegalPackageStateError,
+    InvalidRelativePathError,
+    InvalidValueError,
+    PackageNotFoundError,
+)
+from starfish_artifact_registry.events.catalogue import check_media_type, check_text
+from starfish_artifact_registry.events.group_commit import CommandState, Decide, GroupCommit
+from starfish_artifact_registry.events.views import ViewWriter
+from starfish_artifact_registry.limits import Limits
+from starfish_artifact_registry.package_metadata import check_metadata
+from starfish_artifact_registry.relative_path import check_relative_path
+from starfish_protocol.address import ContentAddress
+from starfish_protocol.clock import Clock, SystemClock
+
+__all__ = (
+    "DuplicateRelativePathError",
+    "IllegalPackageStateError",
+    "InvalidRelativePathError",
+    "PackageNotFoundError",
+    "Registry",
+)
+
+T = TypeVar("T")
+
+
+class Registry:
+    """Packages of files as evidence, over one database and one data plane.
+
+    It makes no tables and opens nothing: the engine and the backend belong to the caller, who also
+    closes them. Several registries, of several processes too, may share them.
+
+    Args:
+        engine: over aiosqlite or asyncpg; see `starfish_artifact_registry.db.engine`.
+        dataplane: where the bytes go.
+        view_writer: derives the tables from the events, in the transaction of each append.
+        clock: gives events their time.
+        limits: what is accepted.
+        new_id: makes the ids of packages, files and events.
+
+    Raises:
+        ValueError: an engine of another database.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        dataplane: InProcessDataPlane,
+        view_writer: ViewWriter,
+        *,
+        clock: Clock | None = None,
+        limits: Limits | None = None,
+        new_id: Callable[[], UUID] = uuid4,
+    ) -> None:
+        self._database = Database(engine)
+        self._dataplane = dataplane
+        self._view_writer = view_writer
+        self._clock = clock or SystemClock()
+        self._limits = limits or Limits()
+        self._new_id = new_id
+        self._commands = GroupCommit(
+            self._database,
+            view_writer,
+            clock=self._clock,
+            limits=self._limits,
+            new_id=new_id,
+        )
+
+    async def create_package(
+        self,
+        *,
+        name: str,
+        producer: str,
+        subject: str,
+        retention_class: str,
+        actor: str,
+        metadata: dict[str, Any] | None = None,
+    ) -> UUID:
+        """Create a package, empty and with status ``created``; on disk when this returns.
+
+        Args:
+            name: what its producer calls it; names need not be unique.
+            producer: who or what makes the files.
+            subject: what they are about.
+            retention_class: how long it must be kept: a name from the table ``retention_classes``.
+            actor: who asks for it; stands in the event.
+            metadata: a JSON object, whatever else there is to say.
+
+        Raises:
+            InvalidValueError: a text or the metadata cannot be kept; the error names it.
+            UnknownRetentionClassError: there is no such class; also a ``ValueError``.
+        """
+        check_text("retention_class", retention_class)
+        check_text("actor", actor)
+        command = packages.create_package(
+            name=name,
+            producer=producer,
+            subject=subject,
+            retention_class=retention_class,
+            actor=actor,
+            metadata=check_metadata({} if metadata is None else metadata),
+        )
+        return await self._execute(command)
+
+    async def ingest_file(
+        self,
+        package_id: UUID,
+        *,
+        relative_path: str,
+        media_type: str,
+        stream: AsyncIterator[bytes],
+        actor: str,
+    ) -> UUID:
+        """Add a file to a package; its bytes and its event are on disk when this returns.
+
+        What can be refused is refused before the stream is read. When two calls race for a path,
+        one wins and the other finds out after its stream; its bytes are left to garbage collection.
+
+        Args:
+            package_id: of a package with status ``created``.
+            relative_path: where it goes; `check_relative_path` says what is legal.
+            media_type: what it is, such as ``text/plain; charset=utf-8``.
+            stream: its bytes, in chunks of any size.
+            actor: who adds it.
+
+        Returns:
+            The id of the file.
+
+        Raises:
+            DuplicateRelativePathError: the package has a file at this path.
+            IllegalPackageStateError: the package takes no files any more.
+            InvalidRelativePathError: the path is not legal; also a ``ValueError``.
+            InvalidValueError: another value is not legal, or the package is full.
+            PackageNotFoundError: there is no such package.
+            StorageUnavailableError: the bytes could not be stored.
+        """
+        check_relative_path(relative_path)
+        check_media_type(media_type)
+        check_text("actor", actor)
+        async with self._database.read() as connection:
+            state = CommandState.for_reading(connection, self._view_writer, self._clock.now())
+            await packages.check_file(
+                state, package_id, relative_path, max_files=self._limits.max_files
+            )
+        stored = await self._dataplane.put(stream)
+        command = packages.ingest_file(
+            package_id,
+            relative_path=relative_path,
+            media_type=media_type,
+            stored=stored,
+            backend_id=self._dataplane.backend_id,
+            actor=actor,
+            max_files=self._limits.max_files,
+        )
+        return await self._execute(
+            command, packages=[package_id], paths=[(package_id, relative_path)]
+        )
+
+    async def finalize_package(self, package_id: UUID, *, actor: str) -> ContentAddress:
+        """Close a package: nothing is added any more, and its manifest stands in the log.
+
+        Returns:
+            The address of the manifest: BLAKE3 of exactly the bytes of `get_manifest_bytes`.
+
+        Raises:
+            IllegalPackageStateError: it is finalized already, expired or deleted.
+            InvalidValueError: ``actor`` is not legal.
+            PackageNotFoundError: there is no such package.
+        """
+        check_text("actor", actor)
+        command = packages.finalize_package(package_id, actor=actor)
+        return await self._execute(command, packages=[package_id])
+
+    async def get_manifest_bytes(
+        self,
+        package_id: UUID,
+        format: Literal["cbor", "json"] = "cbor",  # noqa: A002
+    ) -> bytes:
+        """The manifest of a finalized package, also when the package was deleted since.
+
+        Args:
+            package_id: of the package.
+            format: ``cbor`` for the bytes that the address is of, ``json`` for the same content
+                by RFC 8785.
+
+        Raises:
+            IllegalPackageStateError: it is not finalized yet.
+            InvalidValueError: another format.
+            LogDamagedError: the log does not hold what the address promises.
+            PackageNotFoundError: there is no such package.
+        """
+        if format not in {"cbor", "json"}:
+            raise InvalidValueError("format", format, "'cbor' or 'json'")
+        async with self._database.read() as connection:
+            data = await packages.read_manifest_bytes(connection, package_id)
+        return data if format == "cbor" else manifests.to_json(manifests.decode(data))
+
+    async def get_file(
+        self, file_id: UUID, *, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """The bytes of a file, or those from ``start`` up to but without ``end``.
+
+        Raises:
+            ContentNotFoundError: the backend lost the content; raised by the first chunk.
+            FileNotFoundInRegistryError: there is no such file, or its package was deleted.
+            StorageUnavailableError: the backend does not answer.
+        """
+        wanted = (
+            select(artifact_files.c.content_address)
+            .join(artifact_packages)
+            .where(artifact_files.c.file_id == file_id, artifact_packages.c.status != "deleted")
+        )
+        async with self._database.read() as connection:
+            address: str | None = (await connection.execute(wanted)).scalar()
+        if address is None:
+            raise FileNotFoundInRegistryError(file_id)
+        return self._dataplane.read(ContentAddress.parse(address), start, end)
+
+    async def _execute(
+        self,
+        decide: Decide[T],
+        *,
+        packages: Collection[UUID] = (),
+        paths: Collection[tuple[UUID, str]] = (),
+    ) -> T:
+        """Run a command in the next group commit; what every method that changes anything uses."""
+        return await self._commands.execute(decide, packages=packages, paths=paths)
