@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from starfish_artifact_registry import manifest as manifests
-from starfish_artifact_registry import packages
+from starfish_artifact_registry import files, packages
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.database import Database
 from starfish_artifact_registry.db.schema import artifact_files, artifact_packages
@@ -25,6 +25,7 @@ from starfish_artifact_registry.errors import (
 from starfish_artifact_registry.events.catalogue import check_media_type, check_text
 from starfish_artifact_registry.events.group_commit import CommandState, Decide, GroupCommit
 from starfish_artifact_registry.events.views import ViewWriter
+from starfish_artifact_registry.files import FileRecord
 from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.package_metadata import check_metadata
 from starfish_artifact_registry.relative_path import check_relative_path
@@ -233,6 +234,28 @@ class Registry:
         if address is None:
             raise FileNotFoundInRegistryError(file_id)
         return self._dataplane.read(ContentAddress.parse(address), start, end)
+
+    async def find_file(self, file_id: UUID) -> FileRecord:
+        """What is known of a file.
+
+        Raises:
+            FileNotFoundInRegistryError: there is no such file, or its package was deleted.
+        """
+        async with self._database.read() as connection:
+            return await files.find_file(connection, file_id)
+
+    async def list_files(
+        self, package_id: UUID, *, after: str | None = None, limit: int = 1000
+    ) -> list[FileRecord]:
+        """A page of the files of a package, by path; of a deleted package there are none.
+
+        Args:
+            package_id: of the package.
+            after: the last path of the page before.
+            limit: most files of a page.
+        """
+        async with self._database.read() as connection:
+            return await files.list_files(connection, package_id, after=after, limit=limit)
 
     async def _execute(
         self,
