@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from starfish_artifact_registry.errors import InvalidValueError
 from starfish_artifact_registry.limits import MAX_METADATA_BYTES
 from starfish_protocol import cbor
+from starfish_protocol.address import ContentAddress
 from starfish_protocol.hash import stable_stringify
 
-__all__ = ("MAX_METADATA_DEPTH", "check_metadata")
+__all__ = ("MAX_METADATA_DEPTH", "check_metadata", "index_entry")
 
+_MAX_INDEXED_BYTES: Final = 512
+"""Longest text of an index entry; PostgreSQL takes a third of a page of 8 KiB for a whole entry."""
 MAX_METADATA_DEPTH: Final = 32
 """Lists and objects that may enclose a value."""
 _LEGAL: Final = (
@@ -48,6 +51,23 @@ def check_metadata(metadata: object) -> dict[str, Any]:
     return normal
 
 
+def index_entry(key: str, value: object) -> tuple[str, str]:
+    """What the index of metadata holds for one member: its key and its canonical JSON.
+
+    Equal members, and no others, have equal entries; an address stands for a longer text.
+
+    Examples:
+        >>> index_entry("tags", ["b", 1.0])
+        ('tags', '["b",1]')
+    """
+    return _short(key), _short(stable_stringify(value))
+
+
+def _short(text: str) -> str:
+    data = text.encode()
+    return text if len(data) <= _MAX_INDEXED_BYTES else str(ContentAddress.of(data))
+
+
 def _lists(value: Any, depth: int) -> Any:
     """The value with lists for tuples."""
     if type(value) is str and "\0" in value:
@@ -57,5 +77,6 @@ def _lists(value: Any, depth: int) -> Any:
     if type(value) in {list, tuple}:
         return [_lists(member, depth - 1) for member in value]
     if type(value) is dict:
-        return {_lists(key, depth): _lists(member, depth - 1) for key, member in value.items()}
+        members = cast("dict[Any, Any]", value)
+        return {_lists(key, depth): _lists(member, depth - 1) for key, member in members.items()}
     return value

@@ -34,7 +34,9 @@ from starfish_artifact_registry.db.seed import RETENTION_CLASS_SEEDS
 __all__ = (
     "SCHEMA_REVISION",
     "artifact_files",
+    "artifact_metadata",
     "artifact_packages",
+    "collected_content",
     "create_schema",
     "events",
     "metadata",
@@ -92,8 +94,24 @@ artifact_packages = Table(
     Column("finalized_at", UtcMilliseconds),
     Column("finalized_by", Text),
     Column("last_event_sequence", _SEQUENCE, nullable=False),
+    Index(None, "created_at", "package_id"),
+    Index(None, "name", "created_at", "package_id"),
+    Index(None, "producer", "created_at", "package_id"),
+    Index(None, "subject", "created_at", "package_id"),
+    Index(None, "retention_class", "created_at", "package_id"),
+    Index(None, "status", "created_at", "package_id"),
 )
 """One row for each package, deleted ones included."""
+
+artifact_metadata = Table(
+    "artifact_metadata",
+    metadata,
+    Column("package_id", Uuid, ForeignKey(artifact_packages.c.package_id), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Index(None, "key", "value", "package_id"),
+)
+"""One row for each member of a package's metadata, to find packages by; see `index_entry`."""
 
 storage_locations = Table(
     "storage_locations",
@@ -165,6 +183,15 @@ listen(
     "after_create",
     DDL(f"INSERT INTO artifact_registry_revision (version_num) VALUES ('{SCHEMA_REVISION}')"),  # noqa: S608 - a constant
 )
+
+collected_content = Table(
+    "collected_content",
+    metadata,
+    Column("storage_location_id", Uuid, primary_key=True),
+    Column("collected_at", UtcMilliseconds, nullable=False),
+)
+"""Content that garbage collection took, or was about to take; no view, and not to be emptied while
+anybody ingests: whoever finds its content here looks whether the bytes are there."""
 
 
 async def create_schema(engine: AsyncEngine) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.db.schema import (
     artifact_files,
+    artifact_metadata,
     artifact_packages,
     retention_state,
     storage_locations,
@@ -34,6 +35,7 @@ from starfish_artifact_registry.events.catalogue import (
     RetentionReleased,
 )
 from starfish_artifact_registry.events.codec import Event
+from starfish_artifact_registry.package_metadata import index_entry
 
 __all__ = ("RegistryViewWriter", "ViewWriter")
 
@@ -65,7 +67,7 @@ class ViewWriter(Protocol):
 
 
 class RegistryViewWriter:
-    """Keeps ``artifact_packages``, ``artifact_files``, ``storage_locations``, ``retention_state``."""
+    """Keeps every table of the registry that follows from the log."""
 
     async def apply(self, connection: AsyncConnection, events: Sequence[Event]) -> None:
         """Bring the rows up to these events, in a few statements however many they are.
@@ -83,7 +85,10 @@ class RegistryViewWriter:
 
     async def reset(self, connection: AsyncConnection) -> None:
         """Remove all rows."""
-        for table in (artifact_files, retention_state, storage_locations, artifact_packages):
+        for table in (
+            *(artifact_files, artifact_metadata, retention_state, storage_locations),
+            artifact_packages,
+        ):
             await connection.execute(table.delete())
 
     async def position(self, connection: AsyncConnection) -> int:
@@ -104,6 +109,7 @@ class _Fold:
         self._old_packages = set(packages)
         self._new_retention: set[UUID] = set()
         self._files: list[dict[str, Any]] = []
+        self._metadata: list[dict[str, Any]] = []
         self._locations: _Rows = {}
 
     def add(self, event: Event) -> None:
@@ -130,8 +136,12 @@ class _Fold:
                 days = retention["retention_days"]
                 retention["retain_until"] = _retain_until(event.created_at, days)
             case RetentionHeld():
-                hold = {"hold_id": str(payload.hold_id), "reason": payload.reason}
-                hold |= {"actor": event.actor, "sequence": event.sequence}
+                hold = {
+                    "hold_id": str(payload.hold_id),
+                    "reason": payload.reason,
+                    "actor": event.actor,
+                    "sequence": event.sequence,
+                }
                 retention = self._retention_of(event)
                 retention["holds"] = [*retention["holds"], hold]
             case RetentionReleased():
@@ -155,6 +165,8 @@ class _Fold:
             await connection.execute(artifact_packages.insert(), new)
         if old:
             await _update(connection, artifact_packages, old)
+        if self._metadata:
+            await connection.execute(artifact_metadata.insert(), self._metadata)
         if self._locations:
             insert = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
             known_are_skipped = insert(storage_locations).on_conflict_do_nothing()
@@ -188,6 +200,9 @@ class _Fold:
             "finalized_by": None,
             "last_event_sequence": event.sequence,
         }
+        for member in payload.metadata.items():
+            key, value = index_entry(*member)
+            self._metadata.append({"package_id": event.package_id, "key": key, "value": value})
         self._new_retention.add(event.package_id)
         self.retention[event.package_id] = {
             "package_id": event.package_id,
@@ -243,7 +258,7 @@ def _retain_until(start: datetime, days: int | None) -> datetime | None:
 async def _load(connection: AsyncConnection, table: Table, events: Collection[Event]) -> _Rows:
     about = {event.package_id for event in events}
     found = await connection.execute(select(table).where(table.c.package_id.in_(about)))
-    return {row.package_id: dict(row._mapping) for row in found}  # noqa: SLF001 - its public name
+    return {row["package_id"]: dict(row) for row in found.mappings()}
 
 
 async def _update(

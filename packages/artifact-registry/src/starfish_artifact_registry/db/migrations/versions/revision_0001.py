@@ -81,6 +81,26 @@ def _create_packages() -> None:
         sa.Column("last_event_sequence", _INTEGER, nullable=False),
         sa.PrimaryKeyConstraint("package_id", name="pk_artifact_packages"),
     )
+    for first in ((), ("name",), ("producer",), ("subject",), ("retention_class",), ("status",)):
+        columns = [*first, "created_at", "package_id"]
+        op.create_index("_".join(("ix_artifact_packages", *columns)), "artifact_packages", columns)
+    op.create_table(
+        "artifact_metadata",
+        sa.Column("package_id", sa.Uuid(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("package_id", "key", name="pk_artifact_metadata"),
+        sa.ForeignKeyConstraint(
+            ["package_id"],
+            ["artifact_packages.package_id"],
+            name="fk_artifact_metadata_package_id",
+        ),
+    )
+    op.create_index(
+        "ix_artifact_metadata_key_value_package_id",
+        "artifact_metadata",
+        ["key", "value", "package_id"],
+    )
 
 
 def _create_files() -> None:
@@ -95,6 +115,12 @@ def _create_files() -> None:
         sa.UniqueConstraint(
             "backend_id", "content_address", name="uq_storage_locations_backend_id_content_address"
         ),
+    )
+    op.create_table(
+        "collected_content",
+        sa.Column("storage_location_id", sa.Uuid(), nullable=False),
+        sa.Column("collected_at", _MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("storage_location_id", name="pk_collected_content"),
     )
     op.create_table(
         "artifact_files",
