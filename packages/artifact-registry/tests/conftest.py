@@ -13,6 +13,7 @@ from hypothesis import settings
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from servers.postgres import PostgresServer, postgres_binaries, postgres_server
+from servers.s3 import s3_server
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.engine import create_engine
 from starfish_artifact_registry.db.schema import create_schema
@@ -21,7 +22,7 @@ from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
 from starfish_protocol.testing import ManualClock
 
-__all__ = ("postgres_binaries", "postgres_server")
+__all__ = ("postgres_binaries", "postgres_server", "s3_server")
 
 settings.register_profile("default", derandomize=True, deadline=None, max_examples=40)
 settings.register_profile("ci", derandomize=True, deadline=None, max_examples=200)

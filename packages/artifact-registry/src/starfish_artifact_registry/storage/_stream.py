@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from starfish_protocol.address import ContentAddress
 
-__all__ = ("Block", "blocks", "check_address", "check_range")
+__all__ = ("Block", "blocks", "chain", "check_address", "check_range")
 
 Block: TypeAlias = Sequence[bytes | bytearray]
 """The parts of one block, in order; nobody changes them any more."""
@@ -37,6 +37,14 @@ async def blocks(stream: AsyncIterator[bytes], size: int) -> AsyncGenerator[Bloc
             yield parts
             parts, gathered = [], 0
     yield parts
+
+
+async def chain(first: Block, second: Block, rest: AsyncIterator[Block]) -> AsyncGenerator[Block]:
+    """Blocks that were looked at already, and those that follow."""
+    yield first
+    yield second
+    async for block in rest:
+        yield block
 
 
 def _own(chunk: object) -> bytes:

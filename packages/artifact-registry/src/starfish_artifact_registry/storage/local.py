@@ -6,26 +6,28 @@ leaves whole content or none under a name, and at most a draft, which `LocalBack
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import errno
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from starfish_artifact_registry.errors import (
-    ContentNotFoundError,
-    StorageFullError,
-    StorageUnavailableError,
-)
+from starfish_artifact_registry.errors import ContentNotFoundError
 from starfish_artifact_registry.storage._content_folder import PARTS, ContentFolder, Draft
-from starfish_artifact_registry.storage._stream import Block, blocks, check_address, check_range
-from starfish_artifact_registry.storage._threads import Threads, ended, results
+from starfish_artifact_registry.storage._hashing import Hashed, hash_and_write, hash_block
+from starfish_artifact_registry.storage._os_errors import refusal
+from starfish_artifact_registry.storage._stream import (
+    Block,
+    blocks,
+    chain,
+    check_address,
+    check_range,
+)
+from starfish_artifact_registry.storage._threads import Threads
 from starfish_artifact_registry.storage.base import ContentInfo, StoredContent
-from starfish_protocol.address import Algorithm, ContentAddress, MultiHasher
+from starfish_protocol.address import ContentAddress
 from starfish_protocol.clock import Clock, SystemClock
 
 __all__ = ("LocalBackend",)
@@ -38,7 +40,6 @@ _CHUNK = 1024 * 1024
 """Bytes that a reader is given at once."""
 _THREADS = 16
 """Blocking calls at once. Most of their time is fsync, and the kernel merges those that meet."""
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -93,8 +94,8 @@ class LocalBackend:
         async with contextlib.aclosing(blocks(stream, _BLOCK)) as gathered:
             first = await anext(gathered)
             if (second := await anext(gathered, None)) is None:
-                return await self._run(partial(self._put_whole, first))
-            return await self._put_blocks(first, second, gathered)
+                return await self._run(partial(self._put_short, first))
+            return await self._put_long(chain(first, second, gathered))
 
     def read(
         self, address: ContentAddress, *, start: int = 0, end: int | None = None
@@ -136,54 +137,35 @@ class LocalBackend:
         """Remove what writes that never ended have left behind; how many files."""
         return await self._run(self._folder.sweep)
 
-    async def _put_blocks(
-        self, first: Block, second: Block, rest: AsyncIterator[Block]
-    ) -> StoredContent:
+    async def _put_long(self, gathered: AsyncIterator[Block]) -> StoredContent:
         draft = Draft()
-        blake3, sha256 = MultiHasher(["blake3"]), MultiHasher(["sha256"])
-        size = 0
-        working: list[asyncio.Future[None]] = []
         try:
             await self._run(partial(self._folder.create_draft, draft))
-            async for block in _chain(first, second, rest):
-                with self._translated():
-                    await results(working)
-                # Side by side, and beside the gathering of the next block.
-                working = self._threads.start(
-                    partial(_hash, blake3, block),
-                    partial(_hash, sha256, block),
-                    partial(draft.write, block),
-                )
-                size += sum(map(len, block))
-            with self._translated():
-                await results(working)
-            addresses = blake3.addresses() | sha256.addresses()
-            return await self._run(partial(self._keep, draft, addresses, size))
+            hashed = await hash_and_write(gathered, partial(self._write, draft), self._threads)
+            return await self._run(partial(self._keep, draft, hashed))
         finally:
-            try:
-                await ended(working)
-            finally:
-                await self._run(draft.discard)
+            await self._run(draft.discard)
 
-    def _put_whole(self, block: Block) -> StoredContent:
-        hasher = MultiHasher()
-        _hash(hasher, block)
-        addresses, size = hasher.addresses(), sum(map(len, block))
-        if self._folder.renew(addresses["blake3"], self._now_ns(), size):
-            return _stored(addresses, size, was_present=True)
+    def _put_short(self, block: Block) -> StoredContent:
+        # One visit to a thread, and the hashes first: what is there is not written at all.
+        hashed = hash_block(block)
+        if self._folder.renew(hashed.address, self._now_ns(), hashed.size):
+            return hashed.stored(was_present=True)
         draft = Draft()
         try:
             self._folder.create_draft(draft)
             draft.write(block)
-            return self._keep(draft, addresses, size)
+            return self._keep(draft, hashed)
         finally:
             draft.discard()
 
-    def _keep(
-        self, draft: Draft, addresses: Mapping[Algorithm, ContentAddress], size: int
-    ) -> StoredContent:
-        was_present = self._folder.keep(draft, addresses["blake3"], size, self._now_ns())
-        return _stored(addresses, size, was_present=was_present)
+    def _write(self, draft: Draft, block: Block) -> None:
+        with self._translated():  # here already: an OSError of the stream is not the storage's
+            draft.write(block)
+
+    def _keep(self, draft: Draft, hashed: Hashed) -> StoredContent:
+        was_present = self._folder.keep(draft, hashed.address, hashed.size, self._now_ns())
+        return hashed.stored(was_present=was_present)
 
     async def _read(
         self, address: ContentAddress, start: int, end: int | None
@@ -214,28 +196,7 @@ class LocalBackend:
         try:
             yield
         except OSError as error:
-            name = f": {error.filename}" if error.filename else ""
-            reason = f"{error.strerror or error}{name}"
-            refused = StorageFullError if error.errno in _FULL else StorageUnavailableError
-            raise refused(self._backend_id, reason) from error
+            raise refusal(self._backend_id, error) from error
 
     def _now_ns(self) -> int:
         return self._clock.now_ms() * 1_000_000
-
-
-async def _chain(first: Block, second: Block, rest: AsyncIterator[Block]) -> AsyncGenerator[Block]:
-    yield first
-    yield second
-    async for block in rest:
-        yield block
-
-
-def _hash(hasher: MultiHasher, block: Block) -> None:
-    for part in block:
-        hasher.update(part)
-
-
-def _stored(
-    addresses: Mapping[Algorithm, ContentAddress], size: int, *, was_present: bool
-) -> StoredContent:
-    return StoredContent(addresses["blake3"], addresses["sha256"], size, was_present)

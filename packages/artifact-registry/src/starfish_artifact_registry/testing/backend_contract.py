@@ -62,7 +62,7 @@ class BackendContract:
 
     time_step = timedelta(milliseconds=2)
     """How far apart two writes must be for the backend to tell their times apart."""
-    rounds = 20
+    rounds = 8
     """How often each race is run."""
 
     @pytest.fixture
