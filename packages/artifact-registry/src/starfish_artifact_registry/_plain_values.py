@@ -31,7 +31,8 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return to_ms(value)
     if isinstance(value, tuple):
-        return [to_plain(member) for member in cast("tuple[Any, ...]", value)]
+        members: tuple[Any, ...] = value
+        return [to_plain(member) for member in members]
     if is_dataclass(value):
         return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     return value
@@ -43,7 +44,8 @@ def from_plain(cls: type[T], value: Any) -> T:
     Raises:
         ValueError: the map is not what `to_plain` gives for the class; the message names the field.
     """
-    return cast("T", _reader_of(cls)(value))
+    read: Callable[[Any], T] = _reader_of(cast("Any", cls))
+    return read(value)
 
 
 @cache

@@ -171,15 +171,12 @@ def decode(data: bytes) -> Manifest:
     """
     try:
         plain = cbor.decode(data, max_bytes=MAX_MANIFEST_BYTES)
-        version = plain.get("manifest_version") if type(plain) is dict else None
-        if version != MANIFEST_VERSION or type(version) is not int:
-            raise ManifestError(f"manifest version {version!r:.20} is not 1")
         manifest = from_plain(Manifest, plain)
         _check_values(manifest)
     except ManifestError:
         raise
     except ValueError as error:
-        raise ManifestError(f"not a manifest: {error}") from error
+        raise ManifestError(f"not a manifest of version {MANIFEST_VERSION}: {error}") from error
     return manifest
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from starfish_artifact_registry.errors import InvalidValueError
 from starfish_artifact_registry.limits import MAX_METADATA_BYTES
@@ -77,6 +77,6 @@ def _lists(value: Any, depth: int) -> Any:
     if type(value) in {list, tuple}:
         return [_lists(member, depth - 1) for member in value]
     if type(value) is dict:
-        members = cast("dict[Any, Any]", value)
+        members: dict[Any, Any] = value
         return {_lists(key, depth): _lists(member, depth - 1) for key, member in members.items()}
     return value

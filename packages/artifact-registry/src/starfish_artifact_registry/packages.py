@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry import manifest as manifests
+from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.schema import (
     artifact_files,
     artifact_packages,
@@ -30,6 +31,7 @@ from starfish_artifact_registry.events.catalogue import (
 )
 from starfish_artifact_registry.events.codec import NewEvent
 from starfish_artifact_registry.events.group_commit import CommandState, Decide, Decision
+from starfish_artifact_registry.garbage import check_content
 from starfish_artifact_registry.manifest import (
     Manifest,
     ManifestFile,
@@ -102,7 +104,7 @@ def ingest_file(
     relative_path: str,
     media_type: str,
     stored: StoredContent,
-    backend_id: str,
+    dataplane: InProcessDataPlane,
     actor: str,
     max_files: int,
 ) -> Decide[UUID]:
@@ -110,6 +112,7 @@ def ingest_file(
 
     async def decide(state: CommandState) -> Decision[UUID]:
         await check_file(state, package_id, relative_path, max_files=max_files)
+        await check_content(state, dataplane, stored)
         ingested = FileIngested(
             file_id=state.new_id(),
             relative_path=relative_path,
@@ -117,8 +120,8 @@ def ingest_file(
             size=stored.size,
             content_address=stored.address,
             sha256=stored.sha256,
-            backend_id=backend_id,
-            storage_location_id=storage_location_id(backend_id, stored.address),
+            backend_id=dataplane.backend_id,
+            storage_location_id=storage_location_id(dataplane.backend_id, stored.address),
         )
         return Decision(ingested.file_id, [NewEvent(package_id, ingested, actor)])
 

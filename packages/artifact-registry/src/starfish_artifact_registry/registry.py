@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from starfish_artifact_registry import manifest as manifests
 from starfish_artifact_registry import files, packages
+from starfish_artifact_registry import manifest as manifests
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.database import Database
 from starfish_artifact_registry.db.schema import artifact_files, artifact_packages
@@ -22,8 +22,17 @@ from starfish_artifact_registry.errors import (
     InvalidValueError,
     PackageNotFoundError,
 )
-from starfish_artifact_registry.events.catalogue import check_media_type, check_text
+from starfish_artifact_registry.events.catalogue import (
+    check_media_type,
+    check_text,
+    storage_location_id,
+)
+from starfish_artifact_registry.events.codec import Event
 from starfish_artifact_registry.events.group_commit import CommandState, Decide, GroupCommit
+from starfish_artifact_registry.events.hash_chain import LogReport, verify_log
+from starfish_artifact_registry.events.log_head import LogHead
+from starfish_artifact_registry.events.source import LogSource
+from starfish_artifact_registry.events.tail import POLL_INTERVAL_S, tail
 from starfish_artifact_registry.events.views import ViewWriter
 from starfish_artifact_registry.files import FileRecord
 from starfish_artifact_registry.limits import Limits
@@ -77,9 +86,11 @@ class Registry:
         self._clock = clock or SystemClock()
         self._limits = limits or Limits()
         self._new_id = new_id
+        self._head = LogHead(self._database)
         self._commands = GroupCommit(
             self._database,
             view_writer,
+            on_commit=self._head.advance,
             clock=self._clock,
             limits=self._limits,
             new_id=new_id,
@@ -167,12 +178,15 @@ class Registry:
             relative_path=relative_path,
             media_type=media_type,
             stored=stored,
-            backend_id=self._dataplane.backend_id,
+            dataplane=self._dataplane,
             actor=actor,
             max_files=self._limits.max_files,
         )
         return await self._execute(
-            command, packages=[package_id], paths=[(package_id, relative_path)]
+            command,
+            packages=[package_id],
+            paths=[(package_id, relative_path)],
+            locations=[storage_location_id(self._dataplane.backend_id, stored.address)],
         )
 
     async def finalize_package(self, package_id: UUID, *, actor: str) -> ContentAddress:
@@ -257,12 +271,47 @@ class Registry:
         async with self._database.read() as connection:
             return await files.list_files(connection, package_id, after=after, limit=limit)
 
+    def tail_events(
+        self, since_sequence: int = 0, poll_interval_seconds: float = POLL_INTERVAL_S
+    ) -> AsyncGenerator[Event]:
+        """Every event above ``since_sequence``, in order, and then each as it is committed.
+
+        Does not end. To go on later, begin after the last event that was dealt with. PostgreSQL
+        and commits of this registry wake the reader; on SQLite other processes are noticed by
+        asking. A slow reader holds nothing up and nothing in memory.
+
+        Args:
+            since_sequence: 0 for all events.
+            poll_interval_seconds: how often SQLite is asked.
+
+        Raises:
+            DatabaseUnavailableError: the database is gone.
+            InvalidValueError: an argument is not legal.
+        """
+        return tail(self._database, self._head, since_sequence, poll_interval_seconds)
+
+    @property
+    def event_source(self) -> LogSource:
+        """The log as an event source of `starfish_protocol.events`."""
+        return LogSource(self._database, self._head)
+
+    async def verify_log(self) -> LogReport:
+        """Walk the chain of digests from the first event to the last; memory is bounded.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer.
+        """
+        return await verify_log(self._database, self._view_writer, self._limits.replay_page)
+
     async def _execute(
         self,
         decide: Decide[T],
         *,
         packages: Collection[UUID] = (),
         paths: Collection[tuple[UUID, str]] = (),
+        locations: Collection[UUID] = (),
     ) -> T:
         """Run a command in the next group commit; what every method that changes anything uses."""
-        return await self._commands.execute(decide, packages=packages, paths=paths)
+        return await self._commands.execute(
+            decide, packages=packages, paths=paths, locations=locations
+        )

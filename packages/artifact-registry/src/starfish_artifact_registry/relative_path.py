@@ -12,7 +12,15 @@ __all__ = ("MAX_PATH_BYTES", "check_relative_path")
 
 MAX_PATH_BYTES: Final = 4096
 """Size of a path in UTF-8; what Linux calls PATH_MAX."""
-_DRIVE: Final = re.compile("[A-Za-z]:")
+_FORBIDDEN: Final = [
+    (re.compile(r"\A/"), "it is absolute"),
+    (re.compile(r"\A[A-Za-z]:"), "it begins with a drive"),
+    (re.compile(r"\0"), "it has a NUL"),
+    (re.compile(r"\\"), "it has a backslash"),
+    (re.compile(r"(?:\A|/)(?=/|\Z)"), "it has an empty part"),
+    (re.compile(r"(?:\A|/)\.(?:/|\Z)"), "it has a part '.'"),
+    (re.compile(r"(?:\A|/)\.\.(?:/|\Z)"), "it has a part '..'"),
+]
 
 
 def check_relative_path(relative_path: str) -> str:
@@ -39,7 +47,7 @@ def check_relative_path(relative_path: str) -> str:
     return relative_path
 
 
-def _what_is_wrong(path: object) -> str | None:  # noqa: PLR0911 - one return for each rule
+def _what_is_wrong(path: object) -> str | None:
     if type(path) is not str:
         return f"it is of type {type(path).__name__}"
     try:
@@ -48,16 +56,9 @@ def _what_is_wrong(path: object) -> str | None:  # noqa: PLR0911 - one return fo
         return "it has a lone surrogate"
     if size > MAX_PATH_BYTES:
         return f"it has {size} bytes"
-    for character, name in (("\0", "a NUL"), ("\\", "a backslash")):
-        if character in path:
-            return f"it has {name}"
-    if path.startswith("/"):
-        return "it is absolute"
-    if _DRIVE.match(path):
-        return "it begins with a drive"
-    for part in path.split("/"):
-        if part in {"", ".", ".."}:
-            return f"it has a part {part!r}" if part else "it has an empty part"
+    for pattern, name in _FORBIDDEN:
+        if pattern.search(path):
+            return name
     if not unicodedata.is_normalized("NFC", path):
         return "it is not in normalization form C"
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import DDL, Table, event
+from sqlalchemy import Connection, Table, event
 
 __all__ = ("APPEND_ONLY_SQL", "refuse_changes")
 
@@ -26,18 +26,25 @@ BEGIN SELECT RAISE(ABORT, 'the event log is append-only: REPLACE is refused'); E
     "postgresql": (
         """CREATE OR REPLACE FUNCTION events_refuse_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
-BEGIN RAISE EXCEPTION 'the event log is append-only: %% is refused', TG_OP; END $$""",
+BEGIN RAISE EXCEPTION 'the event log is append-only: % is refused', TG_OP; END $$""",
         """CREATE TRIGGER events_refuse_change BEFORE UPDATE OR DELETE OR TRUNCATE ON events
 FOR EACH STATEMENT EXECUTE FUNCTION events_refuse_change()""",
     ),
 }
-"""Statements by dialect, in order, as `sqlalchemy.DDL` takes them: a percent sign is doubled."""
+"""Statements by dialect, in order, for `sqlalchemy.Connection.exec_driver_sql`."""
 
 
 def refuse_changes(events: Table) -> None:
     """Have ``create_all`` make the triggers right after the table."""
-    for dialect, statements in APPEND_ONLY_SQL.items():
-        for statement in statements:
-            event.listen(events, "after_create", DDL(statement).execute_if(dialect=dialect))
-    drop = DDL("DROP FUNCTION IF EXISTS events_refuse_change()")
-    event.listen(events, "after_drop", drop.execute_if(dialect="postgresql"))
+    event.listen(events, "after_create", _create_triggers)
+    event.listen(events, "after_drop", _drop_function)
+
+
+def _create_triggers(_table: object, connection: Connection, **_options: object) -> None:
+    for statement in APPEND_ONLY_SQL[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
+def _drop_function(_table: object, connection: Connection, **_options: object) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("DROP FUNCTION IF EXISTS events_refuse_change()")

@@ -44,7 +44,7 @@ class UtcMilliseconds(TypeDecorator[datetime]):
             return None
         return from_ms(to_ms(value)) if dialect.name == "postgresql" else moment_text(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """The moment that was stored, in UTC."""
         if value is None:
             return None

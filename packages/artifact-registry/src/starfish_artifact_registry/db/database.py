@@ -16,7 +16,7 @@ from sqlalchemy import Engine, StaticPool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from starfish_artifact_registry.errors import DatabaseUnavailableError
+from starfish_artifact_registry.errors import CommitUncertainError, DatabaseUnavailableError
 
 __all__ = ("Database", "is_database_error", "translated_errors")
 
@@ -76,6 +76,7 @@ class Database:
         Readers go on meanwhile. An exception rolls everything back.
 
         Raises:
+            CommitUncertainError: the commit failed, and whether it took place is not known.
             DatabaseUnavailableError: the database does not answer, or the log stayed locked.
         """
         async with self._turn():
@@ -84,7 +85,10 @@ class Database:
                     await connection.execute(_LOCK_LOG[self.dialect])
                     await self._refuse_autocommit(connection)
                     yield connection
-                    await connection.commit()
+                    try:
+                        await connection.commit()
+                    except Exception as error:
+                        raise CommitUncertainError(f"the commit failed: {error}") from error
 
     def _turn(self) -> AbstractAsyncContextManager[object]:
         """Where all share one connection, as in ``sqlite://``, one uses it at a time."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     Column,
+    Connection,
     ForeignKey,
     Index,
     Integer,
@@ -178,11 +178,7 @@ registry_revision = Table(
     "artifact_registry_revision", metadata, Column("version_num", String(32), primary_key=True)
 )
 """One row: the revision that the tables have. Migrations of your own tables have their own place."""
-listen(
-    registry_revision,
-    "after_create",
-    DDL(f"INSERT INTO artifact_registry_revision (version_num) VALUES ('{SCHEMA_REVISION}')"),  # noqa: S608 - a constant
-)
+listen(registry_revision, "after_create", lambda table, connection, **_: _stamp(table, connection))
 
 collected_content = Table(
     "collected_content",
@@ -192,6 +188,10 @@ collected_content = Table(
 )
 """Content that garbage collection took, or was about to take; no view, and not to be emptied while
 anybody ingests: whoever finds its content here looks whether the bytes are there."""
+
+
+def _stamp(revision: Table, connection: Connection) -> None:
+    connection.execute(revision.insert(), {"version_num": SCHEMA_REVISION})
 
 
 async def create_schema(engine: AsyncEngine) -> None:

@@ -38,9 +38,10 @@ __all__ = (
 
 _STORAGE_LOCATIONS: Final = UUID("8d0f3c1e-6b6f-5d0e-9c55-0c4b8ad0a4f7")
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _MEDIA_TYPE: Final = re.compile(
-    rf'{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"(?:[^"\\\x00-\x1f\x7f-\U0010ffff]|\\[\x20-\x7e])*"))*'
+    rf"{_WORD}/{_WORD}(?:[ \t]*;[ \t]*{_WORD}="
+    rf'(?:{_WORD}|"(?:[^"\\\x00-\x1f\x7f-\U0010ffff]|\\[\x20-\x7e])*"))*'
 )
 
 

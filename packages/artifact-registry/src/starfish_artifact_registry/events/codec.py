@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
 from uuid import UUID
 
 from starfish_artifact_registry import event_digest as digests
@@ -107,7 +106,7 @@ def decode_payload(event_type: str, payload: bytes) -> EventPayload:
         raise UnknownEventTypeError(event_type, tuple(EVENT_TYPES))
     if cls is PackageFinalized:
         return PackageFinalized(manifest=manifests.decode(payload))
-    return cast("EventPayload", from_plain(cls, cbor.decode(payload)))
+    return from_plain(cls, cbor.decode(payload))
 
 
 def chain_event(

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import select, tuple_
@@ -23,12 +23,24 @@ from starfish_artifact_registry.db.database import Database, is_database_error
 from starfish_artifact_registry.db.schema import (
     artifact_files,
     artifact_packages,
+    collected_content,
     retention_classes,
 )
-from starfish_artifact_registry.errors import PackageNotFoundError, UnknownRetentionClassError
+from starfish_artifact_registry.errors import (
+    CommitUncertainError,
+    DatabaseUnavailableError,
+    PackageNotFoundError,
+    UnknownRetentionClassError,
+)
 from starfish_artifact_registry.events.catalogue import FileIngested, PackageCreated
 from starfish_artifact_registry.events.codec import Event, NewEvent
-from starfish_artifact_registry.events.log import Head, append_events, chain_events, head_of_log
+from starfish_artifact_registry.events.log import (
+    Head,
+    append_events,
+    chain_events,
+    digest_at,
+    head_of_log,
+)
 from starfish_artifact_registry.events.log_head import notify
 from starfish_artifact_registry.events.views import ViewWriter
 from starfish_artifact_registry.limits import Limits
@@ -39,6 +51,9 @@ __all__ = ("CommandState", "Decide", "Decision", "GroupCommit", "PackageState")
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _Path = tuple[UUID, str]
+_ASK_AGAIN: Final = 10
+_ASK_AGAIN_S: Final = 0.2
+"""How often, and after which growing pauses, a lost database is asked: about nine seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,7 @@ class CommandState:
         self._pending: list[Event] = []
         self._packages: dict[UUID, PackageState | None] = {}
         self._paths: dict[_Path, bool] = {}
+        self._collected: dict[UUID, bool] = {}
         self._retention_classes: dict[str, int | None] | None = None
 
     @classmethod
@@ -126,6 +142,15 @@ class CommandState:
             await self.load_paths([path])
         return self._paths[path]
 
+    async def was_collected(self, storage_location_id: UUID) -> bool:
+        """Whether garbage collection ever took, or was about to take, what is there.
+
+        Where it did not, it will not either before this command is done: it needs the log's lock.
+        """
+        if storage_location_id not in self._collected:
+            await self.load_collected([storage_location_id])
+        return self._collected[storage_location_id]
+
     async def retention_days(self, retention_class: str) -> int | None:
         """How long a class keeps a package, in days; ``None`` is for ever.
 
@@ -135,7 +160,7 @@ class CommandState:
         if self._retention_classes is None:
             columns = select(retention_classes.c.name, retention_classes.c.duration_days)
             rows = await self._connection.execute(columns)
-            self._retention_classes = {name: days for name, days in rows}
+            self._retention_classes = {row.name: row.duration_days for row in rows}
         if retention_class not in self._retention_classes:
             known = tuple(sorted(self._retention_classes))
             raise UnknownRetentionClassError(retention_class, known)
@@ -161,7 +186,17 @@ class CommandState:
         wanted = select(*columns).where(tuple_(*columns).in_(list(paths)))
         found = await self._connection.execute(wanted)
         self._paths |= dict.fromkeys(paths, False)
-        self._paths |= dict.fromkeys(found, True)
+        self._paths |= {(row.package_id, row.relative_path): True for row in found}
+
+    async def load_collected(self, storage_location_ids: Collection[UUID]) -> None:
+        """Read several at once, for the calls that follow."""
+        if not storage_location_ids:
+            return
+        column = collected_content.c.storage_location_id
+        wanted = select(column).where(column.in_(storage_location_ids))
+        found = (await self._connection.execute(wanted)).scalars()
+        self._collected |= dict.fromkeys(storage_location_ids, False)
+        self._collected |= dict.fromkeys(found, True)
 
     def record(self, new: Sequence[NewEvent]) -> None:
         """Give the events of a decision their places; stored by the next `flush`."""
@@ -199,6 +234,7 @@ class _Waiting:
     decide: Decide[Any]
     packages: Collection[UUID]
     paths: Collection[_Path]
+    locations: Collection[UUID]
     future: asyncio.Future[Any]
 
 
@@ -222,7 +258,7 @@ class GroupCommit:
         self._view_writer = view_writer
         self._clock = clock
         self._limits = limits
-        self._on_commit = on_commit or (lambda _sequence: None)
+        self._on_commit = on_commit
         self._new_id = new_id
         self._waiting: deque[_Waiting] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -233,6 +269,7 @@ class GroupCommit:
         *,
         packages: Collection[UUID] = (),
         paths: Collection[_Path] = (),
+        locations: Collection[UUID] = (),
     ) -> T:
         """Run a command; when this returns, its events are on disk.
 
@@ -242,11 +279,14 @@ class GroupCommit:
             decide: the command.
             packages: whose state it asks for, to be read for a whole group at once.
             paths: of packages that it asks for, likewise.
+            locations: of content that it refers to, likewise.
 
         Raises:
             DatabaseUnavailableError: the database failed; nothing is stored.
         """
-        waiting = _Waiting(decide, packages, paths, asyncio.get_running_loop().create_future())
+        waiting = _Waiting(
+            decide, packages, paths, locations, asyncio.get_running_loop().create_future()
+        )
         self._waiting.append(waiting)
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
@@ -271,38 +311,72 @@ class GroupCommit:
                     one.future.cancel()
                 self._waiting.clear()
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the callers get it
                 logger.warning("a group of %d commands failed: %s", len(group), error)
                 for one in group:
                     _refuse(one, error)
 
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         accepted: list[tuple[_Waiting, Any]] = []
-        async with self._database.write() as connection:
-            before = await head_of_log(connection)
-            state = CommandState(
-                connection, self._view_writer, before, now=self._clock.now(), new_id=self._new_id
-            )
-            await state.load_packages({key for one in group for key in one.packages})
-            await state.load_paths({path for one in group for path in one.paths})
-            for one in group:
-                try:
-                    decision = await one.decide(state)
-                    state.record(decision.events)
-                except Exception as error:
-                    if is_database_error(error):
-                        raise  # the transaction is lost, for all of them
-                    _refuse(one, error)
-                else:
-                    accepted.append((one, decision.result))
-            await state.flush()
-            sequence = state.head.sequence
-            if sequence > before.sequence:
-                await notify(connection, sequence)
-        self._on_commit(sequence)
+        head = Head(0, b"")
+        try:
+            async with self._database.write() as connection:
+                head = await self._decide(connection, group, accepted)
+        except CommitUncertainError:
+            if not await self._has_taken_place(head):
+                raise
+        if self._on_commit is not None:
+            self._on_commit(head.sequence)
         for one, result in accepted:
             if not one.future.done():
                 one.future.set_result(result)
+
+    async def _decide(
+        self,
+        connection: AsyncConnection,
+        group: Sequence[_Waiting],
+        accepted: list[tuple[_Waiting, Any]],
+    ) -> Head:
+        before = await head_of_log(connection)
+        state = CommandState(
+            connection, self._view_writer, before, now=self._clock.now(), new_id=self._new_id
+        )
+        await state.load_packages({key for one in group for key in one.packages})
+        await state.load_paths({path for one in group for path in one.paths})
+        for one in group:
+            try:
+                decision = await one.decide(state)
+                state.record(decision.events)
+            except Exception as error:
+                if is_database_error(error):
+                    raise  # the transaction is lost, for all of them
+                _refuse(one, error)
+            else:
+                accepted.append((one, decision.result))
+        await state.flush()
+        if state.head.sequence > before.sequence:
+            await notify(connection, state.head.sequence)
+        return state.head
+
+    async def _has_taken_place(self, head: Head) -> bool:
+        """Ask the database what became of a commit that did not answer.
+
+        Raises:
+            CommitUncertainError: it cannot be asked.
+        """
+        for attempt in range(_ASK_AGAIN):
+            await asyncio.sleep(attempt * _ASK_AGAIN_S)
+            try:
+                # For writing: the lock is free only when that transaction has ended.
+                async with self._database.write() as connection:
+                    found = await digest_at(connection, head.sequence)
+            except DatabaseUnavailableError as error:
+                logger.warning("cannot ask what became of a commit: %s", error)
+            else:
+                if found == head.event_digest:
+                    return True
+                raise DatabaseUnavailableError("the commit failed and nothing was stored")
+        return False
 
 
 def _refuse(waiting: _Waiting, error: Exception) -> None:

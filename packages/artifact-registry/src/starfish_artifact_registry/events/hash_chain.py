@@ -1,16 +1,53 @@
-"""The chain of digests: whether events are those that were written, and which is the first that is not."""
+"""The chain of digests: whether events are as they were written, and which is the first that is not.
+
+What the chain shows by itself: an event that was changed, left out, doubled or moved. What it does
+not show: a log that was rewritten from some event on with digests that fit, and a log that was cut
+at its end together with the views. Against these there are signed checkpoints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import select, type_coerce
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import NullType
 
 from starfish_artifact_registry import event_digest as digests
 from starfish_artifact_registry._moment import to_ms
+from starfish_artifact_registry.db.column_types import moment_text
+from starfish_artifact_registry.db.database import Database
+from starfish_artifact_registry.db.schema import events
 from starfish_artifact_registry.errors import LogDamagedError
 from starfish_artifact_registry.events.codec import Event
 from starfish_artifact_registry.events.log import Head
+from starfish_artifact_registry.events.views import ViewWriter
 
-__all__ = ("check_events",)
+__all__ = ("LogReport", "check_events", "verify_log")
+
+_STORED: Final = [type_coerce(events.c[field.name], NullType) for field in fields(Event)]
+"""The columns as the driver gives them: a value of another type is damage, not a crash."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogReport:
+    """What a walk along the log found."""
+
+    head_sequence: int
+    """The last event that is as it was written, and all before it are; 0 before the first."""
+    head_digest: bytes
+    """Its digest, which covers all of them."""
+    damage: LogDamagedError | None
+    """The first event that is not, and how that shows; ``None`` for a log without damage."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every event is as it was written."""
+        return self.damage is None
 
 
 def check_events(head: Head, events: Iterable[Event]) -> Head:
@@ -20,22 +57,103 @@ def check_events(head: Head, events: Iterable[Event]) -> Head:
         LogDamagedError: one is not, or one is missing; the error names the first.
     """
     for event in events:
-        if event.sequence != head.sequence + 1:
-            raise LogDamagedError(head.sequence + 1, f"it is missing; {event.sequence} is next")
-        if event.prev_digest != head.event_digest:
-            raise LogDamagedError(event.sequence, "it does not follow the event before it")
-        if digests.payload_digest(event.payload) != event.payload_digest:
-            raise LogDamagedError(event.sequence, "its payload does not have its digest")
-        record = digests.record_digest(
-            sequence=event.sequence,
-            event_id=event.event_id,
-            package_id=event.package_id,
-            event_type=event.event_type,
-            payload_digest=event.payload_digest,
-            actor=event.actor,
-            created_at_ms=to_ms(event.created_at),
-        )
-        if digests.event_digest(event.prev_digest, record) != event.event_digest:
-            raise LogDamagedError(event.sequence, "its envelope does not have its digest")
-        head = Head(event.sequence, event.event_digest)
+        head = _check_event(head, event)
     return head
+
+
+async def verify_log(database: Database, view_writer: ViewWriter, page_size: int) -> LogReport:
+    """Walk the whole log; memory is bounded by a page.
+
+    Raises:
+        DatabaseUnavailableError: the database does not answer.
+    """
+    head = Head(0, digests.GENESIS_DIGEST)
+    # Asked first: what is appended during the walk is no sign of a cut.
+    async with database.read() as connection:
+        known = await view_writer.position(connection)
+    try:
+        while True:
+            async with database.read() as connection:
+                page = await _stored_events(connection, head.sequence, page_size)
+            for row in page:
+                head = _check_event(head, _event_of(row, head.sequence + 1))
+            if len(page) < page_size:
+                break
+        if head.sequence < known:
+            reason = f"it is missing at the end of the log; the views know of event {known}"
+            raise LogDamagedError(head.sequence + 1, reason)  # noqa: TRY301
+    except LogDamagedError as damage:
+        return LogReport(head.sequence, head.event_digest, damage)
+    return LogReport(head.sequence, head.event_digest, None)
+
+
+def _check_event(head: Head, event: Event) -> Head:
+    if event.sequence != head.sequence + 1:
+        raise LogDamagedError(head.sequence + 1, f"it is missing; {event.sequence} is next")
+    if event.prev_digest != head.event_digest:
+        raise LogDamagedError(event.sequence, "it does not follow the event before it")
+    if digests.payload_digest(event.payload) != event.payload_digest:
+        raise LogDamagedError(event.sequence, "its payload does not have its digest")
+    record = digests.record_digest(
+        sequence=event.sequence,
+        event_id=event.event_id,
+        package_id=event.package_id,
+        event_type=event.event_type,
+        payload_digest=event.payload_digest,
+        actor=event.actor,
+        created_at_ms=to_ms(event.created_at),
+    )
+    if digests.event_digest(event.prev_digest, record) != event.event_digest:
+        raise LogDamagedError(event.sequence, "its envelope does not have its digest")
+    return Head(event.sequence, event.event_digest)
+
+
+async def _stored_events(
+    connection: AsyncConnection, after: int, limit: int
+) -> Sequence[Sequence[Any]]:
+    page = select(*_STORED).where(events.c.sequence > after).order_by(events.c.sequence)
+    return (await connection.execute(page.limit(limit))).all()
+
+
+def _event_of(row: Sequence[Any], expected: int) -> Event:
+    sequence, event_id, package_id, event_type, payload, *three_digests, actor, created_at = row
+    try:
+        return Event(
+            _of_type(int, sequence),
+            _uuid(event_id),
+            _uuid(package_id),
+            _of_type(str, event_type),
+            _of_type(bytes, payload),
+            *(_of_type(bytes, digest) for digest in three_digests),
+            _of_type(str, actor),
+            _moment(created_at),
+        )
+    except ValueError as error:
+        # A sequence that is not an integer cannot be compared; then the expected one is damaged.
+        damaged = sequence if type(sequence) is int else expected
+        raise LogDamagedError(min(damaged, expected), f"it cannot be read: {error}") from error
+
+
+def _of_type(kind: type[Any], value: Any) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"{value!r:.80} is not of type {kind.__name__}")
+    return value
+
+
+def _uuid(value: Any) -> UUID:
+    """SQLite holds 32 lowercase hex digits; any other spelling of the same id was not written by us."""
+    if isinstance(value, UUID):
+        return UUID(int=value.int)  # asyncpg has a class of its own
+    found = UUID(_of_type(str, value))
+    if found.hex != value:
+        raise ValueError(f"{value!r:.80} is not how an id is stored")
+    return found
+
+
+def _moment(value: Any) -> datetime:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC)
+    found = datetime.fromisoformat(_of_type(str, value))
+    if found.tzinfo is None or moment_text(found) != value:
+        raise ValueError(f"{value!r:.80} is not how a time is stored")
+    return found

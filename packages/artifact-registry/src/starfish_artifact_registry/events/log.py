@@ -16,7 +16,15 @@ from starfish_artifact_registry.errors import LogDamagedError
 from starfish_artifact_registry.event_digest import GENESIS_DIGEST
 from starfish_artifact_registry.events.codec import Event, NewEvent, chain_event
 
-__all__ = ("Head", "append_events", "chain_events", "head_at", "head_of_log", "read_events")
+__all__ = (
+    "Head",
+    "append_events",
+    "chain_events",
+    "digest_at",
+    "head_at",
+    "head_of_log",
+    "read_events",
+)
 
 _COLUMNS: Final = [events.c[field.name] for field in fields(Event)]
 
@@ -38,6 +46,13 @@ async def head_of_log(connection: AsyncConnection) -> Head:
     return Head(0, GENESIS_DIGEST) if row is None else Head(row.sequence, row.event_digest)
 
 
+async def digest_at(connection: AsyncConnection, sequence: int) -> bytes | None:
+    """The digest of an event, ``None`` when there is no such event."""
+    digest = select(events.c.event_digest).where(events.c.sequence == sequence)
+    found: bytes | None = (await connection.execute(digest)).scalar()
+    return found
+
+
 async def head_at(connection: AsyncConnection, sequence: int) -> Head:
     """The end that the log had when this event was the newest; 0 is the beginning.
 
@@ -46,8 +61,7 @@ async def head_at(connection: AsyncConnection, sequence: int) -> Head:
     """
     if sequence == 0:
         return Head(0, GENESIS_DIGEST)
-    digest = select(events.c.event_digest).where(events.c.sequence == sequence)
-    found: bytes | None = (await connection.execute(digest)).scalar()
+    found = await digest_at(connection, sequence)
     if found is None:
         raise LogDamagedError(sequence, "it is missing")
     return Head(sequence, found)

@@ -16,7 +16,7 @@ __all__ = ("replay",)
 async def replay(
     engine: AsyncEngine,
     view_writer: ViewWriter,
-    reset: bool = True,
+    reset: bool = True,  # noqa: FBT001, FBT002 - callers may name it or not
     *,
     limits: Limits | None = None,
 ) -> int:
