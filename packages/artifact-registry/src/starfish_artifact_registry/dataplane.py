@@ -67,6 +67,10 @@ class InProcessDataPlane:
         """
         return self._backend.read(address, start=start, end=end)
 
+    async def size(self, address: ContentAddress) -> int | None:
+        """Length in bytes, ``None`` when it is not there."""
+        return await self._backend.size(address)
+
     async def rehash(self, address: ContentAddress) -> ContentAddress | None:
         """Read all of some content and give the address of what was read; ``None`` when it is gone.
 
