@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
+from sqlalchemy import select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.types import NullType
 
 from servers.postgres import PostgresServer, postgres_binaries, postgres_server
 from servers.s3 import s3_server
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.engine import create_engine
-from starfish_artifact_registry.db.schema import create_schema
+from starfish_artifact_registry.db.schema import (
+    artifact_files,
+    artifact_packages,
+    create_schema,
+    retention_state,
+    storage_locations,
+)
 from starfish_artifact_registry.events import RegistryViewWriter
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
@@ -100,3 +110,54 @@ def stream_of() -> Callable[..., AsyncIterator[bytes]]:
             yield chunk
 
     return stream
+
+
+@pytest.fixture
+def ingest(stream_of: Callable[..., AsyncIterator[bytes]]) -> Callable[..., Awaitable[UUID]]:
+    """Add a small file to a package."""
+
+    async def ingest(
+        registry: Registry, package_id: UUID, relative_path: str, data: bytes = b"evidence"
+    ) -> UUID:
+        return await registry.ingest_file(
+            package_id,
+            relative_path=relative_path,
+            media_type="application/octet-stream",
+            stream=stream_of(data),
+            actor="ada",
+        )
+
+    return ingest
+
+
+@pytest.fixture
+def package_fields() -> dict[str, Any]:
+    """What `Registry.create_package` asks for."""
+    return {
+        "name": "run 7",
+        "producer": "sensor 3",
+        "subject": "bridge 12",
+        "retention_class": "raw-evidence",
+        "actor": "ada",
+    }
+
+
+@pytest.fixture
+def rows_of() -> Callable[[AsyncEngine], Awaitable[dict[str, list[tuple[Any, ...]]]]]:
+    """Every row of every view, as the driver gives it, sorted by its first column."""
+
+    async def rows_of(engine: AsyncEngine) -> dict[str, list[tuple[Any, ...]]]:
+        async with engine.connect() as connection:
+            return {
+                table.name: [
+                    tuple(row)
+                    for row in await connection.execute(
+                        select(*(type_coerce(column, NullType) for column in table.c)).order_by(
+                            next(iter(table.c))
+                        )
+                    )
+                ]
+                for table in (artifact_packages, artifact_files, storage_locations, retention_state)
+            }
+
+    return rows_of

@@ -7,7 +7,7 @@ at its end together with the views. Against these there are signed checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,6 +19,7 @@ from sqlalchemy.types import NullType
 
 from starfish_artifact_registry import event_digest as digests
 from starfish_artifact_registry._moment import to_ms
+from starfish_artifact_registry.checkpoint import Checkpoint
 from starfish_artifact_registry.db.column_types import moment_text
 from starfish_artifact_registry.db.database import Database
 from starfish_artifact_registry.db.schema import events
@@ -61,13 +62,27 @@ def check_events(head: Head, events: Iterable[Event]) -> Head:
     return head
 
 
-async def verify_log(database: Database, view_writer: ViewWriter, page_size: int) -> LogReport:
+async def verify_log(
+    database: Database,
+    view_writer: ViewWriter,
+    page_size: int,
+    checkpoints: Collection[Checkpoint] = (),
+) -> LogReport:
     """Walk the whole log; memory is bounded by a page.
+
+    Args:
+        database: where the log is.
+        view_writer: knows which event was the last that the views saw.
+        page_size: events in memory at once.
+        checkpoints: what the log must still agree with; their signatures are not checked here.
 
     Raises:
         DatabaseUnavailableError: the database does not answer.
     """
     head = Head(0, digests.GENESIS_DIGEST)
+    expected: dict[int, set[bytes]] = {}
+    for checkpoint in checkpoints:
+        expected.setdefault(checkpoint.sequence, set()).add(checkpoint.event_digest)
     # Asked first: what is appended during the walk is no sign of a cut.
     async with database.read() as connection:
         known = await view_writer.position(connection)
@@ -76,11 +91,16 @@ async def verify_log(database: Database, view_writer: ViewWriter, page_size: int
             async with database.read() as connection:
                 page = await _stored_events(connection, head.sequence, page_size)
             for row in page:
-                head = _check_event(head, _event_of(row, head.sequence + 1))
+                following = _check_event(head, _event_of(row, head.sequence + 1))
+                _check_against(expected, following)
+                head = following
             if len(page) < page_size:
                 break
         if head.sequence < known:
             reason = f"it is missing at the end of the log; the views know of event {known}"
+            raise LogDamagedError(head.sequence + 1, reason)  # noqa: TRY301
+        if head.sequence < max(expected, default=0):
+            reason = f"it is missing; a checkpoint knows of event {max(expected)}"
             raise LogDamagedError(head.sequence + 1, reason)  # noqa: TRY301
     except LogDamagedError as damage:
         return LogReport(head.sequence, head.event_digest, damage)
@@ -108,6 +128,13 @@ def _check_event(head: Head, event: Event) -> Head:
     return Head(event.sequence, event.event_digest)
 
 
+def _check_against(expected: Mapping[int, set[bytes]], head: Head) -> None:
+    digest = {head.event_digest}
+    if expected.get(head.sequence, digest) != digest:
+        reason = "a checkpoint has another digest: it, or one before it, was rewritten"
+        raise LogDamagedError(head.sequence, reason)
+
+
 async def _stored_events(
     connection: AsyncConnection, after: int, limit: int
 ) -> Sequence[Sequence[Any]]:
@@ -116,15 +143,18 @@ async def _stored_events(
 
 
 def _event_of(row: Sequence[Any], expected: int) -> Event:
-    sequence, event_id, package_id, event_type, payload, *three_digests, actor, created_at = row
+    sequence, event_id, package_id, event_type, payload, *three, actor, created_at = row
     try:
+        payload_digest, prev_digest, event_digest = (_of_type(bytes, digest) for digest in three)
         return Event(
             _of_type(int, sequence),
             _uuid(event_id),
             _uuid(package_id),
             _of_type(str, event_type),
             _of_type(bytes, payload),
-            *(_of_type(bytes, digest) for digest in three_digests),
+            payload_digest,
+            prev_digest,
+            event_digest,
             _of_type(str, actor),
             _moment(created_at),
         )
