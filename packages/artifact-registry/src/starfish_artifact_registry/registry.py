@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
+import contextlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from starfish_artifact_registry import files, packages
+from starfish_artifact_registry import files, fixity, packages, query, retention
 from starfish_artifact_registry import manifest as manifests
+from starfish_artifact_registry._proof_export import export_proof
+from starfish_artifact_registry.checkpoint import Checkpoint, sign_checkpoint
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.database import Database
 from starfish_artifact_registry.db.schema import artifact_files, artifact_packages
@@ -21,6 +27,7 @@ from starfish_artifact_registry.errors import (
     InvalidRelativePathError,
     InvalidValueError,
     PackageNotFoundError,
+    RetentionError,
 )
 from starfish_artifact_registry.events.catalogue import (
     check_media_type,
@@ -30,13 +37,23 @@ from starfish_artifact_registry.events.catalogue import (
 from starfish_artifact_registry.events.codec import Event
 from starfish_artifact_registry.events.group_commit import CommandState, Decide, GroupCommit
 from starfish_artifact_registry.events.hash_chain import LogReport, verify_log
+from starfish_artifact_registry.events.log import head_of_log
 from starfish_artifact_registry.events.log_head import LogHead
 from starfish_artifact_registry.events.source import LogSource
 from starfish_artifact_registry.events.tail import POLL_INTERVAL_S, tail
 from starfish_artifact_registry.events.views import ViewWriter
 from starfish_artifact_registry.files import FileRecord
+from starfish_artifact_registry.fixity import FixityProgress, FixityReport, FixitySummary
+from starfish_artifact_registry.garbage import DEFAULT_GRACE, GarbageReport, collect_garbage
+from starfish_artifact_registry.interchange.transfer import (
+    ExportFormat,
+    TransferProgress,
+    export_package,
+    import_package,
+)
 from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.package_metadata import check_metadata
+from starfish_artifact_registry.query import PackageFilter, PackageRecord
 from starfish_artifact_registry.relative_path import check_relative_path
 from starfish_protocol.address import ContentAddress
 from starfish_protocol.clock import Clock, SystemClock
@@ -295,13 +312,388 @@ class Registry:
         """The log as an event source of `starfish_protocol.events`."""
         return LogSource(self._database, self._head)
 
-    async def verify_log(self) -> LogReport:
+    async def verify_log(
+        self, *, checkpoints: Collection[Checkpoint] = (), trusted_keys: Collection[str] = ()
+    ) -> LogReport:
         """Walk the chain of digests from the first event to the last; memory is bounded.
+
+        Args:
+            checkpoints: of this log, kept elsewhere: a log that was rewritten or cut since does not
+                agree with them.
+            trusted_keys: with any, each checkpoint must be signed by one of them.
+
+        Raises:
+            CheckpointError: nobody trusted signed a checkpoint.
+            DatabaseUnavailableError: the database does not answer.
+        """
+        if trusted_keys:
+            for checkpoint in checkpoints:
+                checkpoint.verify(trusted_keys)
+        page_size = self._limits.replay_page
+        return await verify_log(self._database, self._view_writer, page_size, checkpoints)
+
+    async def sign_checkpoint(self, private_key: str) -> Checkpoint:
+        """Sign what the end of the log is; keep the result where no writer of the database can.
+
+        The log is not verified here. Needs the extra ``signing``.
+
+        Args:
+            private_key: Ed25519 private key (RFC 8032 seed), 64 lowercase hex digits.
+
+        Raises:
+            CheckpointError: the log is empty.
+            DatabaseUnavailableError: the database does not answer.
+            ImportError: the extra is not installed.
+            ValueError: the key is malformed.
+        """
+        async with self._database.read() as connection:
+            head = await head_of_log(connection)
+        return sign_checkpoint(
+            head.sequence,
+            head.event_digest,
+            created_at=self._clock.now(),
+            private_key=private_key,
+        )
+
+    async def export_proof(
+        self, package_id: UUID, *, checkpoint: Checkpoint | None = None
+    ) -> bytes:
+        """A file that proves what a finalized package holds, without the registry.
+
+        `starfish_artifact_registry.proof.verify_proof` checks it; that module describes it.
+
+        Args:
+            package_id: of the package; it may have been deleted since.
+            checkpoint: a signed one, that the proof then reaches to and holds; without one it
+                reaches to the end of the log.
+
+        Raises:
+            IllegalPackageStateError: the package is not finalized.
+            LogDamagedError: an event on the way is not as it was written.
+            PackageNotFoundError: there is no such package.
+            ProofError: the checkpoint is of another log, or older than the manifest.
+        """
+        async with self._database.read() as connection:
+            return await export_proof(
+                connection,
+                package_id,
+                checkpoint=checkpoint,
+                page_size=self._limits.replay_page,
+            )
+
+    async def verify_package(
+        self,
+        package_id: UUID,
+        *,
+        actor: str = "fixity",
+        on_progress: Callable[[FixityProgress], None] | None = None,
+    ) -> FixityReport:
+        """Read all bytes of a package again and compare; the finding is an event.
+
+        Args:
+            package_id: of the package.
+            actor: who asks for it; stands in the event.
+            on_progress: called after each file.
+
+        Raises:
+            IllegalPackageStateError: it was deleted.
+            LogDamagedError: the log does not hold its manifest any more.
+            PackageNotFoundError: there is no such package.
+            StorageUnavailableError: the backend does not answer, which says nothing about the bytes;
+                there is no event.
+        """
+        check_text("actor", actor)
+        meter = fixity.Meter(on_progress)
+        return await self._verify_package(package_id, actor, meter)
+
+    async def verify_all(
+        self,
+        *,
+        actor: str = "fixity",
+        on_progress: Callable[[FixityProgress], None] | None = None,
+    ) -> FixitySummary:
+        """The same for every package that is not deleted, one after the other.
+
+        Raises:
+            LogDamagedError: the log does not hold a manifest any more.
+            StorageUnavailableError: the backend does not answer; packages before have their events.
+        """
+        check_text("actor", actor)
+        meter = fixity.Meter(on_progress)
+        damaged: list[FixityReport] = []
+        files = size = 0
+        async for package_id in fixity.live_packages(self._database):
+            try:
+                report = await self._verify_package(package_id, actor, meter)
+            except IllegalPackageStateError:
+                continue  # deleted meanwhile
+            files += report.files_checked
+            size += report.bytes_checked
+            if not report.ok:
+                damaged.append(report)
+        return FixitySummary(meter.packages, files, size, tuple(damaged))
+
+    async def _verify_package(
+        self, package_id: UUID, actor: str, meter: fixity.Meter
+    ) -> FixityReport:
+        report, checked = await fixity.check_package(
+            self._database, self._dataplane, package_id, meter.file_done
+        )
+        command = fixity.record_check(package_id, checked, actor=actor)
+        await self._execute(command, packages=[package_id])
+        meter.package_done()
+        return report
+
+    async def get_package(self, package_id: UUID) -> PackageRecord:
+        """A package as it is now, deleted ones included.
+
+        Raises:
+            PackageNotFoundError: there is no such package.
+        """
+        async with self._database.read() as connection:
+            return await query.find_package(connection, package_id)
+
+    async def list_packages(
+        self,
+        *,
+        name: str | None = None,
+        producer: str | None = None,
+        subject: str | None = None,
+        status: str | None = None,
+        retention_class: str | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        after: UUID | None = None,
+        limit: int = 100,
+    ) -> list[PackageRecord]:
+        """A page of the packages for which every given member is true, oldest first.
+
+        Args:
+            name: exactly this name; likewise ``producer``, ``subject``, ``retention_class``.
+            producer: see ``name``.
+            subject: see ``name``.
+            status: ``created``, ``finalized``, ``expired`` or ``deleted``; without it all of them.
+            retention_class: see ``name``.
+            created_after: created at this moment or later.
+            created_before: created before this moment.
+            metadata: members that its metadata has, with equal values.
+            after: id of the last package of the page before.
+            limit: most packages of the page, up to `MAX_PAGE`.
+
+        Raises:
+            InvalidQueryError: an argument is not legal.
+        """
+        wanted = PackageFilter(
+            name=name,
+            producer=producer,
+            subject=subject,
+            status=status,
+            retention_class=retention_class,
+            created_after=created_after,
+            created_before=created_before,
+            metadata=metadata,
+        )
+        async with self._database.read() as connection:
+            return await query.list_packages(connection, wanted, after=after, limit=limit)
+
+    async def hold_package(self, package_id: UUID, *, reason: str, actor: str) -> UUID:
+        """Place a hold: until it is released the package cannot expire or be deleted.
+
+        A package may have several holds; each must be released.
+
+        Returns:
+            The id of the hold.
+
+        Raises:
+            IllegalPackageStateError: the package was deleted.
+            InvalidValueError: a text is not legal.
+            PackageNotFoundError: there is no such package.
+        """
+        check_text("reason", reason)
+        check_text("actor", actor)
+        command = retention.hold_package(package_id, reason=reason, actor=actor)
+        return await self._execute(command, packages=[package_id])
+
+    async def release_hold(
+        self, package_id: UUID, hold_id: UUID, *, reason: str, actor: str
+    ) -> None:
+        """Lift a hold.
+
+        Raises:
+            HoldNotFoundError: the package has no such hold, or it was released already.
+            InvalidValueError: a text is not legal.
+            PackageNotFoundError: there is no such package.
+        """
+        check_text("reason", reason)
+        check_text("actor", actor)
+        command = retention.release_hold(package_id, hold_id, reason=reason, actor=actor)
+        await self._execute(command, packages=[package_id])
+
+    async def expire_package(self, package_id: UUID, *, actor: str) -> None:
+        """Say in the log that a package is past its retention date; its files stay readable.
+
+        Raises:
+            IllegalPackageStateError: it is expired or deleted already.
+            InvalidValueError: ``actor`` is not legal.
+            PackageHeldError: a hold is in force.
+            PackageNotFoundError: there is no such package.
+            RetentionPeriodError: its date has not come; the error names it.
+        """
+        check_text("actor", actor)
+        command = retention.expire_package(package_id, actor=actor)
+        await self._execute(command, packages=[package_id])
+
+    async def expire_due(self, *, actor: str, limit: int = 1000) -> list[UUID]:
+        """Expire packages that are past their date and not held, those longest past first.
+
+        Returns:
+            Which ones, at most ``limit``; fewer when it is done.
+
+        Raises:
+            InvalidValueError: ``actor`` is not legal.
+        """
+        check_text("actor", actor)
+        async with self._database.read() as connection:
+            due = await retention.past_retention(connection, self._clock.now(), limit=limit)
+        expired: list[UUID] = []
+        for package_id in due:
+            # Somebody else may have held, expired or deleted it meanwhile.
+            with contextlib.suppress(RetentionError, IllegalPackageStateError):
+                await self.expire_package(package_id, actor=actor)
+                expired.append(package_id)
+        return expired
+
+    async def delete_package(self, package_id: UUID, *, reason: str, actor: str) -> None:
+        """Make a package a tombstone: its files cannot be read any more, its history stays.
+
+        The bytes go with `collect_garbage`, unless another package refers to them.
+
+        Raises:
+            IllegalPackageStateError: it is deleted already.
+            InvalidValueError: a text is not legal.
+            PackageHeldError: a hold is in force.
+            PackageNotFoundError: there is no such package.
+            RetentionPeriodError: its date has not come; the error names it.
+        """
+        check_text("reason", reason)
+        check_text("actor", actor)
+        command = retention.delete_package(package_id, reason=reason, actor=actor)
+        await self._execute(command, packages=[package_id])
+
+    async def collect_garbage(
+        self,
+        *,
+        grace: timedelta = DEFAULT_GRACE,
+        dry_run: bool = False,
+        on_progress: Callable[[GarbageReport], None] | None = None,
+    ) -> GarbageReport:
+        """Remove the bytes that no package refers to, or only deleted ones do.
+
+        Safe while others ingest, in this process or another: no event ever refers to bytes that
+        were removed. The backend must belong to this registry's database alone.
+
+        Args:
+            grace: what was put or touched since then stays; longer than the longest upload takes
+                from the end of its stream to its commit, or that upload fails.
+            dry_run: say what would go, and remove nothing.
+            on_progress: called now and then.
 
         Raises:
             DatabaseUnavailableError: the database does not answer.
+            StorageUnavailableError: the backend does not answer.
+            ValueError: ``grace`` is negative.
         """
-        return await verify_log(self._database, self._view_writer, self._limits.replay_page)
+        return await collect_garbage(
+            self._database,
+            self._dataplane,
+            self._clock,
+            grace=grace,
+            dry_run=dry_run,
+            on_progress=on_progress,
+        )
+
+    async def gc(self, *, grace: timedelta = DEFAULT_GRACE) -> GarbageReport:
+        """Short for `collect_garbage`."""
+        return await self.collect_garbage(grace=grace)
+
+    async def export_package(
+        self,
+        package_id: UUID,
+        path: str | os.PathLike[str],
+        format: ExportFormat = "bagit",  # noqa: A002
+        *,
+        on_progress: Callable[[TransferProgress], None] | None = None,
+    ) -> None:
+        """Write a finalized package as a folder that other tools read.
+
+        The folder appears whole, and is on disk when this returns.
+
+        Args:
+            package_id: of the package.
+            path: where the folder goes; nothing may be there.
+            format: ``bagit`` for a BagIt bag (RFC 8493), ``oci`` for an OCI image layout.
+            on_progress: called after each chunk.
+
+        Raises:
+            ContentDamagedError: stored bytes are not what the manifest says; nothing is left.
+            ContentNotFoundError: stored bytes are gone; nothing is left.
+            ExportRefusedError: the path is taken or cannot be written, or a bag cannot hold a name.
+            IllegalPackageStateError: the package is not finalized, or was deleted.
+            InvalidValueError: another format.
+            PackageNotFoundError: there is no such package.
+        """
+        await export_package(
+            self._database,
+            self._dataplane,
+            package_id,
+            Path(path),
+            form=format,
+            on_progress=on_progress,
+        )
+
+    async def import_package(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        actor: str,
+        on_progress: Callable[[TransferProgress], None] | None = None,
+    ) -> UUID:
+        """Take a package from a folder that `export_package` wrote, of either format.
+
+        Every byte is hashed again. The package keeps its id and its manifest, byte for byte; what
+        else it went through where it came from, such as holds, is not in the folder.
+
+        Args:
+            path: the folder.
+            actor: who imports it; the events before say who made it.
+            on_progress: called after each chunk.
+
+        Returns:
+            The id of the package.
+
+        Raises:
+            ImportRefusedError: the folder does not hold what it says; no package was made.
+            InvalidValueError: ``actor`` is not legal.
+            PackageExistsError: the registry has a package of this id, or its tombstone.
+            StorageUnavailableError: the bytes could not be stored.
+            UnknownRetentionClassError: its retention class is not in the table.
+        """
+        check_text("actor", actor)
+
+        def early_state(connection: AsyncConnection) -> CommandState:
+            return CommandState.for_reading(connection, self._view_writer, self._clock.now())
+
+        return await import_package(
+            self._database,
+            self._dataplane,
+            self._execute,
+            early_state,
+            Path(path),
+            actor=actor,
+            limits=self._limits,
+            on_progress=on_progress,
+        )
 
     async def _execute(
         self,

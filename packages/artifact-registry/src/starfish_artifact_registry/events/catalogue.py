@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 from uuid import UUID, uuid5
 
 from starfish_artifact_registry.errors import InvalidValueError
@@ -29,6 +29,7 @@ __all__ = (
     "PackageDeleted",
     "PackageExpired",
     "PackageFinalized",
+    "PackageImported",
     "RetentionHeld",
     "RetentionReleased",
     "check_media_type",
@@ -232,6 +233,15 @@ class PackageDeleted:
         check_text("reason", self.reason)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageImported:
+    """A package came from elsewhere; the events before this one tell what its manifest says."""
+
+    event_type: ClassVar[str] = "v1.package.imported"
+    source_format: Literal["bagit", "oci"]
+    """The form it came in: a BagIt bag or an OCI image layout."""
+
+
 EventPayload = (
     PackageCreated
     | FileIngested
@@ -239,6 +249,7 @@ EventPayload = (
     | FixityChecked
     | RetentionHeld
     | RetentionReleased
+    | PackageImported
     | PackageExpired
     | PackageDeleted
 )
@@ -253,6 +264,7 @@ EVENT_TYPES: Final[dict[str, type[EventPayload]]] = {
         FixityChecked,
         RetentionHeld,
         RetentionReleased,
+        PackageImported,
         PackageExpired,
         PackageDeleted,
     )

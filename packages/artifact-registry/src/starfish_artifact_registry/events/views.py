@@ -31,6 +31,7 @@ from starfish_artifact_registry.events.catalogue import (
     PackageDeleted,
     PackageExpired,
     PackageFinalized,
+    PackageImported,
     RetentionHeld,
     RetentionReleased,
 )
@@ -154,7 +155,7 @@ class _Fold:
             case PackageDeleted():
                 package["status"] = "deleted"
                 self._retention_of(event)["deleted_at"] = event.created_at
-            case FixityChecked():
+            case FixityChecked() | PackageImported():
                 pass
 
     async def write(self, connection: AsyncConnection) -> None:
