@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
@@ -62,25 +63,56 @@ def nothing_of_ours_blocks_the_event_loop() -> Iterator[None]:
         yield
 
 
+async def _make_schema(url: str) -> None:
+    engine = create_engine(url)
+    await create_schema(engine)
+    await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A database file as `create_schema` leaves it."""
+    path = tmp_path_factory.mktemp("template") / "registry.sqlite"
+    asyncio.run(_make_schema(f"sqlite:///{path}"))
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: PostgresServer) -> str:
+    """The name of a database as `create_schema` leaves it."""
+    name = f"template_{uuid.uuid4().hex[:16]}"
+    postgres_server.create_database(name)
+    asyncio.run(_make_schema(postgres_server.address("asyncpg", name)))
+    return name
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """An empty database; several engines and processes may connect to it."""
+    """A database with tables and seeds; several engines and processes may connect to it."""
     if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'registry.sqlite'}"
+        path = tmp_path / "registry.sqlite"
+        path.write_bytes(request.getfixturevalue("sqlite_template"))
+        yield f"sqlite+aiosqlite:///{path}"
         return
-    pytest.importorskip("asyncpg", reason="the extra postgres is not installed")
+    asyncpg = pytest.importorskip("asyncpg", reason="the extra postgres is not installed")
     server: PostgresServer = request.getfixturevalue("postgres_server")
+    template = request.getfixturevalue("postgres_template")
     name = f"t_{uuid.uuid4().hex[:16]}"
-    server.create_database(name)
+
+    async def administer(statement: str) -> None:
+        connection = await asyncpg.connect(server.dsn)
+        await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(administer(f"CREATE DATABASE {name} TEMPLATE {template}"))
     yield server.address("asyncpg", name)
-    server.drop_database(name)
+    asyncio.run(administer(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncGenerator[AsyncEngine]:
-    """An engine of each database, its tables made and seeded."""
+    """An engine of each database."""
     engine = create_engine(database_url)
-    await create_schema(engine)
     yield engine
     await engine.dispose()
 
