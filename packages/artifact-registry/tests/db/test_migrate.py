@@ -25,7 +25,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from starfish_artifact_registry.db import migrate as migrate_module
-from starfish_artifact_registry.db.migrate import check_revision, migrate, revision_of
+from starfish_artifact_registry.db.migrate import migrate
+from starfish_artifact_registry.db.revision import check_revision, revision_of
 
 EmptyDatabase = Callable[[], AsyncEngine]
 BOOKKEEPING = schema.registry_revision.name

@@ -12,20 +12,16 @@ from typing import Final
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from starfish_artifact_registry.db.database import translated_errors
-from starfish_artifact_registry.db.schema import (
-    SCHEMA_REVISION,
-    events,
-    registry_revision,
-    retention_classes,
-)
+from starfish_artifact_registry.db.revision import revision_on
+from starfish_artifact_registry.db.schema import SCHEMA_REVISION, retention_classes
 from starfish_artifact_registry.db.seed import RETENTION_CLASS_SEEDS
 from starfish_artifact_registry.errors import SchemaRevisionError
 
-__all__ = ("check_revision", "migrate", "revision_of")
+__all__ = ("migrate",)
 
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
 _BEGIN: Final = {
@@ -53,50 +49,12 @@ async def migrate(engine: AsyncEngine, revision: str = "head") -> str | None:
     with translated_errors():
         async with engine.connect() as connection:
             await connection.execute(text(_BEGIN[engine.dialect.name]))
-            before = await connection.run_sync(_revision)
+            before = await connection.run_sync(revision_on)
             await connection.run_sync(_upgrade, before, revision)
             if before is None:
                 await connection.execute(retention_classes.insert(), RETENTION_CLASS_SEEDS)
             await connection.commit()
     return before
-
-
-async def revision_of(engine: AsyncEngine) -> str | None:
-    """The revision of the tables, ``None`` where there are none.
-
-    Raises:
-        DatabaseUnavailableError: the database does not answer.
-        SchemaRevisionError: there are tables of these names, made by something else.
-    """
-    with translated_errors():
-        async with engine.connect() as connection:
-            return await connection.run_sync(_revision)
-
-
-async def check_revision(engine: AsyncEngine) -> None:
-    """Return if the tables are those that this version works with.
-
-    Raises:
-        DatabaseUnavailableError: the database does not answer.
-        SchemaRevisionError: they are of another version, or there are none.
-    """
-    found = await revision_of(engine)
-    if found != SCHEMA_REVISION:
-        advice = (
-            "'artifact-registry migrate' upgrades older tables; newer ones need a newer version"
-        )
-        raise SchemaRevisionError(found, SCHEMA_REVISION, advice)
-
-
-def _revision(connection: Connection) -> str | None:
-    tables = inspect(connection)
-    if not tables.has_table(registry_revision.name):
-        if tables.has_table(events.name):
-            raise SchemaRevisionError(
-                None, SCHEMA_REVISION, f"its table {events.name!r} was not made by this package"
-            )
-        return None
-    return connection.execute(select(registry_revision.c.version_num)).scalar_one_or_none()
 
 
 def _upgrade(connection: Connection, before: str | None, revision: str) -> None:

@@ -198,4 +198,3 @@ def add_package_routes(
             304: {"description": "The client has these bytes already."},
         },
     )
-
