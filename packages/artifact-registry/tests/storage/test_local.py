@@ -10,7 +10,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -80,19 +80,6 @@ async def test_times_are_those_of_the_clock(tmp_path: Path) -> None:
     await backend.touch(stored.address)
     (entry,) = [entry async for entry in backend.list()]
     assert entry.modified_at == datetime.fromtimestamp(1_700_000_005, UTC)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MiB."""
-    mounted = tmp_path / "disk"
-    mounted.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", mounted]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
-    yield mounted
-    subprocess.run(["umount", mounted], check=True)
 
 
 @SIZES

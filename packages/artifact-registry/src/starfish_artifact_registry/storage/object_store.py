@@ -48,13 +48,13 @@ if TYPE_CHECKING:
 
 __all__ = ("ObjectStoreBackend",)
 
-_BLOCK = 8 * 1024 * 1024
-"""Content below this size stays in memory, and larger is uploaded in parts of it."""
+_BLOCK = 5 * 1024 * 1024
+"""Content below this size stays in memory, larger is uploaded in parts of it: the least S3 takes."""
 _MAX_PARTS = 10_000
-"""Of one multipart upload, a limit of S3; above 78 GiB the parts grow instead."""
-_UPLOADS = 4
-"""Parts of one upload that are under way at once."""
-_RANGE = 8 * 1024 * 1024
+"""Of one multipart upload, a limit of S3; above 48 GiB the parts grow instead."""
+_UPLOADS = 2
+"""Parts of one upload that are under way at once; each more costs 10 MiB of memory."""
+_RANGE = 2 * 1024 * 1024
 """Bytes a reader asks for at once: a short request, so that a slow reader does not time out."""
 _CHUNK = 1024 * 1024
 """Bytes that a reader is given at once."""
@@ -75,7 +75,7 @@ class ObjectStoreBackend:
     Args:
         store: an `obstore.store.S3Store` or another store of obstore.
         backend_id: recorded in the log beside each address.
-        spool_folder: where content above 8 MiB waits, unnamed, for its hash and for the upload;
+        spool_folder: where content above 5 MiB waits, unnamed, for its hash and for the upload;
             by default the system's folder for temporary files.
         clock: only to tell which removals were broken off; grace times are of the store's clock.
     """
@@ -255,18 +255,21 @@ class ObjectStoreBackend:
                 await asyncio.wait([ahead])
 
     async def _range(self, address: ContentAddress, start: int, end: int) -> bytes:
-        try:
-            with self._translated():
-                return bytes(
-                    await obstore.get_range_async(self._store, _key(address), start=start, end=end)
+        with self._translated():
+            try:
+                found = await obstore.get_range_async(
+                    self._store, _key(address), start=start, end=end
                 )
-        except FileNotFoundError as error:
-            raise ContentNotFoundError(address, self._backend_id) from error
+            except FileNotFoundError as error:
+                raise ContentNotFoundError(address, self._backend_id) from error
+            return bytes(found)
 
     async def _head(self, key: str) -> ObjectMeta | None:
-        with contextlib.suppress(FileNotFoundError), self._translated():
-            return await obstore.head_async(self._store, key)
-        return None
+        with self._translated():
+            try:
+                return await obstore.head_async(self._store, key)
+            except FileNotFoundError:
+                return None
 
     async def _list(self, prefix: str) -> AsyncGenerator[ObjectMeta]:
         with self._translated():
@@ -278,12 +281,12 @@ class ObjectStoreBackend:
                     yield found
 
     async def _create(self, key: str, body: bytes) -> bool:
-        try:
-            with self._translated():
+        with self._translated():
+            try:
                 await obstore.put_async(self._store, key, body, mode="create")
-        except FileExistsError:
-            return False
-        return True
+            except AlreadyExistsError:
+                return False
+            return True
 
     async def _overwrite(self, key: str, body: bytes) -> None:
         with self._translated():
@@ -301,7 +304,7 @@ class ObjectStoreBackend:
             )
 
     async def _remove(self, key: str) -> None:
-        with contextlib.suppress(FileNotFoundError), self._translated():
+        with self._translated(), contextlib.suppress(FileNotFoundError):
             await obstore.delete_async(self._store, key)
 
     def _write(self, spool: _Spool, block: Block) -> None:
@@ -312,13 +315,12 @@ class ObjectStoreBackend:
     def _translated(self) -> Generator[None]:
         try:
             yield
-        except FileNotFoundError:
-            raise  # obstore's word for a missing object; every caller says what that means
-        except AlreadyExistsError as error:
-            raise FileExistsError from error
-        except OSError as error:  # of the spool
-            raise refusal(self._backend_id, error) from error
         except BaseError as error:
+            raise StorageUnavailableError(self._backend_id, _first_line(error)) from error
+        except OSError as error:
+            if error.errno is not None:  # of the spool
+                raise refusal(self._backend_id, error) from error
+            # obstore's word for what is missing, where that can only be the bucket.
             raise StorageUnavailableError(self._backend_id, _first_line(error)) from error
 
 
