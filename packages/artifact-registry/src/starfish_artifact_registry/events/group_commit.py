@@ -318,15 +318,19 @@ class GroupCommit:
 
     async def _commit(self, group: Sequence[_Waiting]) -> None:
         accepted: list[tuple[_Waiting, Any]] = []
+        refused: list[tuple[_Waiting, Exception]] = []
         head = Head(0, b"")
         try:
             async with self._database.write() as connection:
-                head = await self._decide(connection, group, accepted)
+                head = await self._decide(connection, group, accepted, refused)
         except CommitUncertainError:
             if not await self._has_taken_place(head):
                 raise
         if self._on_commit is not None:
             self._on_commit(head.sequence)
+        # Refusals too are told only now: whoever hears of one may close the engine at once.
+        for one, error in refused:
+            _refuse(one, error)
         for one, result in accepted:
             if not one.future.done():
                 one.future.set_result(result)
@@ -336,6 +340,7 @@ class GroupCommit:
         connection: AsyncConnection,
         group: Sequence[_Waiting],
         accepted: list[tuple[_Waiting, Any]],
+        refused: list[tuple[_Waiting, Exception]],
     ) -> Head:
         before = await head_of_log(connection)
         state = CommandState(
@@ -343,6 +348,7 @@ class GroupCommit:
         )
         await state.load_packages({key for one in group for key in one.packages})
         await state.load_paths({path for one in group for path in one.paths})
+        await state.load_collected({key for one in group for key in one.locations})
         for one in group:
             try:
                 decision = await one.decide(state)
@@ -350,7 +356,7 @@ class GroupCommit:
             except Exception as error:
                 if is_database_error(error):
                     raise  # the transaction is lost, for all of them
-                _refuse(one, error)
+                refused.append((one, error))
             else:
                 accepted.append((one, decision.result))
         await state.flush()

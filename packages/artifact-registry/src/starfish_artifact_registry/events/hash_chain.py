@@ -7,13 +7,13 @@ at its end together with the views. Against these there are signed checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select, type_coerce
+from sqlalchemy import ColumnElement, LargeBinary, case, cast, func, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import NullType
 
@@ -28,10 +28,21 @@ from starfish_artifact_registry.events.codec import Event
 from starfish_artifact_registry.events.log import Head
 from starfish_artifact_registry.events.views import ViewWriter
 
-__all__ = ("LogReport", "check_events", "verify_log")
+__all__ = ("LogReport", "check_events", "read_checked_events", "verify_log")
 
-_STORED: Final = [type_coerce(events.c[field.name], NullType) for field in fields(Event)]
-"""The columns as the driver gives them: a value of another type is damage, not a crash."""
+_COLUMNS: Final = [events.c[field.name] for field in fields(Event)]
+_BINARY: Final = {"payload", "payload_digest", "prev_digest", "event_digest"}
+_STORED: Final[dict[str, list[ColumnElement[Any]]]] = {
+    "postgresql": [type_coerce(column, NullType) for column in _COLUMNS],
+    # SQLite keeps any value in any column, and texts that are none.
+    "sqlite": [
+        type_coerce(column, NullType)
+        if column.name in {"sequence", *_BINARY}
+        else case((func.typeof(column) == "text", cast(column, LargeBinary)))
+        for column in _COLUMNS
+    ],
+}
+"""The columns as they are stored: a value that is not legal there is damage, not a crash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,22 @@ def check_events(head: Head, events: Iterable[Event]) -> Head:
     return head
 
 
+async def read_checked_events(
+    connection: AsyncConnection, head: Head, limit: int
+) -> AsyncGenerator[Event]:
+    """The first ``limit`` events after a head, each as it was written.
+
+    Raises:
+        LogDamagedError: one is not, or one is missing; the error names the first.
+    """
+    stored = _STORED[connection.dialect.name]
+    page = select(*stored).where(events.c.sequence > head.sequence).order_by(events.c.sequence)
+    for row in (await connection.execute(page.limit(limit))).all():
+        event = _event_of(row, head.sequence + 1)
+        head = _check_event(head, event)
+        yield event
+
+
 async def verify_log(
     database: Database,
     view_writer: ViewWriter,
@@ -87,15 +114,14 @@ async def verify_log(
     async with database.read() as connection:
         known = await view_writer.position(connection)
     try:
-        while True:
+        seen = -1
+        while seen < head.sequence:
+            seen = head.sequence
             async with database.read() as connection:
-                page = await _stored_events(connection, head.sequence, page_size)
-            for row in page:
-                following = _check_event(head, _event_of(row, head.sequence + 1))
-                _check_against(expected, following)
-                head = following
-            if len(page) < page_size:
-                break
+                async for event in read_checked_events(connection, head, page_size):
+                    following = Head(event.sequence, event.event_digest)
+                    _check_against(expected, following)
+                    head = following
         if head.sequence < known:
             reason = f"it is missing at the end of the log; the views know of event {known}"
             raise LogDamagedError(head.sequence + 1, reason)  # noqa: TRY301
@@ -135,13 +161,6 @@ def _check_against(expected: Mapping[int, set[bytes]], head: Head) -> None:
         raise LogDamagedError(head.sequence, reason)
 
 
-async def _stored_events(
-    connection: AsyncConnection, after: int, limit: int
-) -> Sequence[Sequence[Any]]:
-    page = select(*_STORED).where(events.c.sequence > after).order_by(events.c.sequence)
-    return (await connection.execute(page.limit(limit))).all()
-
-
 def _event_of(row: Sequence[Any], expected: int) -> Event:
     sequence, event_id, package_id, event_type, payload, *three, actor, created_at = row
     try:
@@ -150,12 +169,12 @@ def _event_of(row: Sequence[Any], expected: int) -> Event:
             _of_type(int, sequence),
             _uuid(event_id),
             _uuid(package_id),
-            _of_type(str, event_type),
+            _text(event_type),
             _of_type(bytes, payload),
             payload_digest,
             prev_digest,
             event_digest,
-            _of_type(str, actor),
+            _text(actor),
             _moment(created_at),
         )
     except ValueError as error:
@@ -170,20 +189,26 @@ def _of_type(kind: type[Any], value: Any) -> Any:
     return value
 
 
+def _text(value: Any) -> str:
+    return value.decode() if type(value) is bytes else _of_type(str, value)
+
+
 def _uuid(value: Any) -> UUID:
     """SQLite holds 32 lowercase hex digits; any other spelling of the same id was not written by us."""
     if isinstance(value, UUID):
         return UUID(int=value.int)  # asyncpg has a class of its own
-    found = UUID(_of_type(str, value))
-    if found.hex != value:
-        raise ValueError(f"{value!r:.80} is not how an id is stored")
+    stored = _text(value)
+    found = UUID(stored)
+    if found.hex != stored:
+        raise ValueError(f"{stored!r:.80} is not how an id is stored")
     return found
 
 
 def _moment(value: Any) -> datetime:
     if isinstance(value, datetime):
         return value.astimezone(UTC)
-    found = datetime.fromisoformat(_of_type(str, value))
-    if found.tzinfo is None or moment_text(found) != value:
-        raise ValueError(f"{value!r:.80} is not how a time is stored")
+    stored = _text(value)
+    found = datetime.fromisoformat(stored)
+    if found.tzinfo is None or moment_text(found) != stored:
+        raise ValueError(f"{stored!r:.80} is not how a time is stored")
     return found

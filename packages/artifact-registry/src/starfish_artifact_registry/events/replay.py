@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from starfish_artifact_registry.db.database import Database
-from starfish_artifact_registry.events.hash_chain import check_events
-from starfish_artifact_registry.events.log import head_at, read_events
+from starfish_artifact_registry.events.hash_chain import read_checked_events
+from starfish_artifact_registry.events.log import Head, head_at
 from starfish_artifact_registry.events.views import ViewWriter
 from starfish_artifact_registry.limits import Limits
 
@@ -46,8 +46,8 @@ async def replay(
             await view_writer.reset(connection)
         after = 0 if reset else await view_writer.position(connection)
         head = await head_at(connection, after)
-        while page := await read_events(connection, head.sequence, page_size):
-            head = check_events(head, page)
+        while page := [e async for e in read_checked_events(connection, head, page_size)]:
+            head = Head(page[-1].sequence, page[-1].event_digest)
             await view_writer.apply(connection, page)
             applied += len(page)
     return applied
