@@ -193,3 +193,22 @@ def rows_of() -> Callable[[AsyncEngine], Awaitable[dict[str, list[tuple[Any, ...
             }
 
     return rows_of
+
+
+@pytest.fixture
+def make_package(
+    ingest: Callable[..., Awaitable[UUID]], package_fields: dict[str, Any]
+) -> Callable[..., Awaitable[UUID]]:
+    """Make a package of small files; finalized unless told otherwise."""
+
+    async def make_package(
+        registry: Registry, files: dict[str, bytes], *, finalize: bool = True, **fields: Any
+    ) -> UUID:
+        package_id = await registry.create_package(**(package_fields | fields))
+        for relative_path, data in files.items():
+            await ingest(registry, package_id, relative_path, data)
+        if finalize:
+            await registry.finalize_package(package_id, actor="ada")
+        return package_id
+
+    return make_package

@@ -12,8 +12,8 @@ from starfish_artifact_registry.checkpoint import Checkpoint
 from starfish_artifact_registry.db.schema import events
 from starfish_artifact_registry.errors import LogDamagedError, ProofError
 from starfish_artifact_registry.event_digest import record_digest
-from starfish_artifact_registry.events.hash_chain import check_events
-from starfish_artifact_registry.events.log import Head, head_at, head_of_log, read_events
+from starfish_artifact_registry.events.hash_chain import read_checked_events
+from starfish_artifact_registry.events.log import Head, head_at, head_of_log
 from starfish_artifact_registry.packages import read_manifest_bytes
 from starfish_artifact_registry.proof import ProvedEvent, encode_proof
 from starfish_protocol.address import ContentAddress
@@ -80,10 +80,10 @@ async def _items(
     head = before
     while head.sequence < end.sequence:
         size = min(page_size, end.sequence - head.sequence)
-        page = await read_events(connection, head.sequence, size)
+        page = [event async for event in read_checked_events(connection, head, size)]
         if not page:
             raise LogDamagedError(head.sequence + 1, "it is missing")
-        head = check_events(head, page)
+        head = Head(page[-1].sequence, page[-1].event_digest)
         for event in page:
             if event.package_id == package_id:
                 items.append(
