@@ -185,6 +185,7 @@ class Draft:
     def __init__(self) -> None:
         self._name = uuid.uuid4().hex
         self._incoming = self._descriptor = -1
+        self._moved = False
 
     def create(self, incoming: int) -> None:
         """Make the file in an open folder."""
@@ -211,13 +212,14 @@ class Draft:
     def move_to(self, folder: int, name: str) -> None:
         """Take a name in an open folder, from whatever has it."""
         os.rename(self._name, name, src_dir_fd=self._incoming, dst_dir_fd=folder)
+        self._moved = True
 
     def discard(self) -> None:
         """Release it; the file goes if it was not moved."""
         incoming, descriptor = self._incoming, self._descriptor
         self._incoming = self._descriptor = -1
         try:
-            if descriptor >= 0:
+            if descriptor >= 0 and not self._moved:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._name, dir_fd=incoming)
         finally:
