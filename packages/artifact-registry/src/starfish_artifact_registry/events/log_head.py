@@ -43,7 +43,7 @@ class LogHead:
         self._intervals: list[float] = []
         self._follower: asyncio.Task[None] | None = None
         self._following = asyncio.Event()
-        self._failure: DatabaseUnavailableError | None = None
+        self._failure: Exception | None = None
 
     def advance(self, sequence: int) -> None:
         """Learn that the log reaches at least this far."""
@@ -111,7 +111,9 @@ class LogHead:
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
-            raise DatabaseUnavailableError(str(self._failure)) from self._failure
+            raise DatabaseUnavailableError(f"the log cannot be followed: {self._failure}") from (
+                self._failure
+            )
 
     async def _learn(self) -> None:
         try:
@@ -119,7 +121,7 @@ class LogHead:
                 while True:
                     await self._listen()
             await self._poll()
-        except DatabaseUnavailableError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the readers get it
             self._failure = error
         finally:
             self._following.set()
@@ -138,9 +140,9 @@ class LogHead:
         lost = asyncio.Event()
         with translated_errors():
             async with self._database.engine.connect() as connection:
+                driver: Any = (await connection.get_raw_connection()).driver_connection
                 # Not one of the pool's any more: it is kept as long as there are readers.
                 await connection.run_sync(lambda own: own.detach())
-                driver: Any = (await connection.get_raw_connection()).driver_connection
                 driver.add_termination_listener(lambda _connection: lost.set())
                 channel = await driver.fetchval(f"SELECT {_CHANNEL}")
                 await driver.add_listener(channel, self._hear)

@@ -100,7 +100,8 @@ class LogSubscription:
                 self._after = batch[-1].sequence
                 return batch
             left = None if deadline is None else deadline - loop.time()
-            if left is not None and left <= 0:
+            # Closed while the database was asked: nobody would wake this call any more.
+            if self._closed or (left is not None and left <= 0):
                 break
             await self._head.beyond(self._after, left)
         return []
