@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
@@ -11,10 +12,10 @@ from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.db.schema import artifact_files, artifact_packages
-from starfish_artifact_registry.errors import FileNotFoundInRegistryError
-from starfish_protocol.address import ContentAddress
+from starfish_artifact_registry.errors import ContentDamagedError, FileNotFoundInRegistryError
+from starfish_protocol.address import ContentAddress, MultiHasher
 
-__all__ = ("FileRecord", "find_file", "list_files")
+__all__ = ("FileRecord", "find_file", "list_files", "verified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +87,27 @@ def _record(row: Row[Any]) -> FileRecord:
     for address in ("content_address", "sha256"):
         values[address] = ContentAddress.parse(values[address])
     return FileRecord(**values)
+
+
+async def verified(
+    chunks: AsyncIterator[bytes], file: FileRecord, backend_id: str
+) -> AsyncGenerator[bytes]:
+    """All bytes of a file, the last chunk only if they are those that were ingested.
+
+    So a copy of damaged content stays incomplete, whoever makes it.
+
+    Raises:
+        ContentDamagedError: they are others.
+    """
+    hasher = MultiHasher(["blake3"])
+    held_back = b""
+    async for chunk in chunks:
+        if held_back:
+            yield held_back
+        hasher.update(chunk)
+        held_back = chunk
+    actual = hasher.addresses()["blake3"]
+    if actual != file.content_address:
+        raise ContentDamagedError(file.content_address, backend_id, actual)
+    if held_back:
+        yield held_back

@@ -94,9 +94,7 @@ async def test_the_state_of_a_package_decides(client: httpx.AsyncClient, package
     ("method", "path"),
     [("GET", "/manifest"), ("POST", "/finalize"), ("PUT", "/files/a"), ("HEAD", "/manifest")],
 )
-async def test_an_unknown_package_is_404(
-    client: httpx.AsyncClient, method: str, path: str
-) -> None:
+async def test_an_unknown_package_is_404(client: httpx.AsyncClient, method: str, path: str) -> None:
     unknown = "00000000-0000-0000-0000-000000000000"
     answer = await client.request(method, f"/packages/{unknown}{path}")
 

@@ -106,8 +106,9 @@ async def get(
     if target is None and (session.output.as_json or sys.stdout.isatty()):
         raise typer.BadParameter("the bytes would go to the terminal or into JSON; give --output")
     async with session.registry() as registry:
-        content = await registry.get_file(file_id)
-        with meter(session.output, files=1, size=None) as progress:
+        file = await registry.find_file(file_id)
+        content = await registry.read_verified(file)
+        with meter(session.output, files=1, size=file.size) as progress:
             if target is None:
                 async for chunk in content:
                     session.output.content(chunk)

@@ -32,5 +32,3 @@ class HttpLimits:
     """Event streams of one process at a time; one more is answered 503."""
     event_stream_s: float = 3600.0
     """Life of an event stream; clients resume where they were, and revoked tokens lose their hold."""
-    max_page: int = 1000
-    """Packages of one page of a list."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
 
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+from starfish_artifact_registry.http._custody_routes import add_custody_routes
+from starfish_artifact_registry.http._error_responses import route_class
 from starfish_artifact_registry.http._event_routes import add_event_routes
 from starfish_artifact_registry.http._file_routes import add_file_routes
 from starfish_artifact_registry.http._package_routes import add_package_routes
+from starfish_artifact_registry.http._query_routes import add_query_routes
+from starfish_artifact_registry.http._refusals import RequestRefusedError
 from starfish_artifact_registry.http.access import AccessControl, Authenticator, Authorizer
 from starfish_artifact_registry.http.limits import HttpLimits
 from starfish_artifact_registry.registry import Registry
 
 __all__ = ("create_registry_router",)
+
+_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
 
 
 def create_registry_router(
@@ -47,6 +57,38 @@ def create_registry_router(
     router = APIRouter(tags=["registry"])
     access = AccessControl(authenticate, authorize)
     limits = limits or HttpLimits()
-    for add in (add_package_routes, add_file_routes, add_event_routes):
+    for add in (
+        add_package_routes,
+        add_query_routes,
+        add_file_routes,
+        add_custody_routes,
+        add_event_routes,
+    ):
         add(router, registry, access, limits)
+    _refuse_other_methods(router, route_class(limits, max_body_bytes=limits.max_json_bytes))
     return router
+
+
+def _refuse_other_methods(router: APIRouter, route_class: type[APIRoute]) -> None:
+    """Answer 405 in the shape of all refusals, naming the methods of all routes of a path."""
+    methods: dict[str, set[str]] = defaultdict(set)
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            methods[route.path] |= route.methods
+    for path, allowed in methods.items():
+        router.add_api_route(
+            path,
+            _refusal(", ".join(sorted(allowed))),
+            methods=sorted(_METHODS - allowed),
+            include_in_schema=False,
+            route_class_override=route_class,
+        )
+
+
+def _refusal(allowed: str) -> Callable[[], Awaitable[None]]:
+    async def refuse() -> None:
+        raise RequestRefusedError(
+            405, "method_not_allowed", f"legal here: {allowed}", headers={"allow": allowed}
+        )
+
+    return refuse
