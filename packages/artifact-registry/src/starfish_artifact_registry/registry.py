@@ -275,6 +275,18 @@ class Registry:
         async with self._database.read() as connection:
             return await files.find_file(connection, file_id)
 
+    async def read_verified(self, file: FileRecord) -> AsyncGenerator[bytes]:
+        """All bytes of a file; the last chunk comes only if they are those that were ingested.
+
+        Raises:
+            ContentDamagedError: they are others; raised in place of the last chunk.
+            ContentNotFoundError: the backend lost them; raised by the first chunk.
+            FileNotFoundInRegistryError: the package was deleted since.
+            StorageUnavailableError: the backend does not answer.
+        """
+        chunks = await self.get_file(file.file_id)
+        return files.verified(chunks, file, self._dataplane.backend_id)
+
     async def list_files(
         self, package_id: UUID, *, after: str | None = None, limit: int = 1000
     ) -> list[FileRecord]:
