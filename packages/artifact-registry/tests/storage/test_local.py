@@ -33,6 +33,8 @@ SIZES = pytest.mark.parametrize("size", [1000, 9 * MIB])
 
 
 class TestLocalBackend(BackendContract):
+    rounds = max(8, int(os.environ.get("STARFISH_REPEAT", "1")))
+
     @pytest.fixture
     def backend(self, tmp_path: Path) -> LocalBackend:
         return LocalBackend(tmp_path / "evidence" / "content")
@@ -306,9 +308,10 @@ async def test_a_forked_process_has_threads_of_its_own(backend: LocalBackend) ->
     assert (done.stdout, done.stderr) == ("7 True\n", "")
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("chunk", [1024, 8 * MIB])
 async def test_a_long_stream_passes_through_little_memory(tmp_path: Path, chunk: int) -> None:
-    size = int(os.environ.get("STARFISH_STREAM_MIB", "160")) * MIB
+    size = int(os.environ.get("STARFISH_STREAM_MIB", "112")) * MIB
     program = (
         "import asyncio, re, sys\n"
         "from starfish_artifact_registry.dataplane import InProcessDataPlane\n"
