@@ -1,0 +1,204 @@
+"""Random commands against a plain model: the views say the same, and a replay gives the same bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from sqlalchemy import select, type_coerce
+from sqlalchemy.types import NullType
+
+from starfish_artifact_registry.dataplane import InProcessDataPlane
+from starfish_artifact_registry.db.engine import create_engine
+from starfish_artifact_registry.db.schema import (
+    artifact_files,
+    artifact_packages,
+    create_schema,
+    retention_state,
+    storage_locations,
+)
+from starfish_artifact_registry.errors import (
+    DuplicateRelativePathError,
+    IllegalPackageStateError,
+    PackageNotFoundError,
+)
+from starfish_artifact_registry.events import RegistryViewWriter, replay
+from starfish_artifact_registry.manifest import decode
+from starfish_artifact_registry.registry import Registry
+from starfish_artifact_registry.storage import LocalBackend
+from starfish_protocol.address import ContentAddress
+from starfish_protocol.testing import ManualClock
+
+VIEWS = (artifact_packages, artifact_files, storage_locations, retention_state)
+PATHS = st.sampled_from(["a", "b", "c/d", "é"])
+CONTENTS = st.sampled_from([b"", b"x", b"evidence"])
+
+
+class RegistryMachine(RuleBasedStateMachine):
+    packages = Bundle("packages")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.runner = asyncio.Runner()
+        root = Path(self.folder.name)
+        self.engine = create_engine(f"sqlite:///{root / 'registry.sqlite'}")
+        self.run(create_schema(self.engine))
+        self.clock = ManualClock(1_700_000_000_000)
+        self.registry = Registry(
+            self.engine,
+            InProcessDataPlane(LocalBackend(root / "content")),
+            RegistryViewWriter(),
+            clock=self.clock,
+        )
+        self.model: dict[UUID, dict[str, bytes]] = {}
+        self.addresses: dict[UUID, ContentAddress] = {}
+        self.events = 0
+
+    def teardown(self) -> None:
+        self.run(self.engine.dispose())
+        self.runner.close()
+        self.folder.cleanup()
+
+    def run(self, coroutine: Any) -> Any:
+        return self.runner.run(coroutine)
+
+    async def _ingest(self, package_id: UUID, path: str, content: bytes) -> UUID:
+        async def stream() -> AsyncIterator[bytes]:
+            yield content
+
+        return await self.registry.ingest_file(
+            package_id, relative_path=path, media_type="a/b", stream=stream(), actor="ada"
+        )
+
+    @rule(milliseconds=st.integers(-5_000, 5_000))
+    def time_passes(self, milliseconds: int) -> None:
+        self.clock.advance(milliseconds)
+
+    @rule(
+        target=packages,
+        retention_class=st.sampled_from(["raw-evidence", "permanent"]),
+        metadata=st.dictionaries(st.sampled_from("ab"), st.integers(-3, 3) | st.text(max_size=3)),
+    )
+    def create(self, retention_class: str, metadata: dict[str, Any]) -> UUID:
+        for key, value in metadata.items():
+            metadata[key] = value.replace("\0", "") if isinstance(value, str) else value
+        package_id: UUID = self.run(
+            self.registry.create_package(
+                name="n",
+                producer="p",
+                subject="s",
+                retention_class=retention_class,
+                actor="ada",
+                metadata=metadata,
+            )
+        )
+        self.model[package_id] = {}
+        self.events += 1
+        return package_id
+
+    @rule(package_id=packages, path=PATHS, content=CONTENTS)
+    def ingest(self, package_id: UUID, path: str, content: bytes) -> None:
+        refusal = self._refusal(package_id, path)
+        if refusal is not None:
+            with pytest.raises(refusal):
+                self.run(self._ingest(package_id, path, content))
+            return
+        self.run(self._ingest(package_id, path, content))
+        self.model[package_id][path] = content
+        self.events += 1
+
+    @rule(package_id=packages, paths=st.lists(PATHS, min_size=2, max_size=5), content=CONTENTS)
+    def ingest_at_once(self, package_id: UUID, paths: list[str], content: bytes) -> None:
+        free = {path for path in paths if self._refusal(package_id, path) is None}
+
+        async def all_at_once() -> list[Any]:
+            calls = (self._ingest(package_id, path, content) for path in paths)
+            return await asyncio.gather(*calls, return_exceptions=True)
+
+        outcomes = self.run(all_at_once())
+
+        won = [path for path, end in zip(paths, outcomes, strict=True) if isinstance(end, UUID)]
+        assert sorted(won) == sorted(free)
+        self.model[package_id] |= dict.fromkeys(won, content)
+        self.events += len(won)
+
+    @rule(package_id=packages)
+    def finalize(self, package_id: UUID) -> None:
+        if package_id in self.addresses:
+            with pytest.raises(IllegalPackageStateError):
+                self.run(self.registry.finalize_package(package_id, actor="ada"))
+            return
+        self.addresses[package_id] = self.run(
+            self.registry.finalize_package(package_id, actor="ada")
+        )
+        self.events += 1
+
+    @rule()
+    def ask_for_what_is_not_there(self) -> None:
+        with pytest.raises(PackageNotFoundError):
+            self.run(self._ingest(uuid4(), "a", b""))
+
+    @rule()
+    def replay_gives_the_same_bytes(self) -> None:
+        before = self.run(self._rows())
+        assert self.run(replay(self.engine, RegistryViewWriter())) == self.events
+        assert self.run(self._rows()) == before
+
+    @invariant()
+    def the_views_say_what_the_model_says(self) -> None:
+        rows = self.run(self._rows())
+        found: dict[str, dict[str, str]] = {package_id.hex: {} for package_id in self.model}
+        for _, package_id, path, *_rest in rows["artifact_files"]:
+            found[package_id][path] = _rest[2]
+        assert found == {
+            package_id.hex: {path: str(ContentAddress.of(data)) for path, data in files.items()}
+            for package_id, files in self.model.items()
+        }
+        assert len(rows["storage_locations"]) == len(
+            {data for files in self.model.values() for data in files.values()}
+        )
+
+    @invariant()
+    def the_chain_verifies_and_the_manifests_hold(self) -> None:
+        report = self.run(self.registry.verify_log())
+        assert (report.ok, report.head_sequence) == (True, self.events)
+        for package_id, address in self.addresses.items():
+            data = self.run(self.registry.get_manifest_bytes(package_id))
+            assert ContentAddress.of(data) == address
+            assert {file.relative_path for file in decode(data).files} == set(
+                self.model[package_id]
+            )
+
+    def _refusal(self, package_id: UUID, path: str) -> type[Exception] | None:
+        if package_id in self.addresses:
+            return IllegalPackageStateError
+        return DuplicateRelativePathError if path in self.model[package_id] else None
+
+    async def _rows(self) -> dict[str, list[tuple[Any, ...]]]:
+        async with self.engine.connect() as connection:
+            return {
+                table.name: [
+                    tuple(row)
+                    for row in await connection.execute(
+                        select(*(type_coerce(column, NullType) for column in table.c)).order_by(
+                            next(iter(table.c))
+                        )
+                    )
+                ]
+                for table in VIEWS
+            }
+
+
+TestRegistryMachine = RegistryMachine.TestCase
+TestRegistryMachine.settings = settings(
+    max_examples=max(settings().max_examples // 4, 5), stateful_step_count=15
+)
