@@ -22,13 +22,17 @@ from starfish_artifact_registry.db.schema import (
     artifact_files,
     artifact_packages,
     create_schema,
+    retention_classes,
     retention_state,
     storage_locations,
 )
 from starfish_artifact_registry.errors import (
     DuplicateRelativePathError,
+    HoldNotFoundError,
     IllegalPackageStateError,
+    PackageHeldError,
     PackageNotFoundError,
+    RetentionPeriodError,
 )
 from starfish_artifact_registry.events import RegistryViewWriter, replay
 from starfish_artifact_registry.manifest import decode
@@ -51,7 +55,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         root = Path(self.folder.name)
         self.engine = create_engine(f"sqlite:///{root / 'registry.sqlite'}")
-        self.run(create_schema(self.engine))
+        self.run(self._prepare())
         self.clock = ManualClock(1_700_000_000_000)
         self.registry = Registry(
             self.engine,
@@ -61,6 +65,9 @@ class RegistryMachine(RuleBasedStateMachine):
         )
         self.model: dict[UUID, dict[str, bytes]] = {}
         self.addresses: dict[UUID, ContentAddress] = {}
+        self.holds: dict[UUID, list[UUID]] = {}
+        self.deleted: set[UUID] = set()
+        self.classes: dict[UUID, str] = {}
         self.events = 0
 
     def teardown(self) -> None:
@@ -79,13 +86,13 @@ class RegistryMachine(RuleBasedStateMachine):
             package_id, relative_path=path, media_type="a/b", stream=stream(), actor="ada"
         )
 
-    @rule(milliseconds=st.integers(-5_000, 5_000))
+    @rule(milliseconds=st.integers(-3, 3))
     def time_passes(self, milliseconds: int) -> None:
         self.clock.advance(milliseconds)
 
     @rule(
         target=packages,
-        retention_class=st.sampled_from(["raw-evidence", "permanent"]),
+        retention_class=st.sampled_from(["instant", "permanent"]),
         metadata=st.dictionaries(st.sampled_from("ab"), st.integers(-3, 3) | st.text(max_size=3)),
     )
     def create(self, retention_class: str, metadata: dict[str, Any]) -> UUID:
@@ -102,6 +109,7 @@ class RegistryMachine(RuleBasedStateMachine):
             )
         )
         self.model[package_id] = {}
+        self.classes[package_id] = retention_class
         self.events += 1
         return package_id
 
@@ -133,7 +141,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(package_id=packages)
     def finalize(self, package_id: UUID) -> None:
-        if package_id in self.addresses:
+        if package_id in self.addresses or package_id in self.deleted:
             with pytest.raises(IllegalPackageStateError):
                 self.run(self.registry.finalize_package(package_id, actor="ada"))
             return
@@ -141,6 +149,46 @@ class RegistryMachine(RuleBasedStateMachine):
             self.registry.finalize_package(package_id, actor="ada")
         )
         self.events += 1
+
+    @rule(package_id=packages)
+    def hold(self, package_id: UUID) -> None:
+        if package_id in self.deleted:
+            with pytest.raises(IllegalPackageStateError):
+                self.run(self.registry.hold_package(package_id, reason="r", actor="ada"))
+            return
+        hold_id = self.run(self.registry.hold_package(package_id, reason="r", actor="ada"))
+        self.holds.setdefault(package_id, []).append(hold_id)
+        self.events += 1
+
+    @rule(package_id=packages)
+    def release(self, package_id: UUID) -> None:
+        held = self.holds.get(package_id, [])
+        if held:
+            call = self.registry.release_hold(package_id, held.pop(0), reason="r", actor="ada")
+            self.run(call)
+            self.events += 1
+        else:
+            with pytest.raises(HoldNotFoundError):
+                self.run(self.registry.release_hold(package_id, uuid4(), reason="r", actor="ada"))
+
+    @rule(package_id=packages)
+    def delete(self, package_id: UUID) -> None:
+        call = self.registry.delete_package(package_id, reason="r", actor="ada")
+        if package_id in self.deleted:
+            refusal: type[Exception] = IllegalPackageStateError
+        elif self.holds.get(package_id):
+            refusal = PackageHeldError
+        elif self.classes[package_id] == "permanent":
+            refusal = RetentionPeriodError
+        else:
+            # A minute after the end of its class; "instant" ends at once.
+            self.clock.advance(60_000)
+            self.run(call)
+            self.deleted.add(package_id)
+            self.events += 1
+            return
+        with pytest.raises(refusal):
+            self.run(call)
 
     @rule()
     def ask_for_what_is_not_there(self) -> None:
@@ -179,9 +227,15 @@ class RegistryMachine(RuleBasedStateMachine):
             )
 
     def _refusal(self, package_id: UUID, path: str) -> type[Exception] | None:
-        if package_id in self.addresses:
+        if package_id in self.addresses or package_id in self.deleted:
             return IllegalPackageStateError
         return DuplicateRelativePathError if path in self.model[package_id] else None
+
+    async def _prepare(self) -> None:
+        await create_schema(self.engine)
+        async with self.engine.begin() as connection:
+            instant = {"name": "instant", "description": "for tests", "duration_days": 0}
+            await connection.execute(retention_classes.insert(), instant)
 
     async def _rows(self) -> dict[str, list[tuple[Any, ...]]]:
         async with self.engine.connect() as connection:
