@@ -39,6 +39,7 @@ from starfish_artifact_registry.events.group_commit import CommandState, Decide,
 from starfish_artifact_registry.events.hash_chain import LogReport, verify_log
 from starfish_artifact_registry.events.log import head_of_log
 from starfish_artifact_registry.events.log_head import LogHead
+from starfish_artifact_registry.events.shared_reads import SharedReads
 from starfish_artifact_registry.events.source import LogSource
 from starfish_artifact_registry.events.tail import POLL_INTERVAL_S, tail
 from starfish_artifact_registry.events.views import ViewWriter
@@ -104,6 +105,7 @@ class Registry:
         self._limits = limits or Limits()
         self._new_id = new_id
         self._head = LogHead(self._database)
+        self._early = SharedReads(self._database, self._early_state)
         self._commands = GroupCommit(
             self._database,
             view_writer,
@@ -184,11 +186,10 @@ class Registry:
         check_relative_path(relative_path)
         check_media_type(media_type)
         check_text("actor", actor)
-        async with self._database.read() as connection:
-            state = CommandState.for_reading(connection, self._view_writer, self._clock.now())
-            await packages.check_file(
-                state, package_id, relative_path, max_files=self._limits.max_files
-            )
+        early = await self._early.state_of(package_id, relative_path)
+        await packages.check_file(
+            early, package_id, relative_path, max_files=self._limits.max_files
+        )
         stored = await self._dataplane.put(stream)
         command = packages.ingest_file(
             package_id,
@@ -693,19 +694,19 @@ class Registry:
         """
         check_text("actor", actor)
 
-        def early_state(connection: AsyncConnection) -> CommandState:
-            return CommandState.for_reading(connection, self._view_writer, self._clock.now())
-
         return await import_package(
             self._database,
             self._dataplane,
             self._execute,
-            early_state,
+            self._early_state,
             Path(path),
             actor=actor,
             limits=self._limits,
             on_progress=on_progress,
         )
+
+    def _early_state(self, connection: AsyncConnection) -> CommandState:
+        return CommandState.for_reading(connection, self._view_writer, self._clock.now())
 
     async def _execute(
         self,

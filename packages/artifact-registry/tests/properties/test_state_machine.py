@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,12 +15,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from sqlalchemy import select, type_coerce
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import NullType
 
 from starfish_artifact_registry.dataplane import InProcessDataPlane
+from starfish_artifact_registry.db.database import Database
 from starfish_artifact_registry.db.engine import create_engine
 from starfish_artifact_registry.db.schema import (
     artifact_files,
+    artifact_metadata,
     artifact_packages,
     create_schema,
     retention_classes,
@@ -30,18 +34,25 @@ from starfish_artifact_registry.errors import (
     DuplicateRelativePathError,
     HoldNotFoundError,
     IllegalPackageStateError,
+    PackageExistsError,
     PackageHeldError,
     PackageNotFoundError,
     RetentionPeriodError,
 )
 from starfish_artifact_registry.events import RegistryViewWriter, replay
+from starfish_artifact_registry.garbage import collect_garbage
 from starfish_artifact_registry.manifest import decode
+from starfish_artifact_registry.proof import verify_proof
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
 from starfish_protocol.address import ContentAddress
+from starfish_protocol.clock import SystemClock
 from starfish_protocol.testing import ManualClock
 
-VIEWS = (artifact_packages, artifact_files, storage_locations, retention_state)
+VIEWS = (
+    *(artifact_packages, artifact_metadata, artifact_files, storage_locations),
+    retention_state,
+)
 PATHS = st.sampled_from(["a", "b", "c/d", "é"])
 CONTENTS = st.sampled_from([b"", b"x", b"evidence"])
 
@@ -55,23 +66,34 @@ class RegistryMachine(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         root = Path(self.folder.name)
         self.engine = create_engine(f"sqlite:///{root / 'registry.sqlite'}")
-        self.run(self._prepare())
+        self.run(self._prepare(self.engine))
+        self.elsewhere_engine = create_engine(f"sqlite:///{root / 'elsewhere.sqlite'}")
+        self.run(self._prepare(self.elsewhere_engine))
+        self.dataplane = InProcessDataPlane(LocalBackend(root / "content"))
+        self.elsewhere = Registry(
+            self.elsewhere_engine,
+            InProcessDataPlane(LocalBackend(root / "elsewhere", backend_id="elsewhere")),
+            RegistryViewWriter(),
+        )
         self.clock = ManualClock(1_700_000_000_000)
         self.registry = Registry(
             self.engine,
-            InProcessDataPlane(LocalBackend(root / "content")),
+            self.dataplane,
             RegistryViewWriter(),
             clock=self.clock,
         )
         self.model: dict[UUID, dict[str, bytes]] = {}
         self.addresses: dict[UUID, ContentAddress] = {}
         self.holds: dict[UUID, list[UUID]] = {}
+        self.expired: set[UUID] = set()
         self.deleted: set[UUID] = set()
+        self.travelled: set[UUID] = set()
         self.classes: dict[UUID, str] = {}
         self.events = 0
 
     def teardown(self) -> None:
         self.run(self.engine.dispose())
+        self.run(self.elsewhere_engine.dispose())
         self.runner.close()
         self.folder.cleanup()
 
@@ -141,7 +163,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(package_id=packages)
     def finalize(self, package_id: UUID) -> None:
-        if package_id in self.addresses or package_id in self.deleted:
+        if package_id in {*self.addresses, *self.expired, *self.deleted}:
             with pytest.raises(IllegalPackageStateError):
                 self.run(self.registry.finalize_package(package_id, actor="ada"))
             return
@@ -190,6 +212,79 @@ class RegistryMachine(RuleBasedStateMachine):
         with pytest.raises(refusal):
             self.run(call)
 
+    @rule(package_id=packages)
+    def expire(self, package_id: UUID) -> None:
+        call = self.registry.expire_package(package_id, actor="clerk")
+        if package_id in self.deleted or package_id in self.expired:
+            refusal: type[Exception] = IllegalPackageStateError
+        elif self.holds.get(package_id):
+            refusal = PackageHeldError
+        elif self.classes[package_id] == "permanent":
+            refusal = RetentionPeriodError
+        else:
+            self.clock.advance(60_000)
+            self.run(call)
+            self.expired.add(package_id)
+            self.events += 1
+            return
+        with pytest.raises(refusal):
+            self.run(call)
+
+    @rule(package_id=packages)
+    def check_fixity(self, package_id: UUID) -> None:
+        if package_id in self.deleted:
+            with pytest.raises(IllegalPackageStateError):
+                self.run(self.registry.verify_package(package_id))
+            return
+        report = self.run(self.registry.verify_package(package_id))
+        assert (report.ok, report.files_checked) == (True, len(self.model[package_id]))
+        self.events += 1
+
+    @rule()
+    def garbage_collection_leaves_what_live_packages_hold(self) -> None:
+        async def collect() -> set[ContentAddress]:
+            await collect_garbage(
+                Database(self.engine), self.dataplane, SystemClock(), grace=timedelta(0)
+            )
+            return {info.address async for info in self.dataplane.backend.list()}
+
+        assert self.run(collect()) == {
+            ContentAddress.of(data)
+            for package_id, files in self.model.items()
+            if package_id not in self.deleted
+            for data in files.values()
+        }
+
+    @rule(package_id=packages, form=st.sampled_from(["bagit", "oci"]))
+    def travel(self, package_id: UUID, form: Any) -> None:
+        target = Path(self.folder.name) / uuid4().hex
+        if package_id not in self.addresses or package_id in self.deleted:
+            with pytest.raises(IllegalPackageStateError):
+                self.run(self.registry.export_package(package_id, target, form))
+            return
+        if package_id in self.travelled:
+            self.run(self.registry.export_package(package_id, target, form))
+            with pytest.raises(PackageExistsError):
+                self.run(self.elsewhere.import_package(target, actor="bob"))
+            return
+        self.run(self.registry.export_package(package_id, target, form))
+        assert self.run(self.elsewhere.import_package(target, actor="bob")) == package_id
+        self.travelled.add(package_id)
+        package = self.run(self.elsewhere.get_package(package_id))
+        assert package.manifest_digest == self.addresses[package_id]
+        assert self.run(self.elsewhere.verify_package(package_id)).ok
+        assert self.run(self.elsewhere.verify_log()).ok
+
+    @rule(package_id=packages)
+    def a_proof_holds(self, package_id: UUID) -> None:
+        if package_id not in self.addresses:
+            with pytest.raises(IllegalPackageStateError):
+                self.run(self.registry.export_proof(package_id))
+            return
+        proof = verify_proof(self.run(self.registry.export_proof(package_id)))
+        assert proof.manifest_digest == self.addresses[package_id]
+        assert proof.head_sequence == self.events
+
     @rule()
     def ask_for_what_is_not_there(self) -> None:
         with pytest.raises(PackageNotFoundError):
@@ -227,13 +322,13 @@ class RegistryMachine(RuleBasedStateMachine):
             )
 
     def _refusal(self, package_id: UUID, path: str) -> type[Exception] | None:
-        if package_id in self.addresses or package_id in self.deleted:
+        if package_id in {*self.addresses, *self.expired, *self.deleted}:
             return IllegalPackageStateError
         return DuplicateRelativePathError if path in self.model[package_id] else None
 
-    async def _prepare(self) -> None:
-        await create_schema(self.engine)
-        async with self.engine.begin() as connection:
+    async def _prepare(self, engine: AsyncEngine) -> None:
+        await create_schema(engine)
+        async with engine.begin() as connection:
             instant = {"name": "instant", "description": "for tests", "duration_days": 0}
             await connection.execute(retention_classes.insert(), instant)
 
@@ -244,7 +339,7 @@ class RegistryMachine(RuleBasedStateMachine):
                     tuple(row)
                     for row in await connection.execute(
                         select(*(type_coerce(column, NullType) for column in table.c)).order_by(
-                            next(iter(table.c))
+                            *list(table.c)[:2]
                         )
                     )
                 ]

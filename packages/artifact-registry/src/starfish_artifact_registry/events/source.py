@@ -81,7 +81,7 @@ class LogSubscription:
         self._entity = entity
         self._capacity = capacity
         self._pruned_after: int | None = None
-        self._closed = False
+        self._closed = asyncio.Event()
 
     async def pull_batch(self, max_events: int, timeout: float | None) -> Sequence[Event]:
         """Take what is there, oldest first, waiting for the first one at most ``timeout`` seconds.
@@ -94,22 +94,22 @@ class LogSubscription:
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        while not self._closed:
+        while not self._closed.is_set():
             batch = await self._next(max_events)
             if batch:
                 self._after = batch[-1].sequence
                 return batch
             left = None if deadline is None else deadline - loop.time()
             # Closed while the database was asked: nobody would wake this call any more.
-            if self._closed or (left is not None and left <= 0):
+            if self._closed.is_set() or (left is not None and left <= 0):
                 break
             await self._head.beyond(self._after, left)
         return []
 
     def close(self) -> None:
         """Stop receiving and wake whoever waits; may be called twice."""
-        if not self._closed:
-            self._closed = True
+        if not self._closed.is_set():
+            self._closed.set()
             self._head.unfollow(POLL_INTERVAL_S)
             self._head.wake()
 
