@@ -17,7 +17,7 @@ from starfish_artifact_registry.cli._proof import add_proof_commands
 from starfish_artifact_registry.cli._retention import add_retention_commands
 from starfish_artifact_registry.cli._serve import add_serve_commands
 
-__all__ = ("main",)
+__all__ = ("build_app", "main")
 
 _EPILOG = (
     "Exit status: 0 done; 1 refused, or a check found damage; 2 wrong usage; 3 not found; "
@@ -27,10 +27,11 @@ _EPILOG = (
 
 def main() -> None:
     """Run the command that the process was started with, and exit."""
-    _app()()
+    build_app()()
 
 
-def _app() -> typer.Typer:
+def build_app() -> typer.Typer:
+    """The application, for whoever runs it in a process of their own."""
     app = typer.Typer(
         name="artifact-registry",
         help="Packages of files as evidence: an append-only log, content by hash, and proof.",
