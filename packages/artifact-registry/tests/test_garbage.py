@@ -20,6 +20,7 @@ from starfish_artifact_registry.errors import StorageUnavailableError
 from starfish_artifact_registry.events import RegistryViewWriter
 from starfish_artifact_registry.garbage import GarbageReport, collect_garbage
 from starfish_artifact_registry.registry import Registry
+from starfish_artifact_registry.storage import LocalBackend
 from starfish_protocol.address import ContentAddress
 from starfish_protocol.clock import SystemClock
 from starfish_protocol.testing import ManualClock
@@ -220,3 +221,15 @@ async def test_a_collector_in_another_process_never_takes_what_an_event_refers_t
     assert report.files_checked == acknowledged
     assert acknowledged + lost == ROUNDS
     assert int(output.split()[-1]) > 0  # it did collect meanwhile
+
+
+async def test_a_backend_under_a_new_id_is_not_collected(
+    engine: AsyncEngine, live: Registry, dataplane: InProcessDataPlane, make_package: MakePackage
+) -> None:
+    await make_package(live, {"a": b"used"})
+    assert isinstance(dataplane.backend, LocalBackend)
+    renamed = InProcessDataPlane(LocalBackend(dataplane.backend.root, backend_id="new"))
+
+    with pytest.raises(StorageUnavailableError, match="backend id 'local'"):
+        await Registry(engine, renamed, RegistryViewWriter()).gc(grace=NOW)
+    assert await contents(dataplane) == addresses(b"used")

@@ -33,6 +33,7 @@ from starfish_artifact_registry.db.schema import (
     artifact_files,
     artifact_packages,
     collected_content,
+    storage_locations,
 )
 from starfish_artifact_registry.errors import StorageUnavailableError
 from starfish_artifact_registry.events.catalogue import storage_location_id
@@ -76,6 +77,7 @@ async def collect_garbage(
     if grace < timedelta(0):
         raise ValueError(f"grace is {grace}; legal is a time that is not negative")
     before = clock.now() - grace
+    await _check_backend_id(database, dataplane)
     report = GarbageReport(0, 0, 0, 0)
     batch: list[ContentInfo] = []
 
@@ -121,6 +123,24 @@ async def check_content(
             dataplane.backend_id,
             f"garbage collection took {stored.address} before it was committed; send it again, "
             "and give the collection a longer time of grace",
+        )
+
+
+async def _check_backend_id(database: Database, dataplane: InProcessDataPlane) -> None:
+    """Refuse a backend that has another name than its content has in the log.
+
+    References are found by location, which the backend's id is a part of: under a new id all
+    content would look like orphans.
+    """
+    row = storage_locations.c
+    foreign = select(row.backend_id).where(row.backend_id != dataplane.backend_id).limit(1)
+    async with database.read() as connection:
+        found = (await connection.execute(foreign)).scalar()
+    if found is not None:
+        raise StorageUnavailableError(
+            dataplane.backend_id,
+            f"the log knows content under the backend id {found!r}; whether it is still referred "
+            "to cannot be told under another id: give the backend the id that it had",
         )
 
 
