@@ -133,7 +133,8 @@ async def until_ready(port: int, target: str) -> None:
 async def ours(folder: Path) -> AsyncIterator[Rival]:
     port = free_port()
     program = [sys.executable, "-m", "starfish_artifact_registry", "--registry", str(folder)]
-    subprocess.run([*program[:3], "init", *program[3:]], check=True, stdout=subprocess.DEVNULL)
+    init = [*program[:3], "init", *program[3:]]
+    await asyncio.to_thread(subprocess.run, init, check=True, stdout=subprocess.DEVNULL)
     with running([*program[:3], "serve", "--port", str(port), *program[3:]]):
         await until_ready(port, "/packages")
         connection = await Connection.open(port)

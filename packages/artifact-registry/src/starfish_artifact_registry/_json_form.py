@@ -5,7 +5,8 @@ Times are integer milliseconds since the epoch, ids and addresses their text, by
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import PurePath
@@ -19,14 +20,14 @@ __all__ = ("json_form",)
 
 
 def json_form(value: Any) -> Any:
-    """What the JSON encoder takes.
+    r"""What the JSON encoder takes.
 
     Raises:
         TypeError: there is no agreed form of such a value.
 
     Examples:
         >>> from datetime import UTC
-        >>> json_form({"at": datetime(2026, 1, 1, tzinfo=UTC), "of": (UUID(int=1), b"\\xff")})
+        >>> json_form({"at": datetime(2026, 1, 1, tzinfo=UTC), "of": (UUID(int=1), b"\xff")})
         {'at': 1767225600000, 'of': ['00000000-0000-0000-0000-000000000001', 'ff']}
     """
     if value is None or isinstance(value, bool | int | float | str):
@@ -47,6 +48,6 @@ def _container_form(value: Any) -> Any:
         return {str(key): json_form(member) for key, member in value.items()}
     if isinstance(value, Sequence):
         return [json_form(member) for member in value]
-    if isinstance(value, Set):
+    if isinstance(value, AbstractSet):
         return sorted(json_form(member) for member in value)
     raise TypeError(f"{type(value).__name__} has no JSON form here")

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.db.schema import artifact_files, artifact_packages
@@ -69,7 +69,7 @@ async def list_files(
 
     Paths sort by code point, so as their UTF-8 bytes do.
     """
-    path = artifact_files.c.relative_path
+    path: ColumnElement[str] = artifact_files.c.relative_path
     if connection.dialect.name == "postgresql":
         path = path.collate("C")
     page = (

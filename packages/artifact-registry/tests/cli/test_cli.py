@@ -159,7 +159,7 @@ def test_verify_names_what_has_changed(
     stored = sorted(
         (tmp_path / "registry/content/blake3").rglob("*"), key=lambda each: each.stat().st_size
     )
-    smallest, largest = [each for each in stored if each.is_file()][0], stored[-1]
+    smallest, largest = next(each for each in stored if each.is_file()), stored[-1]
     smallest.unlink()
     largest.chmod(0o600)
     largest.write_bytes(b"X" + largest.read_bytes()[1:])
@@ -231,7 +231,7 @@ def test_holds_and_dates(run: Run, run_json: RunJson, package: str) -> None:
 
 @pytest.mark.parametrize("form", ["bagit", "oci"])
 def test_a_package_moves_to_another_registry(
-    run: Run, runner: Run, package: str, folder: Path, tmp_path: Path, form: str
+    *, run: Run, runner: Run, package: str, folder: Path, tmp_path: Path, form: str
 ) -> None:
     run("ingest", package, folder)
     digest = run("finalize", package).stdout

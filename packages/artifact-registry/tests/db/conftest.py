@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from servers.postgres import postgres_binaries, postgres_server
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from servers.postgres import postgres_binaries, postgres_server
 from starfish_artifact_registry.db.engine import create_engine
 
 __all__ = ("postgres_binaries", "postgres_server")

@@ -171,7 +171,7 @@ async def test_a_migration_that_fails_leaves_nothing(
     monkeypatch.setattr(migrate_module, "RETENTION_CLASS_SEEDS", too_many)
     before = await described(engine)
 
-    with pytest.raises(Exception, match="(?i)unique"):
+    with pytest.raises(Exception, match=r"(?i)unique"):
         await migrate(engine)
 
     assert await described(engine) == before

@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra http")
-schemathesis = pytest.importorskip("schemathesis", reason="needs the group test-extra")
+pytest.importorskip("schemathesis", reason="needs the group test-extra")
 
+import schemathesis
 from fastapi import FastAPI
 from hypothesis import settings
 from sqlalchemy import NullPool
@@ -22,7 +23,6 @@ from starfish_artifact_registry.events import RegistryViewWriter
 from starfish_artifact_registry.http import HttpLimits, create_registry_router
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
-
 
 FOLDER = TemporaryDirectory(prefix="starfish-registry-")
 
@@ -82,4 +82,3 @@ def test_every_call_is_described() -> None:
         "/v1/events",
     }
     assert ErrorBody.__name__ in document["components"]["schemas"]
-

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,6 @@ from starfish_artifact_registry.cli._source_files import (
 from starfish_artifact_registry.cli._terminal_text import printable, readable_size
 from starfish_artifact_registry.error_codes import ErrorCode, error_code
 from starfish_artifact_registry.errors import RegistryError
-from starfish_artifact_registry.registry import Registry
 
 __all__ = ("add_file_commands",)
 
@@ -80,9 +80,15 @@ async def ingest(
 
             async def worker(waiting: list[SourceFile]) -> None:
                 while waiting and done.fatal is None:
-                    await _ingest_one(
-                        registry, package_id, waiting.pop(), media_type, actor, done, progress
+                    source = waiting.pop()
+                    add = functools.partial(
+                        registry.ingest_file,
+                        package_id,
+                        relative_path=source.relative_path,
+                        media_type=media_type or source.media_type,
+                        actor=actor,
                     )
+                    await _ingest_one(add, source, done, progress)
 
             waiting = sources[::-1]
             async with asyncio.TaskGroup() as workers:
@@ -135,23 +141,11 @@ def _find(paths: list[Path], prefix: str, done: _Ingested) -> list[SourceFile]:
 
 
 async def _ingest_one(
-    registry: Registry,
-    package_id: UUID,
-    source: SourceFile,
-    media_type: str | None,
-    actor: str,
-    done: _Ingested,
-    progress: Meter,
+    add: Callable[..., Awaitable[UUID]], source: SourceFile, done: _Ingested, progress: Meter
 ) -> None:
     try:
         async with contextlib.aclosing(source.read(progress.add_bytes)) as stream:
-            file_id = await registry.ingest_file(
-                package_id,
-                relative_path=source.relative_path,
-                media_type=media_type or source.media_type,
-                stream=stream,
-                actor=actor,
-            )
+            file_id = await add(stream=stream)
     except RegistryError as error:
         row = error_code(error)
         if row.status >= 500 or row.status == 404:
@@ -206,6 +200,6 @@ async def _write_whole(content: AsyncIterator[bytes], target: Path, progress: Me
         await asyncio.to_thread(os.replace, draft, target)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(draft)
+            await asyncio.to_thread(os.unlink, draft)
         raise
     return size

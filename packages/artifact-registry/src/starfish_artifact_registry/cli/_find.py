@@ -32,10 +32,9 @@ async def show(session: Session, package_id: PackageId) -> None:
     async with session.registry() as registry:
         package = await registry.get_package(package_id)
     form: dict[str, Any] = json_form(package)
-    lines = [f"{name:<20} {_text(name, value)}" for name, value in form.items() if value != []]
-    for hold in package.holds:
-        lines.append(f"{'held':<20} {hold.hold_id} {printable(hold.reason)}")
-    session.output.result(form, "\n".join(line for line in lines if not line.startswith("holds")))
+    lines = [f"{name:<20} {_text(name, value)}" for name, value in form.items() if name != "holds"]
+    lines += [f"{'held':<20} {hold.hold_id} {printable(hold.reason)}" for hold in package.holds]
+    session.output.result(form, "\n".join(lines))
 
 
 async def ls(

@@ -99,7 +99,7 @@ def _open(path: Path) -> tuple[int, bytes]:
     descriptor = os.open(path, _OPEN)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is no regular file any more")
+            raise OSError(f"{path} is no regular file any more")  # noqa: TRY301 - closed below
         return descriptor, os.read(descriptor, _CHUNK)
     except BaseException:
         os.close(descriptor)

@@ -33,9 +33,8 @@ def readable_size(size: int) -> str:
     if size < 1024:
         return f"{size} B"
     amount = float(size)
-    unit = _UNITS[0]
     for unit in _UNITS:
         amount /= 1024
-        if amount < 1024:
-            break
-    return f"{amount:.1f} {unit}"
+        if amount < 1024 or unit == _UNITS[-1]:
+            return f"{amount:.1f} {unit}"
+    raise AssertionError  # the last unit takes any amount

@@ -96,8 +96,10 @@ def add_query_routes(
     router: APIRouter, registry: Registry, access: AccessControl, limits: HttpLimits
 ) -> None:
     """Add what reads about packages."""
+
     async def list_packages(
         request: Request,
+        *,
         name: _Text = None,
         producer: _Text = None,
         subject: _Text = None,

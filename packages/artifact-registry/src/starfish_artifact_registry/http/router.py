@@ -74,7 +74,7 @@ def _refuse_other_methods(router: APIRouter, route_class: type[APIRoute]) -> Non
     methods: dict[str, set[str]] = defaultdict(set)
     for route in router.routes:
         if isinstance(route, APIRoute):
-            methods[route.path] |= route.methods
+            methods[route.path] |= route.methods or set()
     for path, allowed in methods.items():
         router.add_api_route(
             path,
