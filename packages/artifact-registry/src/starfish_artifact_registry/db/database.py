@@ -79,16 +79,28 @@ class Database:
             CommitUncertainError: the commit failed, and whether it took place is not known.
             DatabaseUnavailableError: the database does not answer, or the log stayed locked.
         """
+        async with self.locked() as connection:
+            yield connection
+            try:
+                await connection.commit()
+            except Exception as error:
+                # A failed commit may leave the transaction open, and the pool would hand it on.
+                await connection.invalidate(error)
+                raise CommitUncertainError(f"the commit failed: {error}") from error
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncGenerator[AsyncConnection]:
+        """Lend a connection that has locked the log; nothing that was done there stays.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer, or the log stayed locked.
+        """
         async with self._turn():
             with translated_errors():
                 async with self._writer.connect() as connection:
                     await connection.execute(_LOCK_LOG[self.dialect])
                     await self._refuse_autocommit(connection)
                     yield connection
-                    try:
-                        await connection.commit()
-                    except Exception as error:
-                        raise CommitUncertainError(f"the commit failed: {error}") from error
 
     def _turn(self) -> AbstractAsyncContextManager[object]:
         """Where all share one connection, as in ``sqlite://``, one uses it at a time."""

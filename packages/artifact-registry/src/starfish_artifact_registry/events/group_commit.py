@@ -51,6 +51,8 @@ __all__ = ("CommandState", "Decide", "Decision", "GroupCommit", "PackageState")
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _Path = tuple[UUID, str]
+_IDS_OF_ONE_STATEMENT: Final = 1000
+"""An import refers to more contents than a statement may have parameters."""
 _ASK_AGAIN: Final = 10
 _ASK_AGAIN_S: Final = 0.2
 """How often, and after which growing pauses, a lost database is asked: about nine seconds."""
@@ -190,13 +192,13 @@ class CommandState:
 
     async def load_collected(self, storage_location_ids: Collection[UUID]) -> None:
         """Read several at once, for the calls that follow."""
-        if not storage_location_ids:
-            return
         column = collected_content.c.storage_location_id
-        wanted = select(column).where(column.in_(storage_location_ids))
-        found = (await self._connection.execute(wanted)).scalars()
-        self._collected |= dict.fromkeys(storage_location_ids, False)
-        self._collected |= dict.fromkeys(found, True)
+        wanted = list(storage_location_ids)
+        self._collected |= dict.fromkeys(wanted, False)
+        for start in range(0, len(wanted), _IDS_OF_ONE_STATEMENT):
+            some = wanted[start : start + _IDS_OF_ONE_STATEMENT]
+            found = await self._connection.execute(select(column).where(column.in_(some)))
+            self._collected |= dict.fromkeys(found.scalars(), True)
 
     def record(self, new: Sequence[NewEvent]) -> None:
         """Give the events of a decision their places; stored by the next `flush`."""
@@ -373,8 +375,8 @@ class GroupCommit:
         for attempt in range(_ASK_AGAIN):
             await asyncio.sleep(attempt * _ASK_AGAIN_S)
             try:
-                # For writing: the lock is free only when that transaction has ended.
-                async with self._database.write() as connection:
+                # The lock is free only when that transaction has ended.
+                async with self._database.locked() as connection:
                     found = await digest_at(connection, head.sequence)
             except DatabaseUnavailableError as error:
                 logger.warning("cannot ask what became of a commit: %s", error)
