@@ -23,6 +23,7 @@ from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.engine import create_engine
 from starfish_artifact_registry.db.schema import (
     artifact_files,
+    artifact_metadata,
     artifact_packages,
     create_schema,
     retention_state,
@@ -176,7 +177,7 @@ def package_fields() -> dict[str, Any]:
 
 @pytest.fixture
 def rows_of() -> Callable[[AsyncEngine], Awaitable[dict[str, list[tuple[Any, ...]]]]]:
-    """Every row of every view, as the driver gives it, sorted by its first column."""
+    """Every row of every view, as the driver gives it, sorted by its first two columns."""
 
     async def rows_of(engine: AsyncEngine) -> dict[str, list[tuple[Any, ...]]]:
         async with engine.connect() as connection:
@@ -185,11 +186,14 @@ def rows_of() -> Callable[[AsyncEngine], Awaitable[dict[str, list[tuple[Any, ...
                     tuple(row)
                     for row in await connection.execute(
                         select(*(type_coerce(column, NullType) for column in table.c)).order_by(
-                            next(iter(table.c))
+                            *list(table.c)[:2]
                         )
                     )
                 ]
-                for table in (artifact_packages, artifact_files, storage_locations, retention_state)
+                for table in (
+                    *(artifact_packages, artifact_metadata, artifact_files),
+                    *(storage_locations, retention_state),
+                )
             }
 
     return rows_of

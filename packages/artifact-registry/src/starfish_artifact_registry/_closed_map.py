@@ -26,7 +26,7 @@ def closed_map(
     """
     if type(value) is not dict:
         raise ValueError(f"{what} is a map, not of type {type(value).__qualname__}")
-    members = cast("dict[Any, Any]", value)
+    members = cast("dict[str, Any]", value)
     if members.keys() != fields.keys():
         odd = sorted(map(repr, members.keys() ^ fields.keys()))
         raise ValueError(
