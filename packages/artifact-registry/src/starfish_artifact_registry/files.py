@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, RowMapping, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.db.schema import artifact_files, artifact_packages
@@ -56,7 +56,7 @@ async def find_file(connection: AsyncConnection, file_id: UUID) -> FileRecord:
         .join(artifact_packages)
         .where(artifact_files.c.file_id == file_id, artifact_packages.c.status != "deleted")
     )
-    row = (await connection.execute(wanted)).first()
+    row = (await connection.execute(wanted)).mappings().first()
     if row is None:
         raise FileNotFoundInRegistryError(file_id)
     return _record(row)
@@ -79,11 +79,12 @@ async def list_files(
     )
     if after is not None:
         page = page.where(path > after)
-    return [_record(row) for row in await connection.execute(page.order_by(path).limit(limit))]
+    rows = await connection.execute(page.order_by(path).limit(limit))
+    return [_record(row) for row in rows.mappings()]
 
 
-def _record(row: Row[Any]) -> FileRecord:
-    values = row._asdict()
+def _record(row: RowMapping) -> FileRecord:
+    values: dict[str, Any] = {str(name): value for name, value in row.items()}
     for address in ("content_address", "sha256"):
         values[address] = ContentAddress.parse(values[address])
     return FileRecord(**values)

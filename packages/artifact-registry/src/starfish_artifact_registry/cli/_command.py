@@ -12,7 +12,7 @@ import functools
 import inspect
 import io
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +101,7 @@ class Session:
         return self.where()
 
     @asynccontextmanager
-    async def registry(self) -> AsyncIterator[Registry]:
+    async def registry(self) -> AsyncGenerator[Registry]:
         """The registry, closed at the end."""
         async with self.place.registry() as registry:
             yield registry
@@ -159,7 +159,7 @@ def _describe(run: Callable[..., None], function: Callable[..., Any]) -> None:
     run.__name__ = function.__name__
     run.__doc__ = function.__doc__
     run.__annotations__ = {each.name: each.annotation for each in parameters}
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # a function takes any attribute
+    vars(run)["__signature__"] = inspect.Signature(parameters)
 
 
 def _run(command: Awaitable[None], output: Output) -> None:

@@ -58,7 +58,8 @@ async def ls(
     ] = None,
 ) -> None:
     """List packages, oldest first, or the files of one by path; one line each."""
-    described = dict(pair.partition("=")[::2] for pair in metadata or [])
+    pairs = [pair.partition("=") for pair in metadata or []]
+    described = {key: value for key, _, value in pairs}
     filters: dict[str, Any] = {
         "name": name,
         "producer": producer,

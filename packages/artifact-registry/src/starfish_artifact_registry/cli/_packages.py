@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
 import typer
@@ -92,11 +92,12 @@ def _metadata(pairs: list[str], file: Path | None) -> dict[str, Any] | None:
     described: dict[str, Any] = {}
     if file is not None:
         try:
-            described = json.loads(file.read_bytes())
+            value: object = json.loads(file.read_bytes())
         except ValueError as error:
             raise typer.BadParameter(f"--meta-file {file} is no JSON: {error}") from None
-        if not isinstance(described, dict):
+        if not isinstance(value, dict):
             raise typer.BadParameter(f"--meta-file {file} is no JSON object")
+        described = cast("dict[str, Any]", value)
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:

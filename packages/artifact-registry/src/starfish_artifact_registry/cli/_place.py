@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ class RegistryPlace:
             raise RegistryNotFoundError(str(self))
 
     @asynccontextmanager
-    async def engine(self) -> AsyncIterator[AsyncEngine]:
+    async def engine(self) -> AsyncGenerator[AsyncEngine]:
         """The database, closed at the end."""
         engine = create_engine(self.database)
         try:
@@ -79,7 +79,7 @@ class RegistryPlace:
         return ObjectStoreBackend(from_url(self.storage), backend_id=self.backend_id)
 
     @asynccontextmanager
-    async def registry(self) -> AsyncIterator[Registry]:
+    async def registry(self) -> AsyncGenerator[Registry]:
         """The registry, closed at the end.
 
         Raises:
