@@ -30,9 +30,9 @@ def to_plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, datetime):
         return to_ms(value)
-    if isinstance(value, tuple):
-        members: tuple[Any, ...] = value
-        return [to_plain(member) for member in members]
+    kind: object = type(value)
+    if kind is tuple:
+        return [to_plain(member) for member in value]
     if is_dataclass(value):
         return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     return value

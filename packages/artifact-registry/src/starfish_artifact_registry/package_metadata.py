@@ -76,7 +76,7 @@ def _lists(value: Any, depth: int) -> Any:
         raise ValueError("it is nested too deeply")
     if type(value) in {list, tuple}:
         return [_lists(member, depth - 1) for member in value]
-    if type(value) is dict:
-        members: dict[Any, Any] = value
-        return {_lists(key, depth): _lists(member, depth - 1) for key, member in members.items()}
+    kind: object = type(value)
+    if kind is dict:
+        return {_lists(key, depth): _lists(member, depth - 1) for key, member in value.items()}
     return value

@@ -178,7 +178,13 @@ registry_revision = Table(
     "artifact_registry_revision", metadata, Column("version_num", String(32), primary_key=True)
 )
 """One row: the revision that the tables have. Migrations of your own tables have their own place."""
-listen(registry_revision, "after_create", lambda table, connection, **_: _stamp(table, connection))
+
+
+def _stamp(revision: Table, connection: Connection, **_options: object) -> None:
+    connection.execute(revision.insert(), {"version_num": SCHEMA_REVISION})
+
+
+listen(registry_revision, "after_create", _stamp)
 
 collected_content = Table(
     "collected_content",
@@ -188,10 +194,6 @@ collected_content = Table(
 )
 """Content that garbage collection took, or was about to take; no view, and not to be emptied while
 anybody ingests: whoever finds its content here looks whether the bytes are there."""
-
-
-def _stamp(revision: Table, connection: Connection) -> None:
-    connection.execute(revision.insert(), {"version_num": SCHEMA_REVISION})
 
 
 async def create_schema(engine: AsyncEngine) -> None:

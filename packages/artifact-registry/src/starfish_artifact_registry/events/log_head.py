@@ -143,7 +143,11 @@ class LogHead:
                 driver: Any = (await connection.get_raw_connection()).driver_connection
                 # Not one of the pool's any more: it is kept as long as there are readers.
                 await connection.run_sync(lambda own: own.detach())
-                driver.add_termination_listener(lambda _connection: lost.set())
+
+                def lose(_connection: object) -> None:
+                    lost.set()
+
+                driver.add_termination_listener(lose)
                 channel = await driver.fetchval(f"SELECT {_CHANNEL}")
                 await driver.add_listener(channel, self._hear)
                 self.advance(await driver.fetchval("SELECT coalesce(max(sequence), 0) FROM events"))
