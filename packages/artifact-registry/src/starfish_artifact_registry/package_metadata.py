@@ -70,13 +70,13 @@ def _short(text: str) -> str:
 
 def _lists(value: Any, depth: int) -> Any:
     """The value with lists for tuples."""
-    if type(value) is str and "\0" in value:
-        raise ValueError(f"{value!r:.80} has a NUL")
-    if type(value) in {list, tuple, dict} and depth == 0:
-        raise ValueError("it is nested too deeply")
-    if type(value) in {list, tuple}:
-        return [_lists(member, depth - 1) for member in value]
     kind: object = type(value)
+    if kind is str and "\0" in value:
+        raise ValueError(f"{value!r:.80} has a NUL")
+    if kind in {list, tuple, dict} and depth == 0:
+        raise ValueError("it is nested too deeply")
+    if kind in {list, tuple}:
+        return [_lists(member, depth - 1) for member in value]
     if kind is dict:
         return {_lists(key, depth): _lists(member, depth - 1) for key, member in value.items()}
     return value
