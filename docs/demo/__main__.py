@@ -2,7 +2,8 @@
 
 Every page is written while the server is down, waits in an outbox, and arrives when the server
 starts; two people edit one page; a list of all pages is one GET; the server is killed in the
-middle of a burst of writes, and nothing that it acknowledged is gone.
+middle of a burst of writes, and nothing that it acknowledged is gone. Then the pages are kept as
+evidence: a byte that is changed has a name, and what was derived is made again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import evidence
 import httpx
 
 from starfish_outbox import DrainProgress, OutboxQueue, SqliteOutbox, drain_outbox
@@ -60,15 +62,21 @@ class Acknowledged:
     hashes: dict[str, str] = field(default_factory=dict)
 
 
+def page_files() -> list[Path]:
+    """Each Markdown page of the project."""
+    return sorted(
+        [
+            ROOT / "README.md",
+            *(ROOT / "docs").rglob("*.md"),
+            *(ROOT / "packages").glob("*/README.md"),
+        ]
+    )
+
+
 def read_pages() -> dict[str, dict[str, Any]]:
-    """Each Markdown page as a document; its path, with `:` for `/`, names it."""
-    files = [
-        ROOT / "README.md",
-        *(ROOT / "docs").rglob("*.md"),
-        *(ROOT / "packages").glob("*/README.md"),
-    ]
+    """Each page as a document; its path, with `:` for `/`, names it."""
     pages = {}
-    for file in sorted(files):
+    for file in page_files():
         text = file.read_text()
         title = next((line[2:] for line in text.splitlines() if line.startswith("# ")), file.name)
         pages[str(file.relative_to(ROOT)).replace("/", ":")] = {"title": title, "text": text}
@@ -251,6 +259,10 @@ async def story(folder: Path) -> None:
     say(
         f"   Started again: all {len(acknowledged.hashes)} documents are there, byte for byte, and in the list."
     )
+    await evidence.chapter(
+        folder / "evidence", lambda text: say(text if text[0] == " " else f"6. {text}"),
+        pages=page_files(), root=ROOT,
+    )  # fmt: skip
     say(
         f"\nDone in {time.perf_counter() - began:.1f} s: {len(pages)} pages queued offline and delivered, 1 conflict merged, "
         f"{writes} writes acknowledged before the kill, 0 lost."

@@ -32,3 +32,6 @@ def test_the_demo_ends_with_nothing_lost() -> None:
     acknowledged = re.search(r"(\d+) writes acknowledged", summary)
     assert acknowledged is not None
     assert int(acknowledged[1]) >= 200
+    assert f"The pages become evidence: {len(pages)} files" in done.stdout
+    assert "The fixity check names it: README.md." in done.stdout
+    assert "the same rows, byte for byte" in done.stdout

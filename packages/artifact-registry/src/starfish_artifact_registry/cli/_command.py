@@ -1,0 +1,192 @@
+"""What every command has in common: where the registry is, how it answers, how it fails.
+
+A command is an ``async def`` whose first parameter is its `Session`; the others are its own
+options. `command` adds the common options, runs it, and turns every error that bad input can cause
+into one line and an exit status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import io
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
+
+import typer
+from sqlalchemy.exc import SQLAlchemyError
+
+from starfish_artifact_registry.cli._exit_status import ExitStatus, exit_status
+from starfish_artifact_registry.cli._output import Output
+from starfish_artifact_registry.cli._place import RegistryPlace, locate
+from starfish_artifact_registry.error_codes import error_code, error_facts
+from starfish_artifact_registry.errors import RegistryError
+from starfish_artifact_registry.registry import Registry
+
+__all__ = ("Actor", "Session", "command")
+
+P = ParamSpec("P")
+
+_WHERE = "Where the registry is"
+_RegistryFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--registry",
+        envvar="ARTIFACT_REGISTRY",
+        metavar="DIR",
+        help="Folder with registry.sqlite and content/.",
+        rich_help_panel=_WHERE,
+        show_default=False,
+    ),
+]
+_Database = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ARTIFACT_REGISTRY_DATABASE",
+        metavar="URL",
+        help="postgresql://… or sqlite:///…, with --storage.",
+        rich_help_panel=_WHERE,
+        show_default=False,
+    ),
+]
+_Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="ARTIFACT_REGISTRY_STORAGE",
+        metavar="URL",
+        help="s3://bucket/prefix or a folder, with --database.",
+        rich_help_panel=_WHERE,
+        show_default=False,
+    ),
+]
+_BackendId = Annotated[
+    str | None,
+    typer.Option(
+        "--backend-id",
+        metavar="NAME",
+        help="The storage's name in the log, if it is not 'local' or the URL's scheme.",
+        rich_help_panel=_WHERE,
+        show_default=False,
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+Actor = Annotated[
+    str,
+    typer.Option(
+        envvar="ARTIFACT_REGISTRY_ACTOR", help="Whom the log names as the one who did it."
+    ),
+]
+"""The option of every command that writes to the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of one command."""
+
+    output: Output
+    where: Callable[[], RegistryPlace]
+
+    @property
+    def place(self) -> RegistryPlace:
+        """Where the registry is.
+
+        Raises:
+            typer.BadParameter: the options do not say.
+        """
+        return self.where()
+
+    @asynccontextmanager
+    async def registry(self) -> AsyncGenerator[Registry]:
+        """The registry, closed at the end."""
+        async with self.place.registry() as registry:
+            yield registry
+
+
+def command(
+    app: typer.Typer, name: str
+) -> Callable[[Callable[Concatenate[Session, P], Awaitable[None]]], Callable[..., None]]:
+    """Make an ``async def`` a command of the application."""
+
+    def decorate(
+        function: Callable[Concatenate[Session, P], Awaitable[None]],
+    ) -> Callable[..., None]:
+        def run(
+            *arguments: Any,
+            registry: Path | None,
+            database: str | None,
+            storage: str | None,
+            backend_id: str | None,
+            as_json: bool,
+            **options: Any,
+        ) -> None:
+            output = Output(name, as_json=as_json)
+            session = Session(
+                output, functools.partial(locate, registry, database, storage, backend_id)
+            )
+            _run(function(session, *arguments, **options), output)
+
+        _describe(run, function)
+        return app.command(name)(run)
+
+    return decorate
+
+
+def _describe(run: Callable[..., None], function: Callable[..., Any]) -> None:
+    """Give the wrapper the signature that Typer reads: the command's own and the common options."""
+    hints = get_type_hints(function, include_extras=True)
+    own = list(inspect.signature(function).parameters.values())[1:]
+    parameters = [each.replace(annotation=hints[each.name]) for each in own]
+    for option, annotation in (
+        ("registry", _RegistryFolder),
+        ("database", _Database),
+        ("storage", _Storage),
+        ("backend_id", _BackendId),
+        ("as_json", _Json),
+    ):
+        parameters.append(
+            inspect.Parameter(
+                option,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=False if option == "as_json" else None,
+                annotation=annotation,
+            )
+        )
+    run.__name__ = function.__name__
+    run.__doc__ = function.__doc__
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    vars(run)["__signature__"] = inspect.Signature(parameters)
+
+
+def _run(command: Awaitable[None], output: Output) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # A name out of a file must not be what makes the message fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            asyncio.run(_awaited(command))
+        finally:
+            output.finish()
+    except BrokenPipeError:
+        # The reader went away, as `head` does.
+        output.reader_has_gone()
+    except RegistryError as error:
+        row = error_code(error)
+        output.error(row.code, str(error), error_facts(error))
+        raise typer.Exit(exit_status(row)) from error
+    except (SQLAlchemyError, OSError) as error:
+        output.error("unavailable", _first_line(error))
+        raise typer.Exit(ExitStatus.UNAVAILABLE) from error
+
+
+async def _awaited(command: Awaitable[None]) -> None:
+    await command
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__

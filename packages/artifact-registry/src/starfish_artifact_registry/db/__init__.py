@@ -1,0 +1,1 @@
+"""The tables, their seeds, and connections to them."""

@@ -1,0 +1,206 @@
+"""The tables. The log is the truth; every other table but the retention classes is derived from it.
+
+Rule 1: only the log appends to ``events``, only a view writer changes the views. Rule 2: whatever a
+view holds comes from an event or from its envelope, so that a replay gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    select,
+)
+from sqlalchemy.event import listen
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from starfish_artifact_registry.db.append_only import refuse_changes
+from starfish_artifact_registry.db.column_types import CanonicalJson, UtcMilliseconds
+from starfish_artifact_registry.db.seed import RETENTION_CLASS_SEEDS
+
+__all__ = (
+    "SCHEMA_REVISION",
+    "artifact_files",
+    "artifact_metadata",
+    "artifact_packages",
+    "collected_content",
+    "create_schema",
+    "events",
+    "metadata",
+    "registry_revision",
+    "retention_classes",
+    "retention_state",
+    "storage_locations",
+)
+
+_SEQUENCE: Final = BigInteger().with_variant(Integer, "sqlite")
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+"""All tables of the registry; their names are as here, so keep them apart from tables of your own."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("sequence", _SEQUENCE, primary_key=True, autoincrement=False),
+    Column("event_id", Uuid, nullable=False, unique=True),
+    Column("package_id", Uuid, nullable=False),
+    Column("event_type", String(64), nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("payload_digest", LargeBinary(32), nullable=False),
+    Column("prev_digest", LargeBinary(32), nullable=False),
+    Column("event_digest", LargeBinary(32), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("created_at", UtcMilliseconds, nullable=False),
+    Index(None, "package_id", "sequence"),
+)
+"""The log."""
+refuse_changes(events)
+
+artifact_packages = Table(
+    "artifact_packages",
+    metadata,
+    Column("package_id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("producer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("retention_class", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("metadata", CanonicalJson, nullable=False),
+    Column("file_count", _SEQUENCE, nullable=False),
+    Column("total_bytes", _SEQUENCE, nullable=False),
+    Column("manifest_digest", String(71)),
+    Column("created_at", UtcMilliseconds, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("finalized_at", UtcMilliseconds),
+    Column("finalized_by", Text),
+    Column("last_event_sequence", _SEQUENCE, nullable=False),
+    Index(None, "created_at", "package_id"),
+    Index(None, "name", "created_at", "package_id"),
+    Index(None, "producer", "created_at", "package_id"),
+    Index(None, "subject", "created_at", "package_id"),
+    Index(None, "retention_class", "created_at", "package_id"),
+    Index(None, "status", "created_at", "package_id"),
+)
+"""One row for each package, deleted ones included."""
+
+artifact_metadata = Table(
+    "artifact_metadata",
+    metadata,
+    Column("package_id", Uuid, ForeignKey(artifact_packages.c.package_id), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+    Index(None, "key", "value", "package_id"),
+)
+"""One row for each member of a package's metadata, to find packages by; see `index_entry`."""
+
+storage_locations = Table(
+    "storage_locations",
+    metadata,
+    Column("storage_location_id", Uuid, primary_key=True),
+    Column("backend_id", Text, nullable=False),
+    Column("content_address", String(71), nullable=False),
+    Column("size", _SEQUENCE, nullable=False),
+    Column("first_event_sequence", _SEQUENCE, nullable=False),
+    UniqueConstraint("backend_id", "content_address"),
+)
+"""Where content is; one row for all files that share it."""
+
+artifact_files = Table(
+    "artifact_files",
+    metadata,
+    Column("file_id", Uuid, primary_key=True),
+    Column("package_id", Uuid, ForeignKey(artifact_packages.c.package_id), nullable=False),
+    Column("relative_path", Text, nullable=False),
+    Column("media_type", Text, nullable=False),
+    Column("size", _SEQUENCE, nullable=False),
+    Column("content_address", String(71), nullable=False),
+    Column("sha256", String(71), nullable=False),
+    Column(
+        "storage_location_id",
+        Uuid,
+        ForeignKey(storage_locations.c.storage_location_id),
+        nullable=False,
+        index=True,
+    ),
+    Column("ingested_at", UtcMilliseconds, nullable=False),
+    Column("ingested_by", Text, nullable=False),
+    Column("event_sequence", _SEQUENCE, nullable=False),
+    UniqueConstraint("package_id", "relative_path"),
+)
+"""One row for each file of each package."""
+
+retention_classes = Table(
+    "retention_classes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("description", Text, nullable=False),
+    Column("duration_days", Integer),
+)
+"""What `Registry.create_package` accepts; yours to extend. ``duration_days`` NULL is for ever."""
+
+retention_state = Table(
+    "retention_state",
+    metadata,
+    Column("package_id", Uuid, ForeignKey(artifact_packages.c.package_id), primary_key=True),
+    Column("retention_days", _SEQUENCE),
+    Column("retain_until", UtcMilliseconds, index=True),
+    Column("holds", CanonicalJson, nullable=False),
+    Column("expired_at", UtcMilliseconds),
+    Column("deleted_at", UtcMilliseconds),
+)
+"""From when on a package may go, and what forbids it; ``retain_until`` NULL is for ever."""
+
+
+SCHEMA_REVISION: Final = "0001"
+"""The revision of these tables; `starfish_artifact_registry.db.migrate` brings older ones here."""
+
+registry_revision = Table(
+    "artifact_registry_revision", metadata, Column("version_num", String(32), primary_key=True)
+)
+"""One row: the revision that the tables have. Migrations of your own tables have their own place."""
+
+
+def _stamp(revision: Table, connection: Connection, **_options: object) -> None:
+    connection.execute(revision.insert(), {"version_num": SCHEMA_REVISION})
+
+
+listen(registry_revision, "after_create", _stamp)
+
+collected_content = Table(
+    "collected_content",
+    metadata,
+    Column("storage_location_id", Uuid, primary_key=True),
+    Column("collected_at", UtcMilliseconds, nullable=False),
+)
+"""Content that garbage collection took, or was about to take; no view, and not to be emptied while
+anybody ingests: whoever finds its content here looks whether the bytes are there."""
+
+
+async def create_schema(engine: AsyncEngine) -> None:
+    """Make the tables and seed the retention classes; what is there already stays as it is."""
+    async with engine.begin() as connection:
+        await connection.run_sync(metadata.create_all)
+        known = set((await connection.execute(select(retention_classes.c.name))).scalars())
+        missing = [seed for seed in RETENTION_CLASS_SEEDS if seed["name"] not in known]
+        if missing:
+            await connection.execute(retention_classes.insert(), missing)

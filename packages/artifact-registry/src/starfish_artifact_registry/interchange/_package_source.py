@@ -1,0 +1,39 @@
+"""What a bag and a layout have in common once they were looked through."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from starfish_artifact_registry import manifest as manifests
+from starfish_artifact_registry.errors import ImportRefusedError, ManifestError
+from starfish_artifact_registry.manifest import Manifest, ManifestFile
+
+__all__ = ("ContentReader", "PackageSource", "read_manifest")
+
+ContentReader = Callable[[ManifestFile], AsyncIterator[bytes]]
+"""Gives the bytes of a file of a package."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSource:
+    """A package outside of a registry; its structure was checked, its content was not yet read."""
+
+    manifest: Manifest
+    """What it says it holds."""
+    manifest_bytes: bytes
+    """The same as it was finalized."""
+    read: ContentReader
+    """Reads a file, and raises `ImportRefusedError` at its end if it is not what it should be."""
+
+
+def read_manifest(path: str, data: bytes) -> Manifest:
+    """Read the manifest that came with a package.
+
+    Raises:
+        ImportRefusedError: it is none.
+    """
+    try:
+        return manifests.decode(data)
+    except ManifestError as error:
+        raise ImportRefusedError(path, str(error)) from error

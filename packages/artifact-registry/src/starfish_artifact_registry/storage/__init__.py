@@ -1,0 +1,14 @@
+"""Where content lives: a folder, or an object store."""
+
+from starfish_artifact_registry.storage.base import ContentBackend, ContentInfo, StoredContent
+from starfish_artifact_registry.storage.copying import CopyReport, copy_content
+from starfish_artifact_registry.storage.local import LocalBackend
+
+__all__ = (
+    "ContentBackend",
+    "ContentInfo",
+    "CopyReport",
+    "LocalBackend",
+    "StoredContent",
+    "copy_content",
+)

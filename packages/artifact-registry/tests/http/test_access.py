@@ -1,0 +1,174 @@
+"""Who may do what, and whom the log names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from starfish_artifact_registry.errors import InvalidValueError
+from starfish_artifact_registry.http import Access
+from starfish_artifact_registry.http.token_file import TokenFile
+from starfish_artifact_registry.registry import Registry
+
+PACKAGE: dict[str, Any] = {
+    "name": "night shift", "producer": "camera 7", "subject": "gate",
+    "retention_class": "raw-evidence",
+}  # fmt: skip
+TOKENS = {"ada-secret": "ada", "ben-secret": "ben"}
+ADA = {"authorization": "Bearer ada-secret"}
+BEN = {"authorization": "bearer ben-secret"}
+
+
+async def actor_of(token: str) -> str | None:
+    return TOKENS.get(token)
+
+
+def client_of(app: FastAPI) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test/v1")
+
+
+async def actors(registry: Registry) -> list[str]:
+    head = (await registry.verify_log()).head_sequence
+    found: list[str] = []
+    async for event in registry.tail_events():
+        found.append(event.actor)
+        if event.sequence == head:
+            break
+    return found
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        {},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Bearer "},
+        {"authorization": "ada-secret"},
+        {"authorization": "Basic YWRhOmFkYQ=="},
+        {"authorization": "Bearer ada-secret, Bearer ada-secret"},
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/packages"),
+        ("GET", "/packages"),
+        ("GET", "/events"),
+        ("GET", "/files/00000000-0000-0000-0000-000000000000"),
+        ("PUT", "/packages/00000000-0000-0000-0000-000000000000/files/a"),
+    ],
+)
+async def test_without_valid_credentials_everything_is_401(
+    make_app: Callable[..., FastAPI], method: str, path: str, credentials: dict[str, str]
+) -> None:
+    async with client_of(make_app(authenticate=actor_of)) as client:
+        answer = await client.request(method, path, headers=credentials, json=PACKAGE)
+
+    assert (answer.status_code, answer.json()["error"]) == (401, "unauthenticated")
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "secret" not in answer.text
+
+
+async def test_the_log_names_who_was_authenticated(
+    make_app: Callable[..., FastAPI], registry: Registry
+) -> None:
+    async with client_of(make_app(authenticate=actor_of)) as client:
+        made = await client.post("/packages", json=PACKAGE, headers=ADA)
+        package = f"/packages/{made.json()['package_id']}"
+        await client.put(f"{package}/files/a", content=b"x", headers=BEN)
+        claimed = await client.post(f"{package}/finalize", headers={**BEN, "registry-actor": "ada"})
+        await client.post(f"{package}/finalize", headers={**BEN, "registry-actor": "ben"})
+
+    assert (claimed.status_code, claimed.json()["error"]) == (403, "forbidden")
+    assert await actors(registry) == ["ada", "ben", "ben"]
+
+
+async def test_without_an_authenticator_a_header_names_the_actor(
+    client: httpx.AsyncClient, registry: Registry
+) -> None:
+    await client.post("/packages", json=PACKAGE, headers={"registry-actor": "camera 7"})
+    await client.post("/packages", json=PACKAGE)
+    refused = await client.post("/packages", json=PACKAGE, headers={"registry-actor": "a\tb"})
+
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_request")
+    assert await actors(registry) == ["camera 7", "anonymous"]
+
+
+async def test_a_refusal_tells_nothing_about_what_exists(
+    make_app: Callable[..., FastAPI], registry: Registry
+) -> None:
+    asked: list[Access] = []
+
+    async def only_ada(access: Access) -> bool:
+        asked.append(access)
+        return access.actor == "ada"
+
+    async with client_of(make_app(authenticate=actor_of, authorize=only_ada)) as client:
+        made = await client.post("/packages", json=PACKAGE, headers=ADA)
+        package = f"/packages/{made.json()['package_id']}"
+        file = await client.put(f"{package}/files/a", content=b"x", headers=ADA)
+        nowhere = "00000000-0000-0000-0000-000000000000"
+        answers = [
+            await client.get(path, headers=BEN)
+            for path in (package, f"/packages/{nowhere}", f"{package}/manifest")
+        ]
+        hidden = await client.get(f"/files/{file.json()['file_id']}", headers=BEN)
+        unknown = await client.get(f"/files/{nowhere}", headers=BEN)
+
+    assert {answer.status_code for answer in answers} == {403}
+    assert len({answer.text for answer in answers}) == 1
+    assert (hidden.status_code, hidden.json()["error"]) == (404, "file_not_found")
+    assert hidden.text.replace(file.json()["file_id"], nowhere) == unknown.text
+    assert {access.action for access in asked} == {"create", "ingest", "read"}
+
+
+async def test_a_refused_upload_is_not_read(make_app: Callable[..., FastAPI]) -> None:
+    async def body() -> Any:
+        yield b"x"
+        pytest.fail("the body was read before access was decided")
+
+    async with client_of(make_app(authenticate=actor_of)) as client:
+        answer = await client.put(
+            "/packages/00000000-0000-0000-0000-000000000000/files/a", content=body()
+        )
+
+    assert answer.status_code == 401
+    assert answer.headers["connection"] == "close"
+
+
+async def test_a_file_of_tokens_knows_actors_by_hashes(tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "tokens")
+    ada, ben = [await asyncio.to_thread(tokens.add, actor) for actor in ("ada", "camera 7")]
+
+    assert await tokens.authenticate(ada) == "ada"
+    assert await tokens.authenticate(ben) == "camera 7"
+    assert await tokens.authenticate(ada[:-1]) is None
+    text = (tmp_path / "tokens").read_text()
+    assert ada not in text
+    assert (tmp_path / "tokens").stat().st_mode & 0o077 == 0
+    (tmp_path / "tokens").write_text(f"# only one is left\n\n{text.splitlines()[1]}\n")
+    assert await tokens.authenticate(ada) is None
+    assert await tokens.authenticate(ben) == "camera 7"
+
+
+@pytest.mark.parametrize("actor", ["", " a", "a\nb", "é", "a" * 201])
+def test_an_actor_that_cannot_stand_in_a_line_is_refused(tmp_path: Path, actor: str) -> None:
+    with pytest.raises(InvalidValueError):
+        TokenFile(tmp_path / "tokens").add(actor)
+
+    assert not (tmp_path / "tokens").exists()
+
+
+def test_a_damaged_file_of_tokens_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("# fine\nsecret ada\n")
+
+    with pytest.raises(InvalidValueError, match="line 2") as caught:
+        TokenFile(tmp_path / "tokens").read()
+
+    assert "secret" not in str(caught.value)
