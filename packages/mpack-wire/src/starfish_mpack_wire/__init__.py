@@ -1,0 +1,1 @@
+"""Fetch, push and clone content-addressed history as one verified pack."""
