@@ -22,10 +22,21 @@ from __future__ import annotations
 from starfish_protocol.errors import StarfishError
 
 __all__ = (
+    "IncompleteHistoryError",
     "MPackError",
     "MPackFormatError",
     "MPackIntegrityError",
     "MPackLimitError",
+    "NonFastForwardError",
+    "ObjectNotFoundError",
+    "RefConflictError",
+    "RemoteNotFoundError",
+    "RemoteProtocolError",
+    "RemoteRefusedError",
+    "RemoteUnavailableError",
+    "StoreError",
+    "UnsafePathError",
+    "WireError",
 )
 
 
@@ -61,3 +72,106 @@ class MPackLimitError(MPackError, ValueError):
         """What was found or declared."""
         self.allowed = allowed
         """The most that is accepted."""
+
+
+class ObjectNotFoundError(MPackError, KeyError):
+    """An object is asked for that is not there."""
+
+    def __init__(self, object_id: str) -> None:
+        super().__init__(f"{object_id} is not there")
+        self.object_id = object_id
+        """The id that was asked for."""
+
+    def __str__(self) -> str:
+        # KeyError shows the representation of its argument.
+        return str(self.args[0])
+
+
+class RefConflictError(MPackError):
+    """A branch or tag is not where the caller saw it: somebody else moved it."""
+
+    def __init__(self, branch: str, expected: str | None, actual: str | None) -> None:
+        super().__init__(
+            f"{branch} is at {actual or 'no commit'}, expected at {expected or 'no commit'}"
+        )
+        self.branch = branch
+        """The name of the branch or tag."""
+        self.expected = expected
+        """Where the caller saw it; ``None`` for nowhere."""
+        self.actual = actual
+        """Where it is; ``None`` for nowhere."""
+
+
+class NonFastForwardError(MPackError):
+    """A branch would lose commits: its tip is no ancestor of the new one."""
+
+    def __init__(self, branch: str, head: str, current: str) -> None:
+        super().__init__(
+            f"{branch} is at {current}, which is no ancestor of {head}: "
+            "fetch and build on it, or force"
+        )
+        self.branch = branch
+        """The name of the branch."""
+        self.head = head
+        """Where it was to move."""
+        self.current = current
+        """Where it is."""
+
+
+class IncompleteHistoryError(MPackError):
+    """Neither the pack nor the store has something that a record needs."""
+
+    def __init__(self, kind: str, missing: str, needed_by: str) -> None:
+        super().__init__(
+            f"the {kind} {missing}, which {needed_by} needs, is neither in the pack nor in the store"
+        )
+        self.kind = kind
+        """``commit``, ``snapshot`` or ``blob``."""
+        self.missing = missing
+        """The id that is missing."""
+        self.needed_by = needed_by
+        """The id of the record that names it."""
+
+
+class UnsafePathError(MPackError):
+    """A path must not reach a working tree."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path!r} cannot be written: {reason}")
+        self.path = path
+        """The path of the snapshot."""
+        self.reason = reason
+        """What would go wrong."""
+
+
+class StoreError(MPackError):
+    """The local store cannot be opened, is full or is damaged."""
+
+
+class WireError(MPackError):
+    """What a peer answered, or that it did not."""
+
+
+class RemoteNotFoundError(WireError):
+    """The peer has no such repo or commit, or does not tell."""
+
+
+class RemoteRefusedError(WireError):
+    """The peer refused: not allowed, a lost race, a bad pack."""
+
+    def __init__(self, status: int, code: str, message: str = "") -> None:
+        super().__init__(
+            f"the server refused with {status} {code}" + (f": {message}" if message else "")
+        )
+        self.status = status
+        """The HTTP status: 401, 403, 409, 413 or 422."""
+        self.code = code
+        """The ``error`` of the answer."""
+
+
+class RemoteUnavailableError(WireError):
+    """The peer did not give an answer in all the attempts that were made."""
+
+
+class RemoteProtocolError(WireError):
+    """The peer gave an answer that is none of the protocol's, or bytes that are not what it promised."""
