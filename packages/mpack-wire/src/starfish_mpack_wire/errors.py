@@ -8,7 +8,11 @@
   - RefConflictError            branch, expected, actual: somebody else moved it
   - NonFastForwardError         branch, head, current
   - IncompleteHistoryError      missing: a parent, snapshot or blob that neither pack nor store holds
+  - DamagedHistoryError         commit_id: a history that cannot be, a commit that is its own ancestor
+  - InvalidMessageError         a request or answer that is none of the protocol's (also a ValueError)
   - UnsafePathError             path: must not reach a working tree
+  - LocalChangesError           paths: a checkout would destroy what no commit holds
+  - UnsupportedFilesError       reasons by path: a commit cannot hold these
   - StoreError                  the local store cannot be opened, is full, is damaged
   - WireError                   what a peer answered, as its client sees it
     - RemoteNotFoundError       unknown, or not ours to know
@@ -19,10 +23,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from starfish_protocol.errors import StarfishError
 
 __all__ = (
+    "DamagedHistoryError",
     "IncompleteHistoryError",
+    "InvalidMessageError",
+    "LocalChangesError",
     "MPackError",
     "MPackFormatError",
     "MPackIntegrityError",
@@ -36,6 +45,7 @@ __all__ = (
     "RemoteUnavailableError",
     "StoreError",
     "UnsafePathError",
+    "UnsupportedFilesError",
     "WireError",
 )
 
@@ -133,6 +143,19 @@ class IncompleteHistoryError(MPackError):
         """The id of the record that names it."""
 
 
+class DamagedHistoryError(MPackError):
+    """Stored commits form what cannot be a history."""
+
+    def __init__(self, commit_id: str, reason: str) -> None:
+        super().__init__(f"the history at {commit_id} is damaged: {reason}")
+        self.commit_id = commit_id
+        """A commit near the damage."""
+
+
+class InvalidMessageError(MPackError, ValueError):
+    """A request or an answer is none of the protocol's; the message names the place in it."""
+
+
 class UnsafePathError(MPackError):
     """A path must not reach a working tree."""
 
@@ -142,6 +165,32 @@ class UnsafePathError(MPackError):
         """The path of the snapshot."""
         self.reason = reason
         """What would go wrong."""
+
+
+class LocalChangesError(MPackError):
+    """A working tree has changes that no commit holds and that would be destroyed."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        named = ", ".join(paths[:5]) + (" …" if len(paths) > 5 else "")
+        super().__init__(
+            f"{len(paths)} changed or new file{'s' * (len(paths) != 1)} would be overwritten "
+            f"({named}): commit, move them away, or force"
+        )
+        self.paths = tuple(paths)
+        """The files, sorted."""
+
+
+class UnsupportedFilesError(MPackError):
+    """A working tree has files that a snapshot cannot hold."""
+
+    def __init__(self, reasons: Mapping[str, str]) -> None:
+        named = ", ".join(f"{path} ({reason})" for path, reason in sorted(reasons.items())[:5])
+        super().__init__(
+            f"{len(reasons)} file{'s' * (len(reasons) != 1)} cannot be committed: "
+            f"{named}{' …' if len(reasons) > 5 else ''}; remove them or name them in .mpackignore"
+        )
+        self.reasons = dict(reasons)
+        """Why, by path."""
 
 
 class StoreError(MPackError):

@@ -1,0 +1,1 @@
+"""A folder whose history is in its ``.mpack`` folder: status, commit, checkout."""
