@@ -100,7 +100,7 @@ def test_no_expectation_is_not_the_expectation_of_no_branch() -> None:
         ({"want": [ID], "wants": [ID]}, "the key 'wants' is not known"),
         ({"want": [ID], "base": 1}, "base is not a boolean"),
         ([ID], "the body is not a map"),
-        ({1: 2}, "key"),
+        ({1: 2}, "not msgpack"),
     ],
 )
 def test_what_is_no_fetch_is_refused_with_its_reason(body: Any, reason: str) -> None:
