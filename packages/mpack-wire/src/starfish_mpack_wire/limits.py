@@ -35,3 +35,40 @@ class Limits:
     """A request or an answer other than a pack: 10,000 ids and room to spare."""
     max_path_bytes: int = 4096
     """A path of a snapshot, and a prefix that is asked for: the limit of common systems."""
+
+    max_pack_bytes: int = 16 * 1024**3
+    """A pack as it is stored; larger histories travel in several."""
+    max_commits: int = 1_000_000
+    """Commits of one pack; each is 36 bytes of index."""
+    max_snapshots: int = 1_000_000
+    """Snapshots of one pack; each is 36 bytes of index."""
+    max_blobs: int = 5_000_000
+    """Blobs of one pack; each is 53 bytes of index."""
+    max_foreign_ids: int = 5_000_000
+    """Ids of objects that a pack names and does not hold; each is 32 bytes."""
+    max_tags: int = 100_000
+    """Tags of one pack."""
+    max_blob_bytes: int = 1024**3
+    """One blob, decompressed: it is in memory while its id is checked."""
+    max_content_bytes: int = 4 * 1024**3
+    """All blobs of a pack together, decompressed, where they are in memory at once."""
+    max_chunk_bytes: int = 64 * 1024**2
+    """One chunk of records, decompressed; a snapshot of 500,000 files is one record."""
+    max_records_bytes: int = 1024**3
+    """All records of one kind together, decompressed."""
+    max_items: int = 4_096
+    """Parents of one commit, pairs of its metadata, members of any list or map inside it."""
+    max_text_bytes: int = 1024**2
+    """One text of a commit: message, author or a value of its metadata."""
+    requests_per_minute: int = 6000
+    """Of one caller, by identity or address; 0 for no limit. A clone is five, a push four."""
+    build_wait_ms: int = 20_000
+    """How long a fetch waits for its pack before it is told to ask again."""
+    url_lifetime_ms: int = 3_600_000
+    """How long a signed URL of a public repository works: one slow download."""
+    private_url_lifetime_ms: int = 300_000
+    """The same of a private one; a download that breaks later asks for a new URL."""
+    upload_lifetime_ms: int = 3_600_000
+    """How long an upload may begin after it was granted."""
+    max_boundary_snapshots: int = 64
+    """Snapshots whose blobs a fetch leaves out; of more, some are sent that the client holds."""

@@ -1,0 +1,353 @@
+"""Writes packs: records and blobs in, one sequence of bytes out.
+
+The order of everything, the codec and the base of each blob are functions of the content, so that
+equal content gives equal bytes; see docs/mpack-format.md for what that promise covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from typing import Protocol
+
+from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
+from starfish_mpack_wire.limits import Limits
+from starfish_mpack_wire.object_ids import check_object_id, commit_id, digest_of, object_id_of
+from starfish_mpack_wire.pack.blob_codec import StoredBlob, compress_blob
+from starfish_mpack_wire.pack.blob_source import BlobSource, GivenBlobs
+from starfish_mpack_wire.pack.chunks import encode_chunks
+from starfish_mpack_wire.pack.layout import (
+    BLOB_ENTRY,
+    CODEC_RAW,
+    CODEC_ZSTD,
+    CODEC_ZSTD_BASE,
+    HEADER,
+    ID_ENTRY,
+    MAX_BASE_BYTES,
+    MAX_BLOB_BYTES,
+    MAX_BLOB_CHAIN,
+    MIN_COMPRESSED_BYTES,
+    NO_BASE,
+    encode_section_table,
+)
+from starfish_mpack_wire.pack.order import order_blobs, order_commits, order_snapshots
+from starfish_mpack_wire.pack.record_codec import (
+    check_commit,
+    encode_commit,
+    encode_snapshot,
+    encode_tag,
+)
+from starfish_mpack_wire.records import BlobRecord, CommitRecord, SnapshotRecord, TagRecord
+
+__all__ = ("PackOutput", "WrittenPack", "build_mpack", "write_mpack")
+
+_LIMITS = Limits()
+
+
+class PackOutput(Protocol):
+    """Where the bytes of a pack go, first to last: a file opened for writing, a hash, a pipe."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of some bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPack:
+    """A pack that was written to its end."""
+
+    mpack_id: str
+    """SHA-256 of all its bytes."""
+    size_bytes: int
+    """Their number."""
+
+
+def build_mpack(
+    commits: Iterable[CommitRecord],
+    snapshots: Iterable[SnapshotRecord],
+    blobs: Iterable[BlobRecord | StoredBlob],
+    tags: Iterable[TagRecord] = (),
+) -> bytes:
+    """Give the pack of these records, that may come in any order.
+
+    Raises:
+        MPackFormatError: a record breaks a rule, comes twice, or is its own ancestor.
+        MPackIntegrityError: a blob or a commit does not have the id that stands beside it.
+        MPackLimitError: a text or list of a commit is too long.
+
+    Examples:
+        >>> from starfish_mpack_wire import blob_id, parse_wire_mpack
+        >>> pack = build_mpack([], [], [{"object_id": blob_id(b"hi"), "content": b"hi"}])
+        >>> parse_wire_mpack(pack)["blobs"][0]["content"]
+        b'hi'
+        >>> build_mpack(**parse_wire_mpack(pack)) == pack
+        True
+    """
+    given = GivenBlobs(blobs)
+    out = BytesIO()
+    write_mpack(out, commits, snapshots, given.ids(), given, tags)
+    return out.getvalue()
+
+
+def write_mpack(
+    out: PackOutput,
+    commits: Iterable[CommitRecord],
+    snapshots: Iterable[SnapshotRecord],
+    blob_ids: Iterable[str],
+    source: BlobSource,
+    tags: Iterable[TagRecord] = (),
+) -> WrittenPack:
+    """Write the pack of these records and blobs; the bytes are those of `build_mpack`.
+
+    Blobs are asked for one at a time, in the order in which they are stored; at most two are held.
+    What stays in memory is the records and about 250 bytes a blob. The output is written from
+    beginning to end and never read, so it may be a pipe. After an error it holds no whole pack.
+
+    Args:
+        out: takes the bytes.
+        commits: in any order, each once.
+        snapshots: in any order, each once.
+        blob_ids: which blobs the pack shall hold; any order, each once.
+        source: gives the blobs. Frames that it has already are copied where this pack would hold
+            the same, which is then not checked again.
+        tags: in any order, each name once.
+
+    Raises:
+        MPackFormatError: a record breaks a rule, comes twice, or is its own ancestor.
+        MPackIntegrityError: a blob or a commit does not have its id.
+        MPackLimitError: a text or list of a commit is too long.
+        ObjectNotFoundError: the source does not have a blob.
+    """
+    plan = _Plan(commits, snapshots, blob_ids, tags)
+    sealed = _SealedOutput(out)
+    sealed.write(HEADER)
+    index = _write_blobs(sealed, plan, source)
+    lengths = [sealed.size - len(HEADER)]
+    for section in (index, *plan.record_sections()):
+        sealed.write(section)
+        lengths.append(len(section))
+    sealed.write(encode_section_table(lengths))
+    sealed.write(sealed.hash.digest())
+    sealed.flush()
+    return WrittenPack("sha256:" + sealed.hash.hexdigest(), sealed.size)
+
+
+class _SealedOutput:
+    """Hashes what passes, and passes it on in large pieces."""
+
+    def __init__(self, out: PackOutput) -> None:
+        self.hash = sha256()
+        self.size = 0
+        self._out = out
+        self._pending: list[bytes] = []
+        self._pending_size = 0
+
+    def write(self, data: bytes) -> None:
+        self.hash.update(data)
+        self.size += len(data)
+        self._pending.append(data)
+        self._pending_size += len(data)
+        if self._pending_size >= 1 << 20:
+            self.flush()
+
+    def flush(self) -> None:
+        self._out.write(b"".join(self._pending))
+        self._pending, self._pending_size = [], 0
+
+
+class _Plan:
+    """What goes where: the records checked, everything in its order and with its number."""
+
+    def __init__(
+        self,
+        commits: Iterable[CommitRecord],
+        snapshots: Iterable[SnapshotRecord],
+        blob_ids: Iterable[str],
+        tags: Iterable[TagRecord],
+    ) -> None:
+        by_id = _unique_commits(commits)
+        snapshots_by_id = _unique_snapshots(snapshots)
+        self._commits = [by_id[each] for each in order_commits(by_id)]
+        snapshot_ids = order_snapshots(snapshots_by_id, self._commits)
+        self._snapshots = [snapshots_by_id[each] for each in snapshot_ids]
+        self._tags = sorted(tags, key=_name)
+        self.blob_ids = sorted(blob_ids)
+        _refuse_doubles("blob", self.blob_ids)
+        _refuse_doubles("tag", [tag["name"] for tag in self._tags])
+        self.storage_order = order_blobs(self.blob_ids, self._snapshots)
+
+        self.blob_numbers = {each: number for number, each in enumerate(self.blob_ids)}
+        self._commit_numbers = {
+            each["commit_id"]: number for number, each in enumerate(self._commits)
+        }
+        self._snapshot_numbers = {each: number for number, each in enumerate(snapshot_ids)}
+        self._foreign = self._foreign_numbers()
+
+    def _foreign_numbers(self) -> dict[str, int]:
+        named: set[str] = set()
+        for commit in self._commits:
+            named.update(each for each in commit["parent_ids"] if each not in self._commit_numbers)
+            if commit["snapshot_id"] not in self._snapshot_numbers:
+                named.add(commit["snapshot_id"])
+        blobs: set[str] = set()
+        for snapshot in self._snapshots:
+            parent = snapshot["parent_snapshot_id"]
+            if parent is not None and parent not in self._snapshot_numbers:
+                named.add(parent)
+            blobs.update(snapshot["upsert"].values())
+        named |= blobs - self.blob_numbers.keys()
+        named.update(
+            tag["commit_id"] for tag in self._tags if tag["commit_id"] not in self._commit_numbers
+        )
+        return {check_object_id(each): number for number, each in enumerate(sorted(named))}
+
+    def _commit_number(self, object_id: str) -> int:
+        number = self._commit_numbers.get(object_id)
+        return len(self._commits) + self._foreign[object_id] if number is None else number
+
+    def _snapshot_number(self, object_id: str) -> int:
+        number = self._snapshot_numbers.get(object_id)
+        return len(self._snapshots) + self._foreign[object_id] if number is None else number
+
+    def _blob_number(self, object_id: str) -> int:
+        number = self.blob_numbers.get(object_id)
+        return len(self.blob_ids) + self._foreign[object_id] if number is None else number
+
+    def record_sections(self) -> Iterable[bytes]:
+        """Give the sections behind the index of blobs, in their order."""
+        yield b"".join(map(digest_of, self._foreign))
+        yield _id_index(self._commit_numbers)
+        yield encode_chunks(
+            encode_commit(
+                commit,
+                self._snapshot_number(commit["snapshot_id"]),
+                [self._commit_number(parent) for parent in commit["parent_ids"]],
+            )
+            for commit in self._commits
+        )
+        yield _id_index(self._snapshot_numbers)
+        yield encode_chunks(
+            encode_snapshot(
+                snapshot,
+                None
+                if snapshot["parent_snapshot_id"] is None
+                else self._snapshot_number(snapshot["parent_snapshot_id"]),
+                self._blob_number,
+            )
+            for snapshot in self._snapshots
+        )
+        yield encode_chunks(
+            encode_tag(tag, self._commit_number(tag["commit_id"])) for tag in self._tags
+        )
+
+
+def _name(tag: TagRecord) -> str:
+    return tag["name"]
+
+
+def _unique_commits(commits: Iterable[CommitRecord]) -> dict[str, CommitRecord]:
+    found: dict[str, CommitRecord] = {}
+    for commit in commits:
+        check_commit(commit, _LIMITS)
+        actual, stated = commit_id(commit), check_object_id(commit["commit_id"])
+        if actual != stated:
+            raise MPackIntegrityError("commit", stated, actual)
+        if stated in found:
+            raise MPackFormatError(f"commit {stated} comes twice")
+        if len(set(commit["parent_ids"])) != len(commit["parent_ids"]):
+            raise MPackFormatError(f"commit {stated} has a parent twice")
+        found[stated] = commit
+    return found
+
+
+def _unique_snapshots(snapshots: Iterable[SnapshotRecord]) -> dict[str, SnapshotRecord]:
+    found: dict[str, SnapshotRecord] = {}
+    for snapshot in snapshots:
+        stated = check_object_id(snapshot["snapshot_id"])
+        if stated in found:
+            raise MPackFormatError(f"snapshot {stated} comes twice")
+        found[stated] = snapshot
+    return found
+
+
+def _refuse_doubles(kind: str, ordered: Sequence[str]) -> None:
+    for one, next_one in zip(ordered, ordered[1:], strict=False):
+        if one == next_one:
+            raise MPackFormatError(f"{kind} {one} comes twice")
+
+
+def _id_index(numbers: dict[str, int]) -> bytes:
+    return b"".join(
+        ID_ENTRY.pack(digest_of(object_id), numbers[object_id]) for object_id in sorted(numbers)
+    )
+
+
+
+
+def _write_blobs(sealed: _SealedOutput, plan: _Plan, source: BlobSource) -> bytes:
+    """Write the section of blobs and give its index."""
+    numbers = plan.blob_numbers
+    entries: list[bytes] = [b""] * len(numbers)
+    start = sealed.size
+    raw_length, depth = 0, 0  # of the blob before, that may be the base of this one
+    held: tuple[str, bytes] | None = None
+    for object_id, base_id in plan.storage_order:
+        if base_id is not None and (
+            depth >= MAX_BLOB_CHAIN or not MIN_COMPRESSED_BYTES <= raw_length <= MAX_BASE_BYTES
+        ):
+            base_id = None  # noqa: PLW2901 - a chain begins here
+        stored = source.stored_blob(object_id)
+        content: bytes | None = None
+        if stored is None:
+            content = source.blob(object_id)
+            _check_blob(object_id, content)
+            raw_length = len(content)
+        else:
+            raw_length = stored.raw_length
+        if raw_length > MAX_BLOB_BYTES:
+            raise MPackLimitError("blob bytes", raw_length, MAX_BLOB_BYTES)
+        if raw_length > MAX_BASE_BYTES or raw_length < MIN_COMPRESSED_BYTES:
+            base_id = None  # noqa: PLW2901 - too large to be cheap, or too small to gain
+        if stored is not None and _is_ours(stored, base_id):
+            data, compressed = stored.data, stored.codec == "zstd"
+        else:
+            if content is None:
+                content = source.blob(object_id)
+                _check_blob(object_id, content)
+            base = None
+            if base_id is not None:
+                base = held[1] if held and held[0] == base_id else source.blob(base_id)
+            frame = compress_blob(content, base)
+            data, compressed = (content, False) if frame is None else (frame, True)
+        held = None if content is None else (object_id, content)
+        if not compressed:
+            base_id = None  # noqa: PLW2901
+        depth = depth + 1 if base_id is not None else 1
+        codec = CODEC_RAW if not compressed else CODEC_ZSTD if base_id is None else CODEC_ZSTD_BASE
+        number = numbers[object_id]
+        entries[number] = BLOB_ENTRY.pack(
+            digest_of(object_id),
+            sealed.size - start,
+            len(data),
+            raw_length,
+            NO_BASE if base_id is None else numbers[base_id],
+            codec,
+        )
+        sealed.write(data)
+    return b"".join(entries)
+
+
+def _is_ours(stored: StoredBlob, base_id: str | None) -> bool:
+    """Tell whether this pack would store the blob in the same way."""
+    if stored.raw_length < MIN_COMPRESSED_BYTES:
+        return stored.codec == "raw"
+    # Raw says that no frame was smaller: of the blob alone, not upon this base.
+    return stored.base_id == base_id and (stored.codec == "zstd" or base_id is None)
+
+
+def _check_blob(object_id: str, content: bytes) -> None:
+    actual = object_id_of(sha256(content).digest())
+    if actual != object_id:
+        raise MPackIntegrityError("blob", object_id, actual)
