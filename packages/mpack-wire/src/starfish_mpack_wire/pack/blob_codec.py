@@ -59,7 +59,8 @@ def compress_blob(content: Bytes, base: Bytes | None) -> bytes | None:
     if size < MIN_COMPRESSED_BYTES:
         return None
     prefix = zstd.ZstdDict(bytes(base), is_raw=True).as_prefix if base else None
-    frame = zstd.compress(content, options=_COMPRESSION, zstd_dict=prefix)
+    compressor = zstd.ZstdCompressor(options=_COMPRESSION, zstd_dict=prefix)
+    frame = compressor.compress(content, zstd.ZstdCompressor.FLUSH_FRAME)
     return frame if len(frame) < size else None
 
 

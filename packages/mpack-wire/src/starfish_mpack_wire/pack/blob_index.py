@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from starfish_mpack_wire.errors import MPackFormatError, MPackLimitError
@@ -18,7 +18,7 @@ from starfish_mpack_wire.pack.layout import (
     NO_BASE,
 )
 
-__all__ = ("BlobEntry", "BlobIndex", "find_digest")
+__all__ = ("BlobEntry", "BlobIndex", "find_digest", "storage_order")
 
 
 class BlobEntry(NamedTuple):
@@ -82,23 +82,25 @@ class BlobIndex:
         self._check(entry)
         return entry
 
-    def chain(self, number: int) -> list[BlobEntry]:
-        """Give the entry of a blob, that of its base, and so on.
+    def chain(self, number: int) -> dict[int, BlobEntry]:
+        """Give the number and entry of a blob, those of its base, and so on.
 
         Raises:
             MPackFormatError: the chain is too long, or a base is not before what needs it.
             MPackLimitError: a blob is larger than the limits allow.
         """
-        entries = [self.entry(number)]
-        while (base := entries[-1].base) != NO_BASE:
-            if len(entries) == MAX_BLOB_CHAIN:
+        entry = self.entry(number)
+        found = {number: entry}
+        while entry.base != NO_BASE:
+            if len(found) == MAX_BLOB_CHAIN:
                 raise MPackFormatError(f"a blob has more than {MAX_BLOB_CHAIN - 1} bases")
-            if base >= len(self):
-                raise MPackFormatError(f"blob {base} is a base; there are {len(self)}")
-            entries.append(self.entry(base))
-            if entries[-1].offset >= entries[-2].offset or entries[-1].raw_length > MAX_BASE_BYTES:
+            if entry.base >= len(self):
+                raise MPackFormatError(f"blob {entry.base} is a base; there are {len(self)}")
+            base = found[entry.base] = self.entry(entry.base)
+            if base.offset >= entry.offset or base.raw_length > MAX_BASE_BYTES:
                 raise MPackFormatError("a base is too large, or behind what needs it")
-        return entries
+            entry = base
+        return found
 
     def checked(self) -> list[BlobEntry]:
         """Give all entries after the checks that need all: order, no gap, no overlap, chains.
@@ -115,29 +117,29 @@ class BlobIndex:
                 raise MPackFormatError("blobs are out of order, or one is there twice")
             before = entry[0]
         end = 0
-        depths = [0] * len(entries)
-        for number in self.storage_order(entries):
+        bases: list[int] = []  # of the blob before: itself, its base, the base of that
+        for number in storage_order(entries):
             _, offset, stored_length, _, base, _ = entries[number]
             if offset != end:
                 raise MPackFormatError(f"stored blobs leave a gap or overlap at {offset}")
             end += stored_length
             if base == NO_BASE:
-                depths[number] = 1
-                continue
-            if base >= len(entries) or not depths[base] or entries[base].raw_length > MAX_BASE_BYTES:
-                raise MPackFormatError("a base is missing, too large, or behind what needs it")
-            depths[number] = depths[base] + 1
-            if depths[number] > MAX_BLOB_CHAIN:
+                bases.clear()
+            while bases and bases[-1] != base:
+                bases.pop()
+            if base != NO_BASE and (not bases or entries[base].raw_length > MAX_BASE_BYTES):
+                raise MPackFormatError(
+                    "a base is too large, or neither the blob before nor one of its bases"
+                )
+            bases.append(number)
+            if len(bases) > MAX_BLOB_CHAIN:
                 raise MPackFormatError(f"a blob has more than {MAX_BLOB_CHAIN - 1} bases")
         if end != self._section_length:
             raise MPackFormatError(f"{self._section_length - end} bytes belong to no blob")
+        total = sum(entry[3] for entry in entries)
+        if total > self._limits.max_unpacked_bytes:
+            raise MPackLimitError("max_unpacked_bytes", total, self._limits.max_unpacked_bytes)
         return entries
-
-    @staticmethod
-    def storage_order(entries: list[BlobEntry]) -> list[int]:
-        """Give the numbers of all blobs in the order in which they are stored."""
-        keys = [(entry[1], entry[2]) for entry in entries]
-        return sorted(range(len(entries)), key=keys.__getitem__)
 
     def _check(self, entry: BlobEntry) -> None:
         _, offset, stored_length, raw_length, base, codec = entry
@@ -156,3 +158,9 @@ class BlobIndex:
             raise MPackFormatError(f"codec {codec} with base {base}")
         if base != NO_BASE and raw_length > MAX_BASE_BYTES:
             raise MPackFormatError(f"a blob of {raw_length} bytes with a base")
+
+
+def storage_order(entries: Sequence[BlobEntry]) -> list[int]:
+    """Give the places of entries in the order in which their blobs are stored."""
+    keys = [(entry[1], entry[2]) for entry in entries]
+    return sorted(range(len(entries)), key=keys.__getitem__)

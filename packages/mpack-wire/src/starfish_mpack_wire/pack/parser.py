@@ -6,6 +6,7 @@ from typing import Final
 
 from starfish_mpack_wire.errors import MPackLimitError
 from starfish_mpack_wire.limits import Limits
+from starfish_mpack_wire.object_ids import object_id_of
 from starfish_mpack_wire.pack.layout import Sections
 from starfish_mpack_wire.pack.parts import Parts
 from starfish_mpack_wire.records import BlobRecord, PackContents
@@ -41,8 +42,8 @@ def parse_wire_mpack(
         raise MPackLimitError("max_content_bytes", total, limits.max_content_bytes)
     commits, snapshots, tags = parts.check_records()
     blobs: list[BlobRecord | None] = [None] * len(entries)
-    for number, object_id, content in parts.contents():
-        blobs[number] = {"object_id": object_id, "content": content}
+    for number, content in parts.contents(dict(enumerate(entries))):
+        blobs[number] = {"object_id": object_id_of(entries[number].digest), "content": content}
     return {
         "commits": commits,
         "snapshots": snapshots,

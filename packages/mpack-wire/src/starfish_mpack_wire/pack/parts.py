@@ -10,12 +10,13 @@ from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MP
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.object_ids import commit_id, object_id_of
 from starfish_mpack_wire.pack.blob_codec import decompress
-from starfish_mpack_wire.pack.blob_index import BlobEntry, BlobIndex, find_digest
+from starfish_mpack_wire.pack.blob_index import BlobEntry, BlobIndex, find_digest, storage_order
 from starfish_mpack_wire.pack.chunks import Chunks
 from starfish_mpack_wire.pack.layout import (
     CODEC_RAW,
     DIGEST_BYTES,
     ID_ENTRY,
+    MAX_BASE_BYTES,
     MAX_SNAPSHOT_CHAIN,
     NO_BASE,
     Section,
@@ -134,36 +135,34 @@ class Parts:
             return bytes(stored)
         return decompress(stored, entry.raw_length, None if entry.base == NO_BASE else base)
 
-    def contents(self) -> Iterator[tuple[int, str, bytes]]:
-        """Give number, id and bytes of each blob in the order in which they are stored.
+    def contents(self, entries: dict[int, BlobEntry]) -> Iterator[tuple[int, bytes]]:
+        """Give number and bytes of each blob, in the order in which they are stored.
+
+        Each is decompressed once and checked against its id. ``entries`` holds the bases as well.
 
         Raises:
-            MPackFormatError: the index or a frame is damaged.
+            MPackFormatError: a frame is damaged, or a base not where it must be.
             MPackIntegrityError: a blob does not have its id.
-            MPackLimitError: a blob is larger than the limits allow.
         """
-        entries = self.blobs.checked()
-        last, content = -1, b""
-        for number in self.blobs.storage_order(entries):
-            entry = entries[number]
-            base: bytes | None = None
-            if entry.base != NO_BASE:
-                base = content if entry.base == last else self._content_of(entries, entry.base)
-            content = self.decode_blob(entry, base)
+        bases: list[tuple[int, bytes]] = []
+        numbers, ordered = list(entries), list(entries.values())
+        for place in storage_order(ordered):
+            entry = ordered[place]
+            if entry.base == NO_BASE:
+                bases.clear()
+                content = self.decode_blob(entry, None)
+            else:
+                while bases and bases[-1][0] != entry.base:
+                    bases.pop()
+                if not bases:
+                    raise MPackFormatError("a base is neither the blob before nor one of its bases")
+                content = self.decode_blob(entry, bases[-1][1])
             digest = sha256(content).digest()
             if digest != entry.digest:
                 check_id("blob", object_id_of(entry.digest), object_id_of(digest))
-            last = number
-            yield number, object_id_of(digest), content
-
-    def _content_of(self, entries: list[BlobEntry], number: int) -> bytes:
-        chain = [entries[number]]
-        while chain[-1].base != NO_BASE:
-            chain.append(entries[chain[-1].base])
-        content: bytes | None = None
-        for entry in reversed(chain):
-            content = self.decode_blob(entry, content)
-        return content or b""
+            if entry.raw_length <= MAX_BASE_BYTES:
+                bases.append((numbers[place], content))
+            yield numbers[place], content
 
     # Records.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -140,12 +140,42 @@ class MPackReader:
         """
         parts = self._parts
         content: bytes | None = None
-        for entry in reversed(parts.blobs.chain(self._blob_number(object_id))):
+        for entry in reversed(parts.blobs.chain(self._blob_number(object_id)).values()):
             content = parts.decode_blob(entry, content)
         if content is None:
             raise ObjectNotFoundError(object_id)
         check_id("blob", object_id, object_id_of(sha256(content).digest()))
         return content
+
+    def blobs(self, object_ids: Iterable[str] | None = None) -> Iterator[tuple[str, bytes]]:
+        """Give id and bytes of these blobs, or of all, each checked against its id.
+
+        They come in the order in which they are stored, not in that of ``object_ids``: each frame is
+        then decompressed once, which for many blobs is several times as fast as `blob`.
+
+        Raises:
+            ObjectNotFoundError: the pack does not hold one; nothing was given yet.
+            MPackFormatError: one is stored as no pack may store a blob.
+            MPackIntegrityError: the bytes of one are not those of its id.
+            MPackLimitError: one, or one of its bases, is larger than the limits allow.
+        """
+        parts = self._parts
+        if object_ids is None:
+            entries = dict(enumerate(parts.blobs.checked()))
+            return (
+                (object_id_of(entries[number].digest), content)
+                for number, content in parts.contents(entries)
+            )
+        wanted = {self._blob_number(each): each for each in object_ids}
+        entries = {}
+        for number in wanted:
+            if number not in entries:
+                entries.update(parts.blobs.chain(number))
+        return (
+            (wanted[number], content)
+            for number, content in parts.contents(entries)
+            if number in wanted
+        )
 
     def stored_blob(self, object_id: str) -> StoredBlob:
         """Give a blob as it is stored; what is in it is not checked.
@@ -202,6 +232,10 @@ class MPackReader:
         """
         return self._parts.tags()
 
+    def commit_ids(self) -> list[str]:
+        """Give the ids of all commits, parents first; the records are not looked at."""
+        return list(self._parts.commit_ids.ids())
+
     def has_commit(self, object_id: str) -> bool:
         """Tell whether the pack holds a commit."""
         return self._parts.commit_ids.find(digest_of(object_id)) is not None
@@ -249,7 +283,7 @@ class MPackReader:
         """
         parts = self._parts
         parts.check_seal()
-        for _ in parts.contents():
+        for _ in parts.contents(dict(enumerate(parts.blobs.checked()))):
             pass
         parts.check_records()
 

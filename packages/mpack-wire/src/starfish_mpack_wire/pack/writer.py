@@ -10,11 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
 from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.object_ids import check_object_id, commit_id, digest_of, object_id_of
+from starfish_mpack_wire.object_ids import check_object_id, commit_id, digest_of
 from starfish_mpack_wire.pack.blob_codec import StoredBlob, compress_blob
 from starfish_mpack_wire.pack.blob_source import BlobSource, GivenBlobs
 from starfish_mpack_wire.pack.chunks import encode_chunks
@@ -32,7 +32,7 @@ from starfish_mpack_wire.pack.layout import (
     NO_BASE,
     encode_section_table,
 )
-from starfish_mpack_wire.pack.order import order_blobs, order_commits, order_snapshots
+from starfish_mpack_wire.pack.order import base_place, order_blobs, order_commits, order_snapshots
 from starfish_mpack_wire.pack.record_codec import (
     check_commit,
     encode_commit,
@@ -101,7 +101,7 @@ def write_mpack(
 ) -> WrittenPack:
     """Write the pack of these records and blobs; the bytes are those of `build_mpack`.
 
-    Blobs are asked for one at a time, in the order in which they are stored; at most two are held.
+    Blobs are asked for one at a time, in the order in which they are stored; a few of up to 1 MiB are held.
     What stays in memory is the records and about 250 bytes a blob. The output is written from
     beginning to end and never read, so it may be a pipe. After an error it holds no whole pack.
 
@@ -123,9 +123,11 @@ def write_mpack(
     plan = _Plan(commits, snapshots, blob_ids, tags)
     sealed = _SealedOutput(out)
     sealed.write(HEADER)
-    index = _write_blobs(sealed, plan, source)
+    blobs = _BlobWriter(sealed, plan.blob_numbers, source)
+    for versions in plan.runs:
+        blobs.write_run(versions)
     lengths = [sealed.size - len(HEADER)]
-    for section in (index, *plan.record_sections()):
+    for section in (blobs.index(), *plan.record_sections()):
         sealed.write(section)
         lengths.append(len(section))
     sealed.write(encode_section_table(lengths))
@@ -176,7 +178,7 @@ class _Plan:
         self.blob_ids = sorted(blob_ids)
         _refuse_doubles("blob", self.blob_ids)
         _refuse_doubles("tag", [tag["name"] for tag in self._tags])
-        self.storage_order = order_blobs(self.blob_ids, self._snapshots)
+        self.runs = order_blobs(self.blob_ids, self._snapshots)
 
         self.blob_numbers = {each: number for number, each in enumerate(self.blob_ids)}
         self._commit_numbers = {
@@ -286,57 +288,78 @@ def _id_index(numbers: dict[str, int]) -> bytes:
 
 
 
-def _write_blobs(sealed: _SealedOutput, plan: _Plan, source: BlobSource) -> bytes:
-    """Write the section of blobs and give its index."""
-    numbers = plan.blob_numbers
-    entries: list[bytes] = [b""] * len(numbers)
-    start = sealed.size
-    raw_length, depth = 0, 0  # of the blob before, that may be the base of this one
-    held: tuple[str, bytes] | None = None
-    for object_id, base_id in plan.storage_order:
-        if base_id is not None and (
-            depth >= MAX_BLOB_CHAIN or not MIN_COMPRESSED_BYTES <= raw_length <= MAX_BASE_BYTES
-        ):
-            base_id = None  # noqa: PLW2901 - a chain begins here
-        stored = source.stored_blob(object_id)
-        content: bytes | None = None
-        if stored is None:
-            content = source.blob(object_id)
-            _check_blob(object_id, content)
-            raw_length = len(content)
-        else:
-            raw_length = stored.raw_length
-        if raw_length > MAX_BLOB_BYTES:
-            raise MPackLimitError("blob bytes", raw_length, MAX_BLOB_BYTES)
-        if raw_length > MAX_BASE_BYTES or raw_length < MIN_COMPRESSED_BYTES:
-            base_id = None  # noqa: PLW2901 - too large to be cheap, or too small to gain
-        if stored is not None and _is_ours(stored, base_id):
-            data, compressed = stored.data, stored.codec == "zstd"
-        else:
-            if content is None:
-                content = source.blob(object_id)
-                _check_blob(object_id, content)
-            base = None
-            if base_id is not None:
-                base = held[1] if held and held[0] == base_id else source.blob(base_id)
-            frame = compress_blob(content, base)
-            data, compressed = (content, False) if frame is None else (frame, True)
-        held = None if content is None else (object_id, content)
-        if not compressed:
-            base_id = None  # noqa: PLW2901
-        depth = depth + 1 if base_id is not None else 1
-        codec = CODEC_RAW if not compressed else CODEC_ZSTD if base_id is None else CODEC_ZSTD_BASE
-        number = numbers[object_id]
-        entries[number] = BLOB_ENTRY.pack(
+class _BlobWriter:
+    """Writes the section of blobs, and collects its index."""
+
+    def __init__(self, sealed: _SealedOutput, numbers: dict[str, int], source: BlobSource) -> None:
+        self._sealed = sealed
+        self._start = sealed.size
+        self._numbers = numbers
+        self._source = source
+        self._entries = [b""] * len(numbers)
+
+    def index(self) -> bytes:
+        return b"".join(self._entries)
+
+    def write_run(self, versions: Iterable[str]) -> None:
+        """Write the versions of one file, each upon one before it."""
+        place = 0
+        bases: list[_Base] = []  # of the version before: its base, the base of that, and so on
+        for object_id in versions:
+            stored = self._source.stored_blob(object_id)
+            content = self._content(object_id) if stored is None else None
+            size = stored.raw_length if stored is not None else len(content or b"")
+            if size > MAX_BLOB_BYTES:
+                raise MPackLimitError("blob bytes", size, MAX_BLOB_BYTES)
+            fits = MIN_COMPRESSED_BYTES <= size <= MAX_BASE_BYTES
+            wanted = base_place(place) if fits and bases else None
+            while bases and bases[-1].place != wanted:
+                bases.pop()
+            if len(bases) == MAX_BLOB_CHAIN:
+                bases.clear()
+            base = bases[-1] if bases else None
+            if stored is not None and _is_ours(stored, base.object_id if base else None):
+                data, compressed = stored.data, stored.codec == "zstd"
+            else:
+                content = self._content(object_id) if content is None else content
+                frame = compress_blob(content, self._content_of(base) if base else None)
+                data, compressed = (content, False) if frame is None else (frame, True)
+            if base is None or not compressed:
+                bases.clear()
+                base, place = None, 0
+            self._add(object_id, data, size, compressed=compressed, base=base)
+            if fits:
+                bases.append(_Base(place, object_id, content))
+                place += 1
+
+    def _content(self, object_id: str) -> bytes:
+        content = self._source.blob(object_id)
+        actual = "sha256:" + sha256(content).hexdigest()
+        if actual != object_id:
+            raise MPackIntegrityError("blob", object_id, actual)
+        return content
+
+    def _content_of(self, base: _Base) -> bytes:
+        return self._content(base.object_id) if base.content is None else base.content
+
+    def _add(
+        self, object_id: str, data: bytes, size: int, *, compressed: bool, base: _Base | None
+    ) -> None:
+        self._entries[self._numbers[object_id]] = BLOB_ENTRY.pack(
             digest_of(object_id),
-            sealed.size - start,
+            self._sealed.size - self._start,
             len(data),
-            raw_length,
-            NO_BASE if base_id is None else numbers[base_id],
-            codec,
+            size,
+            NO_BASE if base is None else self._numbers[base.object_id],
+            CODEC_RAW if not compressed else CODEC_ZSTD if base is None else CODEC_ZSTD_BASE,
         )
-        sealed.write(data)
-    return b"".join(entries)
+        self._sealed.write(data)
+
+
+class _Base(NamedTuple):
+    place: int
+    object_id: str
+    content: bytes | None
 
 
 def _is_ours(stored: StoredBlob, base_id: str | None) -> bool:
@@ -345,9 +368,3 @@ def _is_ours(stored: StoredBlob, base_id: str | None) -> bool:
         return stored.codec == "raw"
     # Raw says that no frame was smaller: of the blob alone, not upon this base.
     return stored.base_id == base_id and (stored.codec == "zstd" or base_id is None)
-
-
-def _check_blob(object_id: str, content: bytes) -> None:
-    actual = object_id_of(sha256(content).digest())
-    if actual != object_id:
-        raise MPackIntegrityError("blob", object_id, actual)
