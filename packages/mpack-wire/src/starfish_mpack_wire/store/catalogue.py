@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ CREATE TABLE commits (
   id BLOB PRIMARY KEY, pack INTEGER NOT NULL, generation INTEGER NOT NULL,
   snapshot BLOB NOT NULL, parents BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE INDEX commits_by_generation ON commits (generation, id);
 CREATE TABLE foreign_commits (foreign_id TEXT PRIMARY KEY, id BLOB NOT NULL) WITHOUT ROWID;
 """
 TABLES: dict[ObjectKind, str] = {"blob": "blobs", "snapshot": "snapshots", "commit": "commits"}
@@ -123,7 +124,7 @@ class Catalogue:
         return database
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self) -> Generator[None]:
         try:
             yield
         except sqlite3.Error as error:
@@ -136,7 +137,7 @@ class Catalogue:
             return self._database.execute(sql, parameters).fetchall()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> Generator[None]:
         """Keep other writers out, and make all changes of the block or none."""
         with self._lock, self._translated():
             self._database.execute("BEGIN IMMEDIATE")
@@ -242,17 +243,30 @@ class Catalogue:
         for start in range(0, len(wanted), IDS_PER_QUERY):
             part = wanted[start : start + IDS_PER_QUERY]
             marks = ",".join("?" * len(part))
-            for commit, generation, snapshot, parents in self._rows(
-                f"SELECT id, generation, snapshot, parents FROM commits WHERE id IN ({marks})",  # noqa: S608 - marks
-                part,
-            ):
-                row = CommitRow(
-                    _unpacked(commit),
-                    generation,
-                    _unpacked(snapshot),
-                    tuple(_unpacked(parents[at : at + 32]) for at in range(0, len(parents), 32)),
-                )
-                found[row.commit_id] = row
+            found.update(self._commits(f"WHERE id IN ({marks})", part))
+        return found
+
+    def commits_below(self, generation: int, limit: int) -> dict[str, CommitRow]:
+        """The rows of the first commits below a generation, highest generations first."""
+        return self._commits(
+            "WHERE generation < ? ORDER BY generation DESC, id LIMIT ?", (generation, limit)
+        )
+
+    def all_commits(self) -> dict[str, CommitRow]:
+        """The rows of all commits, lowest generations first: parents before children."""
+        return self._commits("ORDER BY generation, id", ())
+
+    def _commits(self, clause: str, parameters: Sequence[object]) -> dict[str, CommitRow]:
+        found: dict[str, CommitRow] = {}
+        for commit, generation, snapshot, parents in self._rows(
+            f"SELECT id, generation, snapshot, parents FROM commits {clause}",  # noqa: S608 - clauses of ours
+            parameters,
+        ):
+            commit_id = _unpacked(commit)
+            parent_ids = tuple(
+                _unpacked(parents[at : at + 32]) for at in range(0, len(parents), 32)
+            )
+            found[commit_id] = CommitRow(commit_id, generation, _unpacked(snapshot), parent_ids)
         return found
 
     def snapshot(self, snapshot_id: str) -> SnapshotRow | None:

@@ -9,14 +9,14 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 from starfish_mpack_wire.errors import StoreError
 
 __all__ = (
-    "exclusive_lock",
+    "hold_lock",
     "refuse_as_store_error",
     "sync_file",
     "sync_folder",
@@ -27,7 +27,7 @@ LOCK_POLL_S = 0.005
 
 
 @contextmanager
-def refuse_as_store_error(what: str, path: Path) -> Iterator[None]:
+def refuse_as_store_error(what: str, path: Path) -> Generator[None]:
     """Turn an error of the operating system into a `StoreError` that says what failed, and where."""
     try:
         yield
@@ -74,8 +74,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def exclusive_lock(path: Path, *, timeout_s: float) -> Iterator[None]:
-    """Keep every other process and thread out until the block ends.
+def hold_lock(path: Path, *, timeout_s: float, shared: bool = False) -> Generator[None]:
+    """Hold a lock of all processes and threads until the block ends.
+
+    Args:
+        path: the file that is locked; made when it is missing, never removed.
+        timeout_s: seconds to wait.
+        shared: let in others that say so too.
 
     The operating system drops the lock of a process that dies.
 
@@ -84,11 +89,12 @@ def exclusive_lock(path: Path, *, timeout_s: float) -> Iterator[None]:
     """
     with refuse_as_store_error("cannot open", path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     try:
         give_up_at = time.monotonic() + timeout_s
         while True:
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > give_up_at:

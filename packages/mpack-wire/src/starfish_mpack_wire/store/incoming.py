@@ -10,7 +10,7 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -27,10 +27,11 @@ class IncomingFolder:
     """The folder of files that are not in the store yet."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
+        """Where the files are."""
 
     @contextmanager
-    def new_file(self, name: str | None = None) -> Iterator[Path]:
+    def new_file(self, name: str | None = None) -> Generator[Path]:
         """A file that is this process's alone; gone when the block ends, unless it was renamed.
 
         Args:
@@ -40,7 +41,7 @@ class IncomingFolder:
         Raises:
             StoreError: the file cannot be made, or another process is working on this name.
         """
-        path = self._folder / (name + PART_SUFFIX if name else f"{secrets.token_hex(8)}.tmp")
+        path = self.folder / (name + PART_SUFFIX if name else f"{secrets.token_hex(8)}.tmp")
         with refuse_as_store_error("cannot write", path):
             descriptor = self._open_locked(path)
         try:
@@ -56,7 +57,7 @@ class IncomingFolder:
         removed = 0
         # File times, not a promise: a wrong clock costs a download, nothing else.
         oldest = time.time_ns() // 1_000_000_000 - PART_KEPT_S
-        for path in self._folder.iterdir():
+        for path in self.folder.iterdir():
             with suppress(OSError):
                 descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
                 try:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from starfish_mpack_wire.errors import RefConflictError, StoreError
 from starfish_mpack_wire.store.durable import (
-    exclusive_lock,
+    hold_lock,
     refuse_as_store_error,
     write_atomically,
 )
@@ -91,7 +91,7 @@ class StateFile:
         Raises:
             StoreError: the file cannot be written, or is locked by another process for too long.
         """
-        with exclusive_lock(self._lock, timeout_s=self._lock_timeout_s):
+        with hold_lock(self._lock, timeout_s=self._lock_timeout_s):
             old = self.read()
             new = change(old)
             if new != old:

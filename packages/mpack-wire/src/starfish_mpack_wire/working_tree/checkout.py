@@ -10,8 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from starfish_mpack_wire.working_tree.scan import FolderContents
 from starfish_mpack_wire.working_tree.stat_cache import FileStamp
 
 __all__ = ("CheckoutPlan", "Manifest", "apply_checkout", "check_target", "plan_checkout")
+
+NewFile = Callable[[], AbstractContextManager[Path]]
 
 MAX_NAME_BYTES = 255
 """A name on every common file system."""
@@ -174,7 +176,7 @@ def apply_checkout(
     now: FolderContents,
     folder: SafeFolder,
     *,
-    temporary: Path,
+    new_file: NewFile,
     read_blob: Callable[[str], bytes],
     force: bool,
     on_progress: Callable[[int, int], None] | None = None,
@@ -185,7 +187,7 @@ def apply_checkout(
         plan: what to do.
         now: what the plan was made from.
         folder: the root of the working tree.
-        temporary: a file name for one file at a time, on the same file system.
+        new_file: gives a file of our own on the same file system, to be moved into place.
         read_blob: gives the bytes of a blob.
         force: local changes may be destroyed.
         on_progress: called with the number of files written and their total.
@@ -206,12 +208,13 @@ def apply_checkout(
         for done, (path, blob) in enumerate(plan.write.items(), 1):
             content = read_blob(blob)
             mode = _mode_to_keep(path, folder)
-            with open(temporary, "wb") as file:  # noqa: PTH123 - one call less for each of many files
-                file.write(content)
-                if mode is not None:
-                    os.fchmod(file.fileno(), mode)
-            _check_untouched(path, now, folder, force=force)
-            folder.place(path, temporary)
+            with new_file() as temporary:
+                with temporary.open("wb") as file:
+                    file.write(content)
+                    if mode is not None:
+                        os.fchmod(file.fileno(), mode)
+                _check_untouched(path, now, folder, force=force)
+                folder.place(path, temporary)
             if on_progress is not None:
                 on_progress(done, len(plan.write))
 
@@ -234,7 +237,7 @@ def _mode_to_keep(path: str, folder: SafeFolder) -> int | None:
 
 
 @contextmanager
-def _folder_errors(root: Path) -> Iterator[None]:
+def _folder_errors(root: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -50,7 +50,7 @@ class SafeFolder:
         os.close(self._descriptor)
 
     @contextmanager
-    def open_folder(self, folder: str, *, create: bool = False) -> Iterator[int]:
+    def open_folder(self, folder: str, *, create: bool = False) -> Generator[int]:
         """A descriptor of a folder below the root, ``""`` for the root.
 
         Args:
@@ -89,7 +89,7 @@ class SafeFolder:
             return None
 
     @contextmanager
-    def open_file(self, path: str) -> Iterator[BufferedReader]:
+    def open_file(self, path: str) -> Generator[BufferedReader]:
         """A regular file, open for reading.
 
         Raises:
