@@ -4,8 +4,8 @@ Caveats. A wake-up is measured from the return of ``append``'s commit to the ret
 another thread, on a store where nothing else happens; with SQLite that includes the fsync when it
 is measured from the call, so both are printed. 512 watchers are measured twice: received from when
 the appends are done, which is what watching costs the appends; and as asyncio tasks that receive
-all the time in the same process, which adds the cost of 10,000 looks under the interpreter lock
-that the producers need too. Both end at the last state of every entity.
+all the time in the same process, which adds the cost of up to 10,000 looks under the interpreter
+lock that the producers need too. Both end at the last state of every entity.
 """
 
 from __future__ import annotations

@@ -6,12 +6,13 @@ Rule: the server is not imported; a store and a plugin contract are all that is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from starfish_projection._catch_up import CatchUp
 from starfish_projection._definition import Projection
-from starfish_projection._drops import Drops, FoldCounters, OnDrop, ProjectionStats
+from starfish_projection._drops import DropReason, Drops, FoldCounters, OnDrop, ProjectionStats
 from starfish_projection._list_memory import ListMemory
 from starfish_projection._projected_write import ProjectedWrite, ProjectionFailure, project_write
 from starfish_projection._store import ListStore
@@ -50,12 +51,18 @@ def create_projection_server_plugin(
     fold_timeout_ms: int = 30_000,
     max_remembered_lists: int = 256,
     max_remembered_bytes: int = 64 * 1024 * 1024,
+    catch_up_every_ms: int = 60_000,
     clock: Clock | None = None,
 ) -> ProjectionPlugin:
     """Make the plugin that keeps the lists of these projections.
 
     A push returns after its operation is in the stored list, or was dropped and reported. Lists
     are written with the plugin's own authority, straight to ``store``.
+
+    Where ``store`` keeps a change log, the plugin folds when it starts what nobody has folded
+    yet: the writes of a process that ended between a write and its fold, and those before a
+    projection existed. Later it looks again now and then, and folds what was dropped because a
+    store failed or other writers were faster. Only ordinary documents can be read again.
 
     Args:
         store: where the lists are, usually the server's own store.
@@ -66,6 +73,7 @@ def create_projection_server_plugin(
         fold_timeout_ms: longest time of one fold, retries included.
         max_remembered_lists: lists whose last version is kept in memory.
         max_remembered_bytes: about how much memory they may take together.
+        catch_up_every_ms: time between two looks at the change log.
         clock: tells the time of a list's writing.
 
     Raises:
@@ -85,6 +93,8 @@ def create_projection_server_plugin(
             f"max_remembered_lists is {max_remembered_lists} and max_remembered_bytes is "
             f"{max_remembered_bytes}; legal are 0 or more"
         )
+    if catch_up_every_ms < 1:
+        raise ValueError(f"catch_up_every_ms is {catch_up_every_ms}; legal is 1 or more")
     counters = FoldCounters()
     drops = Drops(counters, on_drop)
     memory = ListMemory(max_lists=max_remembered_lists, max_bytes=max_remembered_bytes)
@@ -99,10 +109,17 @@ def create_projection_server_plugin(
         clock=SystemClock() if clock is None else clock,
     )
     follower = _Follower(projections, writers, drops)
+    catch_up = CatchUp(store, projections, follower.fold, every_ms=catch_up_every_ms)
+
+    async def shutdown() -> None:
+        await writers.settle()
+        await catch_up.stop()
+
     return ProjectionPlugin(
         PLUGIN_NAME,
         after_write=follower.after_write,
-        shutdown=writers.settle,
+        startup=catch_up.start,
+        shutdown=shutdown,
         _counters=counters,
         _memory=memory,
     )
@@ -134,6 +151,10 @@ class _Follower:
             task.result()
 
     async def _follow(self, event: WriteEvent) -> None:
+        await self.fold(event)
+
+    async def fold(self, event: WriteEvent) -> bool:
+        """Take a write to its lists; ``False`` when that may succeed another time."""
         writes: list[ProjectedWrite] = []
         for projection in self._by_source[event.collection]:
             try:
@@ -150,5 +171,11 @@ class _Follower:
                 continue
             if written is not None:
                 writes.append(written)
-        if writes:
-            await asyncio.wait(self._writers.submit(writes))
+        outcomes = self._writers.submit(writes)
+        if outcomes:
+            await asyncio.wait(outcomes)
+        return not any(each.cancelled() or each.result() in _TRANSIENT for each in outcomes)
+
+
+_TRANSIENT: Collection[DropReason | None] = ("retries_exhausted", "store_failed")
+"""Reasons that lie in the moment, not in the operation."""

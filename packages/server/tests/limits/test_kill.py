@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from starfish_protocol.hash import compute_hash
+from starfish_server import SqliteObjectStore, pull
 
 ROUNDS = int(os.environ.get("STARFISH_KILL_ROUNDS", "50"))
 WRITERS = 8
@@ -111,6 +112,23 @@ class Story:
         assert times == sorted(set(times))
 
 
+async def changes_have_no_hole(path: Path) -> None:
+    """Every version of every document is in the log once, its last one at the end."""
+    store = SqliteObjectStore(path)
+    changes = await store.changes.read(0, 10**6)
+    assert [change.sequence for change in changes] == list(range(1, len(changes) + 1))
+    last = {change.key: change for change in changes}
+    for number in range(WRITERS):
+        key = f"notes/{number}"
+        stored = await pull(store, key)
+        assert last[key].hash == stored.hash
+        assert last[key].generation == stored.data["revision"]
+        assert [c.generation for c in changes if c.key == key] == [
+            *range(1, last[key].generation + 1)
+        ]
+    await store.close()
+
+
 @pytest.mark.parametrize("store", ["sqlite", "filesystem"])
 async def test_nothing_acknowledged_is_lost(
     store: str, tmp_path: Path, connection_class: Any
@@ -142,6 +160,8 @@ async def test_nothing_acknowledged_is_lost(
         await last.until_healthy()
         await story.check(last)
         await last.close()
+    if store == "sqlite":
+        await changes_have_no_hole(tmp_path / "documents.sqlite")
     writes = sum(story.revisions.values()) + len(story.appended)
     assert writes > ROUNDS * WRITERS
     sys.stdout.write(f"{store}: {ROUNDS} kills, {writes} acknowledged writes, none lost\n")

@@ -360,7 +360,7 @@ async def test_an_error_of_our_own_leaves_no_transaction_open(path: Path) -> Non
     store = SqliteObjectStore(path)
 
     def wrong(transaction: _Transaction) -> None:
-        transaction.put("half", "x", None)
+        transaction.put("half", "x", None, None)
         raise LookupError("a mistake")
 
     with pytest.raises(LookupError):
@@ -379,7 +379,7 @@ async def test_a_revision_is_given_out_once_though_its_reservation_was_rolled_ba
     one, other = SqliteObjectStore(path), SqliteObjectStore(path)
 
     def reserve_and_fail(transaction: _Transaction) -> None:
-        transaction.put("half", "x", None)
+        transaction.put("half", "x", None, None)
         raise LookupError("a mistake")
 
     with pytest.raises(LookupError):
@@ -468,3 +468,21 @@ async def test_a_page_reads_an_index_and_no_more_than_the_page(
     (step,) = [row[3] for row in plan]
     assert "COVERING INDEX" in step
     assert "key>? AND key<?" in step
+
+
+def test_many_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    for round_ in range(30):
+        path = tmp_path / str(round_) / "documents.sqlite"
+        children = []
+        for number in range(6):
+            child = os.fork()
+            if child == 0:
+                status = 1
+                try:
+                    asyncio.run(SqliteObjectStore(path).put(str(number), "x"))
+                    status = 0
+                finally:
+                    os._exit(status)
+            children.append(child)
+
+        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6

@@ -1,7 +1,7 @@
 """The event store for asyncio.
 
-Waiting is the event loop's: no thread is blocked and nothing is polled. Whatever reads or folds
-runs in the loop's default executor. A cancelled call has taken nothing from its watcher,
+Waiting is the event loop's: no thread is blocked and nothing is polled. Whatever reads runs in the
+loop's default executor, the looks of watchers in `Lookers`. A cancelled call has taken nothing from its watcher,
 subscription or cursor; a cancelled append may have been written.
 """
 
@@ -24,6 +24,7 @@ from starfish_watcher.model.region import EVERYWHERE, Region
 from starfish_watcher.projection.definition import CONSISTENT, Change, Freshness, Projection
 from starfish_watcher.verification import ChainReport
 from starfish_watcher.watchers.cursor_watcher import AsyncCursorWatcher
+from starfish_watcher.watchers.lookers import Lookers
 from starfish_watcher.watchers.prefix_watcher import AsyncPrefixWatcher
 from starfish_watcher.watchers.projection_watcher import AsyncProjectionWatcher
 
@@ -40,8 +41,9 @@ S = TypeVar("S")
 class AsyncEventStore:
     """`EventStore` with the same methods to await; also an `AsyncEventSource`."""
 
-    def __init__(self, store: EventStore) -> None:
+    def __init__(self, store: EventStore, lookers: Lookers) -> None:
         self._store = store
+        self._lookers = lookers
 
     async def append(
         self,
@@ -167,7 +169,7 @@ class AsyncEventStore:
             ),
             lambda watcher: watcher.close(),
         )
-        return AsyncProjectionWatcher(made)
+        return AsyncProjectionWatcher(made, self._lookers)
 
     async def watch_projection_cursor(
         self,
@@ -181,7 +183,7 @@ class AsyncEventStore:
             lambda: self._store.watch_projection_cursor(projection, entity, checkpoint=checkpoint),
             lambda watcher: watcher.close(),
         )
-        return AsyncCursorWatcher(made)
+        return AsyncCursorWatcher(made, self._lookers)
 
     async def watch_prefix(
         self,

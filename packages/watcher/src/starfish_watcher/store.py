@@ -33,6 +33,7 @@ from starfish_watcher.projection.snapshots import SnapshotCache
 from starfish_watcher.projection.states import ProjectionStates
 from starfish_watcher.verification import ChainReport, verify
 from starfish_watcher.watchers.cursor_watcher import CursorWatcher
+from starfish_watcher.watchers.lookers import Lookers
 from starfish_watcher.watchers.prefix_watcher import PrefixWatcher
 from starfish_watcher.watchers.projection_watcher import ProjectionWatcher, WakeUp
 from starfish_watcher.watchers.wake_ups import FlagWakeUp, SubscriptionWakeUp
@@ -88,6 +89,7 @@ class EventStore:
         self._snapshots = snapshots
         clock = clock or SystemClock()
         self._states = ProjectionStates(log, clock, snapshots=snapshots)
+        self._lookers = Lookers()
         self._hub = Hub(log)
         self._hub.on_failure(self._end)
         self._writer = AppendWriter(
@@ -138,7 +140,7 @@ class EventStore:
         """The same store for asyncio."""
         from starfish_watcher.aio import AsyncEventStore
 
-        return AsyncEventStore(self)
+        return AsyncEventStore(self, self._lookers)
 
     @property
     def store_id(self) -> str:
@@ -445,6 +447,7 @@ class EventStore:
         # First, so that nobody waits for a disk that does not answer.
         self._hub.fail(reason)
         self._writer.close(reason)
+        self._lookers.close()
         self._log.close()
         if self._snapshots is not None:
             self._snapshots.close()

@@ -203,6 +203,8 @@ class Cable:
         self.loses: str | None = None
         """``questions`` never arrive, ``answers`` never come back; either way it is then cut."""
         self.stays_cut = False
+        self.held: tuple[socket.socket, bytes] | None = None
+        """A lost question and its way to the server, which knows of no cut, if ``holds``."""
         self._closing = False
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -232,10 +234,26 @@ class Cable:
                     if self.loses == ("questions" if one is near else "answers"):
                         self.loses = None
                         self.stays_cut = self.cut_for_good
+                        if self.holds:
+                            self.held = far.dup(), data
                         return
                     (far if one is near else near).sendall(data)
 
     cut_for_good = False
+    holds = False
+
+    def deliver_held(self, until: Callable[[bytes], bool]) -> None:
+        """Let the lost question arrive, and return when the server has answered it."""
+        assert self.held is not None
+        far, data = self.held
+        with far:
+            far.settimeout(20)
+            far.sendall(data)
+            answer = b""
+            while not until(answer):
+                more = far.recv(65_536)
+                assert more
+                answer += more
 
     def close(self) -> None:
         self._closing = True
@@ -300,6 +318,29 @@ def test_a_commit_that_nobody_can_tell_of_says_so(
             lambda: store.append(at("a"), CREDIT, {"amount": 1}, idempotency_key="k")
         )
         assert receipt.generation == other.generation("a") == 1
+
+
+@pytest.mark.parametrize("place", ["jetstream"], indirect=True)
+@pytest.mark.parametrize("overtaken", [False, True], ids=["alone", "overtaken"])
+def test_an_append_that_arrives_late_is_stored_only_while_nothing_came_after_it(
+    place: Place, cable: Cable, monkeypatch: pytest.MonkeyPatch, *, overtaken: bool
+) -> None:
+    give_up_soon(place, monkeypatch)
+    points = FaultPoints()
+    with place.open(cable.port, fault_points=points) as store, place.open() as other:
+        credit(store, "a")
+        cable.cut_for_good = cable.holds = True
+        points.arm("after_write", lambda: setattr(cable, "loses", "questions"))
+        with pytest.raises(AppendUncertainError):
+            credit(store, "a")
+        assert other.generation("a") == 1
+        if overtaken:
+            credit(other, "b")
+
+        cable.deliver_held(until=lambda answer: b'"seq":' in answer or b'"err_code":' in answer)
+
+        assert other.generation("a") == (1 if overtaken else 2)
+        assert_sound(other)
 
 
 def patiently(call: Callable[[], Any]) -> Any:

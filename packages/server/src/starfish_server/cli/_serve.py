@@ -69,7 +69,8 @@ def serve(
     Raises:
         StarfishError: the store, a plugin or the configuration does not let it start.
     """
-    app = _app(settings)
+    stopping = asyncio.Event()
+    app = _app(settings, stopping)
     config = uvicorn.Config(
         app,
         http=BoundedHttpProtocol,
@@ -85,7 +86,7 @@ def serve(
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.drain_s,
     )
-    server = _Server(config, on_ready, lifeline)
+    server = _Server(config, on_ready, lifeline, stopping)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         # While it serves, uvicorn handles signals itself, and raises them again afterwards.
@@ -108,12 +109,17 @@ async def _serve_within_lifespan(
 
 class _Server(uvicorn.Server):
     def __init__(
-        self, config: uvicorn.Config, on_ready: Callable[[], None], lifeline: int | None
+        self,
+        config: uvicorn.Config,
+        on_ready: Callable[[], None],
+        lifeline: int | None,
+        stopping: asyncio.Event,
     ) -> None:
         super().__init__(config)
         self.was_ready = False
         self._on_ready = on_ready
         self._lifeline = lifeline
+        self._stopping = stopping
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -123,13 +129,18 @@ class _Server(uvicorn.Server):
             asyncio.get_running_loop().add_reader(self._lifeline, self._parent_is_gone)
         self._on_ready()
 
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()  # event streams would keep it waiting
+        await super().shutdown(sockets)
+
     def _parent_is_gone(self) -> None:
         if self._lifeline is not None:
             asyncio.get_running_loop().remove_reader(self._lifeline)
         self.should_exit = True
 
 
-def _app(settings: ServeSettings) -> FastAPI:
+def _app(settings: ServeSettings, stopping: asyncio.Event) -> FastAPI:
     store = _store(settings)
     resolver: RoleResolver = anonymous_role_resolver
     if settings.tokens is not None:
@@ -140,6 +151,7 @@ def _app(settings: ServeSettings) -> FastAPI:
         store=store,
         role_resolver=resolver,
         trusted_proxy_hops=settings.trusted_proxy_hops,
+        stopping=stopping,
         config_endpoint=None if endpoint is None else ConfigEndpointOptions(auth=endpoint),
         # One process counts in memory; several have to count together.
         rate_limit_store=store if settings.workers > 1 else None,

@@ -31,6 +31,7 @@ from starfish_server.protocol.errors import (
 )
 from starfish_server.protocol.types import AuthorProof, PushSuccess
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
+from starfish_server.storage.changes import DocumentVersion
 from starfish_server.storage.keys import check_key
 
 __all__ = ("DEFAULT_CHUNK_SIZE", "MAX_AHEAD_MS", "AppendLog", "AppendPage", "PullBounds")
@@ -123,12 +124,13 @@ class AppendLog:
                     head = element.after(await self._sealed(key, current, context))
                 else:
                     head = element.after(current)
+                version = DocumentVersion(head.hash, head.ts)
                 etag = await self._store.put_if_match(
                     key,
                     head.encode(),
                     None if found is None else found[1],
                     content_type="application/json",
-                    context=context,
+                    context=None if context is None else context.writing(version),
                 )
                 if etag is not None:
                     if stored is not None and current is None and stored.chunks:

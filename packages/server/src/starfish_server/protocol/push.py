@@ -20,6 +20,7 @@ from starfish_server.protocol._document_text import (
 from starfish_server.protocol.errors import ContentionError
 from starfish_server.protocol.types import AuthorProof, PushConflict, PushSuccess
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
+from starfish_server.storage.changes import DocumentVersion
 from starfish_server.storage.in_process_cas import with_compare_and_swap
 
 __all__ = ("DocumentWriter", "VersionMemory", "push")
@@ -123,11 +124,9 @@ class DocumentWriter:
             oldest_ts = None if ttl_ms is None else ts - ttl_ms
             etag = self.memory.etag_of(key, base_hash, oldest_ts)
         if etag is not None or not base_hash:
-            body = encode_document(document, ts, author)
-            new_etag = await self.store.put_if_match(
-                key, body, etag,
-                content_type=_CONTENT_TYPE, cache_control=cache_control, context=context,
-            )  # fmt: skip
+            new_etag = await self._swap(
+                key, document, ts, author, etag, context=context, cache_control=cache_control
+            )
             if new_etag is not None:
                 self.memory.remember(key, document.hash, ts, new_etag)
                 return PushSuccess(document.hash, ts)
@@ -165,12 +164,32 @@ class DocumentWriter:
                     self.memory.remember(key, current_hash, snapshot.ts, etag)
                 return PushConflict(current_hash)
             document = compose(snapshot)
-            body = encode_document(document, now, author)
-            new_etag = await self.store.put_if_match(
-                key, body, etag,
-                content_type=_CONTENT_TYPE, cache_control=cache_control, context=context,
-            )  # fmt: skip
+            new_etag = await self._swap(
+                key, document, now, author, etag, context=context, cache_control=cache_control
+            )
             if new_etag is not None:
                 self.memory.remember(key, document.hash, now, new_etag)
                 return PushSuccess(document.hash, now), document
         raise ContentionError(key, _MAX_ATTEMPTS)
+
+    async def _swap(
+        self,
+        key: str,
+        document: PreparedDocument,
+        ts: int,
+        author: AuthorProof | None,
+        etag: str | None,
+        *,
+        context: StoreContext | None,
+        cache_control: str | None,
+    ) -> str | None:
+        if context is not None:
+            context = context.writing(DocumentVersion(document.hash, ts))
+        return await self.store.put_if_match(
+            key,
+            encode_document(document, ts, author),
+            etag,
+            content_type=_CONTENT_TYPE,
+            cache_control=cache_control,
+            context=context,
+        )

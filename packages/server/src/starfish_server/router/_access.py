@@ -91,6 +91,11 @@ class AccessControl:
         except Exception as error:
             raise _ResolverRefusal(_as_refusal(error)) from error
 
+    def may_read_some(self, caller: Caller, collection: ServedCollection) -> bool:
+        """Whether there may be a document that a caller can read; ``False`` only to the anonymous."""
+        known = caller.auth.identity is not None or bool(caller.auth.roles)
+        return known or self._enricher is not None or "public" in collection.read_roles
+
     async def authorize(
         self,
         caller: Caller,

@@ -20,6 +20,7 @@ from starfish_server.router._media_types import checked_media_type
 from starfish_server.router._request_body import header
 from starfish_server.router._request_context import Handler, RequestContext
 from starfish_server.router._served_collection import ServedCollection
+from starfish_server.storage.changes import DocumentVersion
 
 __all__ = ("blob_pull_handler", "blob_push_handler")
 
@@ -54,7 +55,7 @@ def blob_push_handler(collection: ServedCollection) -> Handler:
             if config.ttl_ms is None
             else f"{content_type}{_WRITTEN_AT}{now}",
             cache_control=collection.cache_control,
-            context=context,
+            context=context.writing(DocumentVersion(digest, now)),
         )
         if request.services.plugins.observes_writes:
             event = write_event(request, context, digest, now, None)

@@ -25,6 +25,7 @@ from typing_extensions import override
 from starfish_server.errors import ServerError
 from starfish_server.router._answers import Answer, error_answer, send_answer
 from starfish_server.router._error_responses import answer_to
+from starfish_server.router._event_stream import EventStream
 from starfish_server.router._path_table import PathTable
 from starfish_server.router._refusals import ClientDisconnectedError
 from starfish_server.router._request_context import Handler, RequestContext, Services
@@ -149,6 +150,9 @@ class Dispatcher:
         except Exception:  # noqa: BLE001 - a plugin's or our own fault is a 500 without a trace
             _LOG.exception("%s of a sync route failed", method)
             answer = error_answer(500, "Internal server error")
+        if isinstance(answer, EventStream) and method != "HEAD":
+            await answer.run(receive, send)
+            return
         await send_answer(send, answer, without_body=method == "HEAD")
 
 

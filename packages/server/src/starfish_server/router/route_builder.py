@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ from starfish_server.router._dispatch import (
     endpoint_of,
 )
 from starfish_server.router._document_routes import pull_handler, push_handler
+from starfish_server.router._feed_routes import EventFeed
 from starfish_server.router._list_routes import list_handler
 from starfish_server.router._openapi import operations
 from starfish_server.router._rate_limit import RateLimiter
@@ -73,6 +75,10 @@ class SyncRouterOptions:
     """How many proxies of one's own a request passes, each adding to ``X-Forwarded-For``."""
     body_timeout: float = 30.0
     """Seconds within which a request's body must have arrived."""
+    max_event_streams: int = 1024
+    """Most ``/events`` that are open at a time; the next one is told to try again."""
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set it when the server stops: open ``/events`` end then, and nothing else does."""
     clock: Clock = field(default_factory=SystemClock)
 
 
@@ -103,8 +109,15 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     _check_store(options.store, collections)
     services = _services(options)
     dispatcher = Dispatcher(services)
+    feed = (
+        None
+        if options.store.changes is None
+        else EventFeed(options.store.changes, options.stopping, options.max_event_streams)
+    )
     for prefix, members in _by_prefix(options.config, collections).items():
         _add_routes(dispatcher, prefix, members, options)
+        if feed is not None:
+            dispatcher.add(prefix, "events", "GET", feed.handler(members))
     router = SyncRouter(dispatcher, lifespan=_lifespan(services.plugins))
     router.add_api_route(
         DISPATCH_PATH,

@@ -17,10 +17,8 @@ __all__ = ("SqliteFile",)
 
 _APPLICATION_ID = 0x53544653
 """``STFS`` in the header of the file: how one of ours is told from any other database."""
-_SCHEMA_VERSION = 1
-"""Raised with each change of the tables; a file with a greater one is left alone."""
 
-_SCHEMA = (
+_DOCUMENTS = (
     # A table with a row id: documents of kilobytes would make the pages of a key tree sparse.
     """CREATE TABLE document (
         id INTEGER PRIMARY KEY,
@@ -32,8 +30,23 @@ _SCHEMA = (
     "CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
     "INSERT INTO counter (name, value) VALUES ('revision', 0)",
     f"PRAGMA application_id = {_APPLICATION_ID}",
-    f"PRAGMA user_version = {_SCHEMA_VERSION}",
 )
+_CHANGES = (
+    """CREATE TABLE change (
+        sequence INTEGER PRIMARY KEY,
+        collection TEXT NOT NULL,
+        params TEXT NOT NULL,
+        key TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        hash TEXT NOT NULL,
+        timestamp INTEGER NOT NULL,
+        namespace TEXT,
+        identity TEXT
+    )""",
+    "CREATE INDEX change_by_key ON change (key, sequence)",
+)
+_LAYOUTS = (_DOCUMENTS, _CHANGES)
+"""What each layout adds to the one before; a file with a greater number is left alone."""
 
 
 class SqliteFile:
@@ -110,30 +123,35 @@ class SqliteFile:
                 return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        is_new = self._is_new(connection)
+        connection.execute("BEGIN")  # so that all that is looked at is of one moment
+        layout = self._layout(connection)
+        connection.execute("COMMIT")
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise self.unavailable(f"its file system cannot hold a write-ahead log (mode {mode})")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cell_size_check = ON")  # damage is found earlier
         connection.execute("PRAGMA trusted_schema = OFF")
-        if is_new:
+        if layout < len(_LAYOUTS):
             connection.execute("BEGIN IMMEDIATE")
-            if self._is_new(connection):  # and not made by another process in the meantime
-                for statement in _SCHEMA:
+            # Another process may have done it in the meantime.
+            for statements in _LAYOUTS[self._layout(connection) :]:
+                for statement in statements:
                     connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {len(_LAYOUTS)}")
             connection.execute("COMMIT")
 
-    def _is_new(self, connection: sqlite3.Connection) -> bool:
+    def _layout(self, connection: sqlite3.Connection) -> int:
+        """The file's layout, 0 when it is new."""
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if (application_id, version, tables) == (0, 0, 0):
-            return True
+            return 0
         if application_id != _APPLICATION_ID:
             raise self.unavailable("the file is a database of another application")
-        if version > _SCHEMA_VERSION:
+        if version > len(_LAYOUTS):
             raise self.unavailable(
-                f"the file has layout {version}, this version knows up to {_SCHEMA_VERSION}"
+                f"the file has layout {version}, this version knows up to {len(_LAYOUTS)}"
             )
-        return False
+        return int(version)

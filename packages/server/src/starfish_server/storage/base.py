@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starfish_server.storage.changes import ChangeLog, DocumentVersion
 
 __all__ = ("AbstractObjectStore", "StoreContext", "has_compare_and_swap")
 
@@ -26,6 +30,13 @@ class StoreContext:
     action: str
     """``pull``, ``push`` or ``list``."""
     namespace: str | None = None
+    version: DocumentVersion | None = None
+    """Set for the one write of a push that makes a document what it is from then on; a store with
+    a change log records it in the same step."""
+
+    def writing(self, version: DocumentVersion) -> StoreContext:
+        """The context of that write."""
+        return replace(self, version=version)
 
 
 class AbstractObjectStore(ABC):
@@ -34,6 +45,11 @@ class AbstractObjectStore(ABC):
     A subclass must implement the five abstract calls. Without the compare-and-swap pair it works
     within one process only; without the bytes pair, binary collections are refused at start-up.
     """
+
+    @property
+    def changes(self) -> ChangeLog | None:
+        """The log of the writes that named a `StoreContext.version`, where the store keeps one."""
+        return None
 
     @abstractmethod
     async def get_string(self, key: str, *, context: StoreContext | None = None) -> str | None:

@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from starfish_server.errors import StoreError
 from starfish_server.storage._batch_thread import BatchThread, Call
+from starfish_server.storage._sqlite_changes import SqliteChangeLog, record_change
 from starfish_server.storage._sqlite_file import SqliteFile
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
 from starfish_server.storage.keys import check_key, check_prefix, prefix_upper_bound
@@ -69,6 +70,16 @@ class SqliteObjectStore(AbstractObjectStore):
         self._path = Path(path)
         self._busy_timeout_ms = busy_timeout_ms
         self._threads: _Threads | None = None
+        self._changes = SqliteChangeLog(self._scan)
+
+    @property
+    @override
+    def changes(self) -> SqliteChangeLog:
+        """One record a write that is a push; see `ChangeLog`."""
+        return self._changes
+
+    def _scan(self, operation: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        return self._opened().scans.submit(operation)
 
     def _opened(self) -> _Threads:
         threads = self._threads
@@ -122,7 +133,8 @@ class SqliteObjectStore(AbstractObjectStore):
     ) -> None:
         check_key(key)
         check_text(key, body)
-        await self._write(lambda transaction: transaction.put(key, body, content_type))
+        await self._write(lambda transaction: transaction.put(key, body, content_type, context))
+        self._changes.committed(context)
 
     @override
     async def put_bytes(
@@ -135,7 +147,10 @@ class SqliteObjectStore(AbstractObjectStore):
         context: StoreContext | None = None,
     ) -> None:
         check_key(key)
-        await self._write(lambda transaction: transaction.put(key, bytes(body), content_type))
+        await self._write(
+            lambda transaction: transaction.put(key, bytes(body), content_type, context)
+        )
+        self._changes.committed(context)
 
     @override
     async def put_if_match(
@@ -150,13 +165,12 @@ class SqliteObjectStore(AbstractObjectStore):
     ) -> str | None:
         check_key(key)
         check_text(key, body)
-        if expected_etag is None:
-            return await self._write(
-                lambda transaction: transaction.create(key, body, content_type)
-            )
-        return await self._write(
-            lambda transaction: transaction.replace(key, body, expected_etag, content_type)
+        etag = await self._write(
+            lambda transaction: transaction.swap(key, body, expected_etag, content_type, context)
         )
+        if etag is not None:
+            self._changes.committed(context)
+        return etag
 
     @override
     async def delete(self, key: str, *, context: StoreContext | None = None) -> None:
@@ -171,6 +185,7 @@ class SqliteObjectStore(AbstractObjectStore):
 
     @override
     async def close(self) -> None:
+        await self._changes.close()
         threads, self._threads = self._threads, None
         if threads is not None and threads.pid == os.getpid():
             await asyncio.gather(threads.points.stop(), threads.scans.stop())
@@ -297,9 +312,9 @@ class _Writer(_Connected):
             try:
                 call.result = call.operation(transaction)
             except (sqlite3.Error, MemoryError) as error:
-                if not connection.in_transaction:
+                if transaction.is_torn or not connection.in_transaction:
                     raise
-                call.error = self._told(error)  # one statement a write: nothing of it is left
+                call.error = self._told(error)  # its first statement: nothing of it is left
         connection.execute("COMMIT")
 
     def _told(self, error: sqlite3.Error | MemoryError) -> Exception:
@@ -334,43 +349,58 @@ class _Revisions:
 
 
 class _Transaction:
-    """The writes that a transaction may hold; one statement each, so each is done or not."""
+    """The writes that a transaction may hold; of each, the first statement is done or not."""
 
     def __init__(self, connection: sqlite3.Connection, revisions: _Revisions) -> None:
         self.connection = connection
+        self.is_torn = False
+        """Whether a write has got no further than its first statement."""
         self._revisions = revisions
 
-    def _take(self) -> int:
-        return self._revisions.take(self.connection)
-
-    def put(self, key: str, value: str | bytes, content_type: str | None) -> None:
+    def put(
+        self, key: str, value: str | bytes, content_type: str | None, context: StoreContext | None
+    ) -> None:
         """Set a value, whatever was there."""
         self.connection.execute(
             "INSERT INTO document (key, revision, content_type, value) VALUES (?, ?, ?, ?) "
             "ON CONFLICT (key) DO UPDATE SET revision = excluded.revision, "
             "content_type = excluded.content_type, value = excluded.value",
-            (key, self._take(), content_type, value),
+            (key, self._revisions.take(self.connection), content_type, value),
         )
+        self._record(key, context)
 
-    def create(self, key: str, value: str, content_type: str | None) -> str | None:
-        """Set a value where there is none; its etag."""
-        revision = self._take()
-        done = self.connection.execute(
-            "INSERT INTO document (key, revision, content_type, value) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (key) DO NOTHING",
-            (key, revision, content_type, value),
-        )
-        return str(revision) if done.rowcount else None
-
-    def replace(self, key: str, value: str, etag: str, content_type: str | None) -> str | None:
+    def swap(
+        self,
+        key: str,
+        value: str,
+        etag: str | None,
+        content_type: str | None,
+        context: StoreContext | None,
+    ) -> str | None:
         """Set a value in the place of the version with this etag; the new etag."""
-        revision = self._take()
-        done = self.connection.execute(
-            "UPDATE document SET revision = ?, content_type = ?, value = ? "
-            "WHERE key = ? AND CAST(revision AS TEXT) = ?",
-            (revision, content_type, value, key, etag),
-        )
-        return str(revision) if done.rowcount else None
+        revision = self._revisions.take(self.connection)
+        if etag is None:
+            done = self.connection.execute(
+                "INSERT INTO document (key, revision, content_type, value) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (key) DO NOTHING",
+                (key, revision, content_type, value),
+            )
+        else:
+            done = self.connection.execute(
+                "UPDATE document SET revision = ?, content_type = ?, value = ? "
+                "WHERE key = ? AND CAST(revision AS TEXT) = ?",
+                (revision, content_type, value, key, etag),
+            )
+        if not done.rowcount:
+            return None
+        self._record(key, context)
+        return str(revision)
+
+    def _record(self, key: str, context: StoreContext | None) -> None:
+        if context is not None and context.version is not None:
+            self.is_torn = True
+            record_change(self.connection, key, context, context.version)
+            self.is_torn = False
 
     def delete(self, array: str) -> None:
         """Remove the keys in a JSON array."""

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from starfish_server.errors import StoreUnavailableError
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
+from starfish_server.storage.changes import ChangeLog
 
 __all__ = ("FaultyStore", "StoreCall")
 
@@ -70,6 +71,11 @@ class FaultyStore(AbstractObjectStore):
         self._failures: dict[StoreCall, _Failure] = {}
         self._gates: dict[StoreCall, asyncio.Event] = {}
         self._arrivals: dict[StoreCall, asyncio.Event] = {}
+
+    @property
+    @override
+    def changes(self) -> ChangeLog | None:
+        return self._store.changes
 
     def conflict(self, *, times: int = 1) -> None:
         """Let the next calls of `put_if_match` write nothing and report another version."""

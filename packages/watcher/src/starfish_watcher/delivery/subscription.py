@@ -98,6 +98,14 @@ class Subscription:
         """As `wait`, for asyncio."""
         await self._flag.wait_async()
 
+    def when_up(self, action: Callable[[], object]) -> None:
+        """As `WakeFlag.when_up`, when `take` has something to give or to raise."""
+        self._flag.when_up(action)
+
+    def forget(self, action: Callable[[], object]) -> None:
+        """As `WakeFlag.forget`."""
+        self._flag.forget(action)
+
     def pull_batch(self, max_events: int = 256, timeout: float | None = None) -> list[Event]:
         """Up to ``max_events``, waiting for the first one at most ``timeout`` seconds.
 

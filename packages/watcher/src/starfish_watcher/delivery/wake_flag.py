@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from starfish_watcher.errors import StoreClosed
@@ -16,7 +17,6 @@ from starfish_watcher.model.event import Event
 
 __all__ = ("WakeFlag",)
 
-_Sleeper = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 FOREVER: Final = threading.TIMEOUT_MAX
 
 
@@ -25,13 +25,13 @@ class WakeFlag:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._up = threading.Event()
-        self._sleepers: list[_Sleeper] = []
+        self._up = False
+        self._actions: list[Callable[[], object]] = []
         self._error: BaseException | None = None
 
     def offer(self, event: Event) -> bool:  # noqa: ARG002 - that something came is all it keeps
         """Put the flag up."""
-        if not self._up.is_set():
+        if not self._up:
             self.put_up()
         return True
 
@@ -43,11 +43,10 @@ class WakeFlag:
     def put_up(self) -> None:
         """Wake everybody who waits."""
         with self._lock:
-            self._up.set()
-            sleepers, self._sleepers = self._sleepers, []
-        for loop, future in sleepers:
-            with contextlib.suppress(RuntimeError):  # the loop ended while its task slept
-                loop.call_soon_threadsafe(_wake, future)
+            self._up = True
+            actions, self._actions = self._actions, []
+        for action in actions:
+            action()
 
     def take_down(self) -> bool:
         """Take the flag down; whether it was up.
@@ -57,29 +56,48 @@ class WakeFlag:
         """
         if self._error is not None:
             raise StoreClosed.because_of(self._error)
-        was_up = self._up.is_set()
-        self._up.clear()
-        if self._error is not None:
-            self._up.set()
+        with self._lock:
+            was_up, self._up = self._up, self._error is not None
         return was_up
+
+    def when_up(self, action: Callable[[], object]) -> None:
+        """Call ``action`` once, by whoever puts the flag up, or now; it must not block or raise."""
+        with self._lock:
+            if not self._up:
+                self._actions.append(action)
+                return
+        action()
+
+    def forget(self, action: Callable[[], object]) -> None:
+        """Do not call ``action`` any more; a call that is under way may still come."""
+        with self._lock:
+            if action in self._actions:
+                self._actions.remove(action)
 
     def wait(self, timeout: float | None) -> bool:
         """Block until the flag is up; false when the time is up."""
-        return self._up.wait(min(timeout, FOREVER) if timeout is not None else None)
+        gate = threading.Lock()
+        gate.acquire()
+        self.when_up(gate.release)
+        if gate.acquire(timeout=-1 if timeout is None else min(max(timeout, 0), FOREVER)):
+            return True
+        self.forget(gate.release)
+        return False
 
     async def wait_async(self) -> None:
         """Sleep until the flag is up; a cancelled call leaves it as it is."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
-        with self._lock:
-            if self._up.is_set():
-                return
-            self._sleepers.append((loop, future))
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop ended while its task slept
+                loop.call_soon_threadsafe(_wake, future)
+
+        self.when_up(wake)
         try:
             await future
         finally:
-            with self._lock:
-                self._sleepers = [one for one in self._sleepers if one[1] is not future]
+            self.forget(wake)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from starfish_watcher.delivery.checkpoint import Checkpoint
 from starfish_watcher.errors import CheckpointError
 from starfish_watcher.projection.definition import Change
+from starfish_watcher.watchers.lookers import Lookers
 from starfish_watcher.watchers.projection_watcher import (
     AsyncProjectionWatcher,
     ProjectionWatcher,
@@ -66,8 +67,8 @@ class CursorWatcher(ProjectionWatcher[S]):
 class AsyncCursorWatcher(AsyncProjectionWatcher[S]):
     """`CursorWatcher` for asyncio."""
 
-    def __init__(self, watcher: CursorWatcher[S]) -> None:
-        super().__init__(watcher)
+    def __init__(self, watcher: CursorWatcher[S], lookers: Lookers) -> None:
+        super().__init__(watcher, lookers)
         self._cursor_watcher = watcher
 
     @property

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from starfish_watcher.errors import StoreClosed
 from starfish_watcher.projection.definition import Change
+from starfish_watcher.watchers.lookers import Lookers
 from starfish_watcher.watchers.progress import Progress
 
 __all__ = ("AsyncProjectionWatcher", "ProjectionWatcher", "WakeUp", "timed_out")
@@ -36,8 +37,12 @@ class WakeUp(Protocol):
         """Block until something came; false when the time is up."""
         ...
 
-    async def wait_async(self) -> None:
-        """As `wait`, for asyncio; a cancelled call leaves everything as it is."""
+    def when_up(self, action: Callable[[], object]) -> None:
+        """Call ``action`` once, when something came or now if it did; from any thread."""
+        ...
+
+    def forget(self, action: Callable[[], object]) -> None:
+        """Do not call ``action`` any more."""
         ...
 
     def renew(self) -> None:
@@ -136,6 +141,10 @@ class ProjectionWatcher(Generic[S]):
             self._progress.woken()
             raise
 
+    def look_if_due(self) -> Change[S] | None:
+        """As `look`; nothing when there is no need to."""
+        return self.look() if self.is_due() else None
+
     def delivered(self, change: Change[S]) -> Change[S] | None:
         """The change if it is newer than the last; it then counts as returned."""
         return change if self._progress.accept(change) else None
@@ -150,9 +159,13 @@ class ProjectionWatcher(Generic[S]):
         """Make a waiting call look again."""
         self._wake_up.put_up()
 
-    async def wait_async(self) -> None:
-        """Sleep until something came."""
-        await self._wake_up.wait_async()
+    def when_woken(self, action: Callable[[], object]) -> None:
+        """Call ``action`` once, from any thread, when `look_if_due` may have something to give."""
+        self._wake_up.when_up(action)
+
+    def forget(self, action: Callable[[], object]) -> None:
+        """Do not call ``action`` any more."""
+        self._wake_up.forget(action)
 
     def close(self) -> None:
         """Wake a blocked `recv` with `StoreClosed`; may be called twice and from any thread."""
@@ -181,36 +194,51 @@ class ProjectionWatcher(Generic[S]):
 class AsyncProjectionWatcher(Generic[S]):
     """`ProjectionWatcher` for asyncio: states are folded in a thread, waiting is the loop's."""
 
-    def __init__(self, watcher: ProjectionWatcher[S]) -> None:
+    def __init__(self, watcher: ProjectionWatcher[S], lookers: Lookers) -> None:
         self._watcher = watcher
+        self._lookers = lookers
 
     @property
     def generation(self) -> int:
-        """As `ProjectionWatcher.generation`."""
+        """Of the change returned last; until then, where the watch began."""
         return self._watcher.generation
 
     async def try_recv(self) -> Change[S] | None:
         """As `ProjectionWatcher.try_recv`; a cancelled call has taken nothing."""
-        if not self._watcher.is_due():
-            return None
-        try:
-            change = await asyncio.to_thread(self._watcher.look)
-        except asyncio.CancelledError:
-            self._watcher.wake()
-            raise
-        return self._watcher.delivered(change)
+        return await self._next(0) if self._watcher.is_due() else None
 
     async def recv(self, timeout: float | None = None) -> Change[S]:
         """As `ProjectionWatcher.recv`; a cancelled call has taken nothing."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (change := await self.try_recv()) is None:
+        remaining = timeout
+        while (change := await self._next(remaining)) is None:
             remaining = None if deadline is None else deadline - time.monotonic()
-            try:
-                async with asyncio.timeout(remaining):
-                    await self._watcher.wait_async()
-            except TimeoutError:
-                raise timed_out(timeout, self.generation) from None
+            if remaining is not None and remaining <= 0:
+                raise timed_out(timeout, self.generation)
         return change
+
+    async def _next(self, timeout: float | None) -> Change[S] | None:
+        """What the next look gives, when it is due or woken; nothing when the time is up before."""
+        watcher = self._watcher
+        looking = self._lookers.prepare(watcher.look_if_due, watcher.wake)
+        timer = None
+        if watcher.is_due():
+            looking.start()
+        else:
+            # Whoever wakes the watcher starts the look: the loop wakes for its answer only.
+            watcher.when_woken(looking.start)
+            if timeout is not None:
+                timer = asyncio.get_running_loop().call_later(timeout, looking.give_up)
+        try:
+            change = await looking.answer
+        except asyncio.CancelledError:
+            watcher.wake()
+            raise
+        finally:
+            watcher.forget(looking.start)
+            if timer is not None:
+                timer.cancel()
+        return None if change is None else watcher.delivered(change)
 
     async def resubscribe(self) -> None:
         """As `ProjectionWatcher.resubscribe`."""

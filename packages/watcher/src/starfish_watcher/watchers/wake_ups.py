@@ -68,14 +68,21 @@ class SubscriptionWakeUp:
         self._came = self._came or came
         return came
 
-    async def wait_async(self) -> None:
-        """As `wait`, for asyncio; only a store's own subscription can."""
+    def when_up(self, action: Callable[[], object]) -> None:
+        """Call ``action`` once when something came; only a store's own subscription can."""
+        self._own().when_up(action)
+
+    def forget(self, action: Callable[[], object]) -> None:
+        """Do not call ``action`` any more."""
+        self._own().forget(action)
+
+    def _own(self) -> Subscription:
         if not isinstance(self._subscription, Subscription):
             msg = (
                 f"{type(self._subscription).__name__} cannot be awaited; watch an AsyncEventSource"
             )
             raise TypeError(msg)
-        await self._subscription.wait_async()
+        return self._subscription
 
     def renew(self) -> None:
         """Subscribe anew."""
