@@ -6,6 +6,7 @@ from starfish_mpack_wire._apply import ApplyResult, apply_mpack
 from starfish_mpack_wire._verification import RejectedRecord
 from starfish_mpack_wire.errors import (
     DamagedHistoryError,
+    GitError,
     IncompleteHistoryError,
     InvalidMessageError,
     LocalChangesError,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = (
     "ApplyResult",
     "DamagedHistoryError",
+    "GitError",
     "IncompleteHistoryError",
     "InvalidMessageError",
     "Limits",

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from starfish_protocol import cbor
-
 from starfish_mpack_wire.errors import MPackFormatError
+from starfish_protocol import cbor
 
 __all__ = (
     "blob_id",
@@ -30,10 +29,10 @@ _COMMIT_TAG = "starfish.commit.v1"
 
 
 def is_object_id(text: object) -> bool:
-    """Tell whether this is the text of an id, the whole of it.
+    r"""Tell whether this is the text of an id, the whole of it.
 
     Examples:
-        >>> is_object_id("sha256:" + "0" * 64), is_object_id("sha256:" + "0" * 64 + "\\n")
+        >>> is_object_id("sha256:" + "0" * 64), is_object_id("sha256:" + "0" * 64 + "\n")
         (True, False)
     """
     return type(text) is str and _OBJECT_ID.fullmatch(text) is not None

@@ -120,23 +120,25 @@ class SnapshotTree:
     def get(self, path: str) -> str | None:
         """Give the blob id of a file, or ``None`` where there is no file."""
         *parents, name = path.split("/")
-        folder: _Folder | None = self._root
-        for part in parents:
-            folder = folder.folders.get(part)
-            if folder is None:
-                return None
-        if name in folder.folders or name not in folder.lines:
+        folder = self._folder(parents)
+        if folder is None or name in folder.folders or name not in folder.lines:
             return None
         return "sha256:" + folder.lines[name][-32:].hex()
 
     def files(self, prefix: str = "") -> Iterator[tuple[str, str]]:
         """Give path and blob id of each file, sorted by path; below a folder when one is named."""
-        folder: _Folder | None = self._root
-        for part in prefix.split("/") if prefix else ():
-            folder = folder.folders.get(part)
-            if folder is None:
-                return
-        yield from sorted(_walk(folder, prefix + "/" if prefix else ""))
+        folder = self._folder(prefix.split("/") if prefix else ())
+        if folder is not None:
+            yield from sorted(_walk(folder, prefix + "/" if prefix else ""))
+
+    def _folder(self, parts: Iterable[str]) -> _Folder | None:
+        folder = self._root
+        for part in parts:
+            below = folder.folders.get(part)
+            if below is None:
+                return None
+            folder = below
+        return folder
 
     def apply(
         self,
@@ -155,7 +157,11 @@ class SnapshotTree:
             MPackFormatError: a path or id is malformed, a removed file is not there, a path is
                 both upserted and removed, or is a file and a folder, or a directory is not empty.
         """
-        return _Change(self._root).run(self, upsert, list(remove), directories)
+        after = self._directories if directories is None else frozenset(directories)
+        removed = list(remove)
+        change = _Change(self._root)
+        added = change.run(upsert, removed, self._directories, after)
+        return SnapshotTree(change.root, after, self._file_count + added - len(removed))
 
 
 def _walk(top: _Folder, prefix: str) -> list[tuple[str, str]]:
@@ -177,35 +183,32 @@ class _Change:
 
     def __init__(self, root: _Folder) -> None:
         self._copies: dict[str, _Folder] = {}
-        self._root = self._copy("", root)
+        self.root = self._copy("", root)
 
     def run(
         self,
-        tree: SnapshotTree,
         upsert: Mapping[str, str],
         remove: list[str],
-        directories: Iterable[str] | None,
-    ) -> SnapshotTree:
-        before = tree._directories  # noqa: SLF001 - of one module
-        after = before if directories is None else frozenset(directories)
+        before: frozenset[str],
+        after: frozenset[str],
+    ) -> int:
+        """Make the change, and tell how many of the upserted files are new."""
         check_paths(remove)
         check_paths(list(upsert))
         check_paths(list(after - before))
-        count = tree._file_count - len(remove)  # noqa: SLF001
         for path in remove:
             if path in upsert:
                 raise MPackFormatError(f"{path!r:.200} is both changed and removed")
             self._remove(path)
         for path in before - after:
             self._remove_directory(path)
-        for path, object_id in upsert.items():
-            count += self._upsert(path, digest_of(object_id))
+        added = sum([self._upsert(path, digest_of(upsert[path])) for path in upsert])
         for path in after - before:
             self._folder(path, create=True)
         self._seal(after)
         for path in after:
             self._check_empty(path)
-        return SnapshotTree(self._root, after, count)
+        return added
 
     def _copy(self, path: str, folder: _Folder) -> _Folder:
         copy = self._copies[path] = _Folder(folder.lines.copy(), folder.folders.copy())
@@ -279,7 +282,7 @@ class _Change:
                 self._copies[above].lines[name] = _key(name) + _FOLDER_DIGEST + digest
 
     def _check_empty(self, path: str) -> None:
-        folder: _Folder | None = self._root
+        folder: _Folder | None = self.root
         for part in path.split("/"):
             folder = folder.folders.get(part) if folder is not None else None
         if folder is None or folder.lines:

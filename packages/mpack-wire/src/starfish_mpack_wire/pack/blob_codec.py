@@ -18,7 +18,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ("Bytes", "Codec", "StoredBlob", "compress_blob", "decompress", "compress_chunk")
+__all__ = ("Bytes", "Codec", "StoredBlob", "compress_blob", "compress_chunk", "decompress")
 
 Bytes = bytes | bytearray | memoryview
 Codec = Literal["raw", "zstd"]

@@ -116,6 +116,13 @@ class BlobIndex:
             if entry[0] <= before:
                 raise MPackFormatError("blobs are out of order, or one is there twice")
             before = entry[0]
+        self._check_storage(entries)
+        total = sum(entry[3] for entry in entries)
+        if total > self._limits.max_unpacked_bytes:
+            raise MPackLimitError("max_unpacked_bytes", total, self._limits.max_unpacked_bytes)
+        return entries
+
+    def _check_storage(self, entries: list[BlobEntry]) -> None:
         end = 0
         bases: list[int] = []  # of the blob before: itself, its base, the base of that
         for number in storage_order(entries):
@@ -136,10 +143,6 @@ class BlobIndex:
                 raise MPackFormatError(f"a blob has more than {MAX_BLOB_CHAIN - 1} bases")
         if end != self._section_length:
             raise MPackFormatError(f"{self._section_length - end} bytes belong to no blob")
-        total = sum(entry[3] for entry in entries)
-        if total > self._limits.max_unpacked_bytes:
-            raise MPackLimitError("max_unpacked_bytes", total, self._limits.max_unpacked_bytes)
-        return entries
 
     def _check(self, entry: BlobEntry) -> None:
         _, offset, stored_length, raw_length, base, codec = entry

@@ -55,7 +55,7 @@ class Chunks:
         frames_at = 4 + count * CHUNK_ENTRY.size
         if len(section) < frames_at or len(section) < 4:
             raise MPackFormatError(f"section {name} is too short for a table of {count} chunks")
-        entries = list(CHUNK_ENTRY.iter_unpack(section[4:frames_at]))
+        entries: list[tuple[int, int, int]] = list(CHUNK_ENTRY.iter_unpack(section[4:frames_at]))
         for records, _, raw_length in entries:
             if raw_length > limits.max_chunk_bytes:
                 raise MPackLimitError("max_chunk_bytes", raw_length, limits.max_chunk_bytes)

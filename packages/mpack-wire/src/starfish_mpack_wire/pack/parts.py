@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any, cast
 
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
@@ -193,13 +194,13 @@ class Parts:
 
     def commits_in(self, chunk: int) -> list[CommitRecord]:
         """Give the commits of a chunk, each checked against its id."""
-        known, found = self._last_commits
-        if known == chunk:
-            return found
+        last = self._last_commits
+        if last[0] == chunk:
+            return last[1]
         ids, snapshots = self.commit_ids.ids(), self.snapshot_ids.ids()
         chunks = self.commit_chunks
         number = chunks.first_record(chunk)
-        found = []
+        found: list[CommitRecord] = []
         for body in decode_commits(chunks.read(chunk), chunks.records_in(chunk), self._limits):
             record: dict[str, Any] = {"commit_id": ids[number], **body}
             record["snapshot_id"] = self._name(snapshots, body["snapshot_id"], len(snapshots))
@@ -216,13 +217,13 @@ class Parts:
 
     def snapshots_in(self, chunk: int) -> list[SnapshotRecord]:
         """Give the snapshots of a chunk; their ids need what is before them and are not checked."""
-        known, found = self._last_snapshots
-        if known == chunk:
-            return found
+        last = self._last_snapshots
+        if last[0] == chunk:
+            return last[1]
         ids = self.snapshot_ids.ids()
         chunks = self.snapshot_chunks
         number = chunks.first_record(chunk)
-        found = []
+        found: list[SnapshotRecord] = []
         name = self._blob_name
         for parent, paths, blobs, removed, directories in decode_snapshots(
             chunks.read(chunk), chunks.records_in(chunk)
@@ -286,7 +287,7 @@ class Parts:
         own_snapshots: dict[str, int],
     ) -> None:
         foreign = [self.foreign_id(each) for each in range(self.sections.foreign_count)]
-        if any(one >= two for one, two in zip(foreign, foreign[1:], strict=False)):
+        if any(one >= two for one, two in pairwise(foreign)):
             raise MPackFormatError("foreign ids are out of order, or one is there twice")
         own_commits = {commit["commit_id"] for commit in commits}
         own_blobs = {object_id_of(digest) for digest in self.blobs.digests()}

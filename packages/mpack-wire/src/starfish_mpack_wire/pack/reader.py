@@ -161,13 +161,13 @@ class MPackReader:
         """
         parts = self._parts
         if object_ids is None:
-            entries = dict(enumerate(parts.blobs.checked()))
+            every = parts.blobs.checked()
             return (
-                (object_id_of(entries[number].digest), content)
-                for number, content in parts.contents(entries)
+                (object_id_of(every[number].digest), content)
+                for number, content in parts.contents(dict(enumerate(every)))
             )
         wanted = {self._blob_number(each): each for each in object_ids}
-        entries = {}
+        entries: dict[int, BlobEntry] = {}
         for number in wanted:
             if number not in entries:
                 entries.update(parts.blobs.chain(number))

@@ -15,11 +15,11 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, Never, cast
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it has neither types nor stubs
 
 from starfish_mpack_wire.errors import MPackFormatError, MPackLimitError
 from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.records import CommitRecord, SnapshotRecord, TagRecord
+from starfish_mpack_wire.records import SnapshotRecord, TagRecord
 from starfish_mpack_wire.ref_names import check_ref_name
 from starfish_mpack_wire.snapshot_paths import check_paths, join_paths, split_paths
 
@@ -55,7 +55,8 @@ _ISO_TIME = re.compile(
 _MAX_DEPTH = 16
 """Lists and maps in each other under an unknown key of a commit."""
 
-_pack = cast("Callable[[object], bytes]", msgpack.packb)
+_msgpack = cast("Any", msgpack)
+_pack = cast("Callable[[object], bytes]", _msgpack.packb)
 
 
 def _refuse_extension(code: int, data: bytes) -> Never:
@@ -68,7 +69,7 @@ def _unpack_chunk(data: bytes, count: int, max_items: int, max_text: int) -> lis
     The caps on lists and maps bound what nested headers can reserve: msgpack makes room for all
     members of a list when it has seen its header, 1,024 levels deep.
     """
-    unpacker = msgpack.Unpacker(
+    unpacker = _msgpack.Unpacker(
         max_buffer_size=max(len(data), 1),
         max_array_len=max_items,
         max_map_len=max_items,
@@ -79,13 +80,19 @@ def _unpack_chunk(data: bytes, count: int, max_items: int, max_text: int) -> lis
     )
     try:
         unpacker.feed(data)
-        records = [unpacker.unpack() for _ in range(count)]
-    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
+        records: list[Any] = [unpacker.unpack() for _ in range(count)]
+    except (ValueError, TypeError, RecursionError, _msgpack.UnpackException) as error:
         reason = str(error) or type(error).__name__
         raise MPackFormatError(f"records that are no msgpack: {reason:.200}") from error
     if unpacker.tell() != len(data):
         raise MPackFormatError(f"{len(data) - unpacker.tell()} bytes follow the records of a chunk")
     return records
+
+
+def _array_of(length: int, record: object, kind: str) -> list[Any]:
+    if type(record) is not list or len(cast("list[object]", record)) != length:
+        raise MPackFormatError(f"a {kind} that is no array of {length}")
+    return cast("list[object]", record)
 
 
 # Commits: a map. Its id is in the index, not here.
@@ -127,31 +134,37 @@ def check_commit(record: Mapping[str, Any], limits: Limits) -> None:
         MPackLimitError: a text or list is too long.
     """
     try:
-        parents, message, author = record["parent_ids"], record["message"], record["author"]
-        committed_at = record["committed_at"]
         check_ref_name(record["branch"])
-        snapshot = record["snapshot_id"]
+        _check_references(record["snapshot_id"], record["parent_ids"], limits)
+        _check_texts(record["message"], record["author"], record["committed_at"], limits)
     except KeyError as error:
         raise MPackFormatError(f"a commit without {error}") from None
-    if not (type(message) is type(author) is type(committed_at) is str):
-        raise MPackFormatError("message, author and committed_at of a commit are texts")
-    if type(parents) is not list or type(snapshot) not in (int, str):
-        raise MPackFormatError("a commit has a list parent_ids and an id snapshot_id")
-    if _ISO_TIME.fullmatch(committed_at) is None:
-        raise MPackFormatError(
-            f"committed_at {committed_at!r:.80} of a commit is no time; "
-            "legal is ISO 8601 with seconds and offset, as in 2026-01-31T12:00:00Z"
-        )
-    if len(parents) > limits.max_items:
-        raise MPackLimitError("max_items", len(parents), limits.max_items)
-    for text in (message, author):
-        if len(text) > limits.max_text_bytes:
-            raise MPackLimitError("max_text_bytes", len(text), limits.max_text_bytes)
     if _OPTIONAL in record:
         _check_metadata(record[_OPTIONAL], limits)
     if not record.keys() <= _COMMIT_KEYS:
         for key in record.keys() - _COMMIT_KEYS:
             _check_unknown(key, record[key], limits)
+
+
+def _check_references(snapshot: object, parents: object, limits: Limits) -> None:
+    if type(parents) is not list or type(snapshot) not in (int, str):
+        raise MPackFormatError("a commit has a list parent_ids and an id snapshot_id")
+    count = len(cast("list[object]", parents))
+    if count > limits.max_items:
+        raise MPackLimitError("max_items", count, limits.max_items)
+
+
+def _check_texts(message: object, author: object, committed_at: object, limits: Limits) -> None:
+    if type(message) is not str or type(author) is not str or type(committed_at) is not str:
+        raise MPackFormatError("message, author and committed_at of a commit are texts")
+    if _ISO_TIME.fullmatch(committed_at) is None:
+        raise MPackFormatError(
+            f"committed_at {committed_at!r:.80} of a commit is no time; "
+            "legal is ISO 8601 with seconds and offset, as in 2026-01-31T12:00:00Z"
+        )
+    for text in (message, author):
+        if len(text) > limits.max_text_bytes:
+            raise MPackLimitError("max_text_bytes", len(text), limits.max_text_bytes)
 
 
 _COMMIT_KEYS = frozenset((*_KNOWN_KEYS, "commit_id"))
@@ -219,9 +232,10 @@ def decode_commits(data: bytes, count: int, limits: Limits) -> list[dict[str, An
     records = _unpack_chunk(data, count, limits.max_items, limits.max_text_bytes)
     again: list[bytes] = []
     for record in records:
-        if type(record) is not dict or "commit_id" in record:
+        if not isinstance(record, dict) or "commit_id" in record:
             raise MPackFormatError("a commit that is no map, or has its id inside")
-        check_commit(cast("dict[str, Any]", record), limits)
+        record = cast("dict[str, Any]", record)
+        check_commit(record, limits)
         snapshot, parents = record["snapshot_id"], record["parent_ids"]
         if type(snapshot) is not int or not all(type(parent) is int for parent in parents):
             raise MPackFormatError("a commit of a pack names objects by number")
@@ -266,9 +280,7 @@ def decode_snapshots(data: bytes, count: int) -> list[DecodedSnapshot]:
     records = _unpack_chunk(data, count, 5, len(data))
     found: list[DecodedSnapshot] = []
     for record in records:
-        if type(record) is not list or len(cast("list[object]", record)) != 5:
-            raise MPackFormatError("a snapshot that is no array of five")
-        parent, paths, blobs, removed, directories = cast("list[Any]", record)
+        parent, paths, blobs, removed, directories = _array_of(5, record, "snapshot")
         if (
             not (parent is None or type(parent) is int)
             or not (type(paths) is type(removed) is type(directories) is str)
@@ -303,9 +315,7 @@ def decode_tags(data: bytes, count: int) -> list[tuple[str, int]]:
     """
     records = _unpack_chunk(data, count, 2, 1024)
     for record in records:
-        if type(record) is not list or len(cast("list[object]", record)) != 2:
-            raise MPackFormatError("a tag that is no array of two")
-        name, commit = cast("list[object]", record)
+        name, commit = _array_of(2, record, "tag")
         check_ref_name(name)
         if type(commit) is not int:
             raise MPackFormatError("a tag names its commit by number")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
@@ -91,7 +92,7 @@ def build_mpack(
     return out.getvalue()
 
 
-def write_mpack(
+def write_mpack(  # noqa: PLR0917 - the parts of a pack, in the order of build_mpack
     out: PackOutput,
     commits: Iterable[CommitRecord],
     snapshots: Iterable[SnapshotRecord],
@@ -275,7 +276,7 @@ def _unique_snapshots(snapshots: Iterable[SnapshotRecord]) -> dict[str, Snapshot
 
 
 def _refuse_doubles(kind: str, ordered: Sequence[str]) -> None:
-    for one, next_one in zip(ordered, ordered[1:], strict=False):
+    for one, next_one in pairwise(ordered):
         if one == next_one:
             raise MPackFormatError(f"{kind} {one} comes twice")
 
@@ -284,8 +285,6 @@ def _id_index(numbers: dict[str, int]) -> bytes:
     return b"".join(
         ID_ENTRY.pack(digest_of(object_id), numbers[object_id]) for object_id in sorted(numbers)
     )
-
-
 
 
 class _BlobWriter:
