@@ -13,6 +13,7 @@
   - UnsafePathError             path: must not reach a working tree
   - LocalChangesError           paths: a checkout would destroy what no commit holds
   - UnsupportedFilesError       reasons by path: a commit cannot hold these
+  - GitError                    what git holds has no place in a snapshot, or is no repository
   - StoreError                  the local store cannot be opened, is full, is damaged
   - WireError                   what a peer answered, as its client sees it
     - RemoteNotFoundError       unknown, or not ours to know
@@ -29,6 +30,7 @@ from starfish_protocol.errors import StarfishError
 
 __all__ = (
     "DamagedHistoryError",
+    "GitError",
     "IncompleteHistoryError",
     "InvalidMessageError",
     "LocalChangesError",
@@ -191,6 +193,10 @@ class UnsupportedFilesError(MPackError):
         )
         self.reasons = dict(reasons)
         """Why, by path."""
+
+
+class GitError(MPackError):
+    """A git repository cannot be read or written, or holds what has no place in a snapshot."""
 
 
 class StoreError(MPackError):

@@ -1,4 +1,7 @@
-"""``repo create, token create, serve``: a server from a folder."""
+"""``repo create, token create, serve``: a server from a folder.
+
+What only a server needs is imported when one of these is called: the other commands start faster.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-import uvicorn
 
 from starfish_mpack_wire.cli._console import note, print_line
-from starfish_mpack_wire.server import create_app, create_repo, create_token
 from starfish_mpack_wire.terminal_text import terminal_line
 
 __all__ = ("add_commands",)
@@ -34,6 +35,8 @@ def repo_create(
     private: Annotated[bool, typer.Option("--private", help="Only for its owner to read.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Make an empty repository."""
+    from starfish_mpack_wire.server import create_repo
+
     repo = create_repo(data, name, private=private)
     note(f"{terminal_line(repo.owner)}/{terminal_line(repo.slug)} is there.")
 
@@ -53,6 +56,8 @@ def token_create(
     owner: Annotated[str, typer.Option("--owner", help="Whose repositories it is for.")], data: Data
 ) -> None:
     """Make a token; it is printed last and cannot be shown again."""
+    from starfish_mpack_wire.server import create_token
+
     note("Clients send it when MPACK_TOKEN holds it.")
     print_line(create_token(data, owner))
 
@@ -66,5 +71,9 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the repositories of a folder over HTTP until it is stopped; GET /health answers 200."""
+    import uvicorn
+
+    from starfish_mpack_wire.server import create_app
+
     app = create_app(data, public_url=public_url)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)

@@ -68,7 +68,7 @@ def check_target(target: Manifest, folding: NameFolding) -> None:
                 continue
             parts_seen.add(part)
             if is_store_folder_name(part):
-                raise UnsafePathError(path, f"{part!r} is the store's own folder")
+                raise UnsafePathError(path, f"{part!r} is the folder of a store")
             if len(part.encode()) > MAX_NAME_BYTES:
                 raise UnsafePathError(path, f"a name of more than {MAX_NAME_BYTES} bytes")
     for first, second in folding.collisions(paths):

@@ -16,8 +16,8 @@ from pathlib import Path
 __all__ = ("STORE_FOLDER", "NameFolding", "is_store_folder_name")
 
 STORE_FOLDER = ".mpack"
-SHORT_NAME = "mpack~1"
-"""What file systems with names of 8 and 3 characters call it too."""
+RESERVED = frozenset({STORE_FOLDER, "mpack~1", ".git", "git~1"})
+"""Folders of stores, git's too, and what file systems with names of 8 and 3 characters call them."""
 IGNORABLE = dict.fromkeys(
     [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF, 0xAD]
 )
@@ -25,7 +25,9 @@ IGNORABLE = dict.fromkeys(
 
 
 def is_store_folder_name(part: str) -> bool:
-    """Whether some file system would take this part of a path for the store's own folder.
+    """Whether some file system would take this part of a path for the folder of a store.
+
+    Git's counts as one: whoever could write there would have programs of theirs run.
 
     Examples:
         >>> is_store_folder_name(".MPack"), is_store_folder_name(".mpack. "), is_store_folder_name("mpack")
@@ -33,7 +35,7 @@ def is_store_folder_name(part: str) -> bool:
     """
     folded = unicodedata.normalize("NFKC", part).translate(IGNORABLE).casefold().rstrip(". ")
     folded = folded.partition(":")[0]
-    return folded in {STORE_FOLDER, SHORT_NAME}
+    return folded in RESERVED
 
 
 @dataclass(frozen=True, slots=True)
