@@ -176,10 +176,7 @@ def test_without_strict_the_good_records_are_taken_and_the_bad_ones_reported(
     good, orphan = commit_of({"a": b"1"}), commit_of({"a": b"2"}, "sha256:" + "1" * 64)
     child = commit_of({"a": b"3"}, orphan["commits"][0]["commit_id"])
     pack = build_mpack(
-        *(
-            [*good[part], *orphan[part], *child[part]]
-            for part in ("commits", "snapshots", "blobs")
-        )
+        *([*good[part], *orphan[part], *child[part]] for part in ("commits", "snapshots", "blobs"))
     )
 
     with LocalStore(tmp_path) as store:
