@@ -58,8 +58,9 @@ class Limits:
     """One chunk of records, decompressed; a snapshot of 500,000 files is one record."""
     max_records_bytes: int = 1024**3
     """All records of one kind together, decompressed."""
-    max_items: int = 4_096
-    """Parents of one commit, pairs of its metadata, members of any list or map inside it."""
+    max_items: int = 1_024
+    """Parents of one commit, pairs of its metadata, members of any list or map inside it. Msgpack makes
+    room for all members of 1,024 lists in each other on the word of 3 KB: 8 MiB."""
     max_text_bytes: int = 1024**2
     """One text of a commit: message, author or a value of its metadata."""
     requests_per_minute: int = 6000

@@ -37,9 +37,7 @@ def test_a_golden_pack_has_its_id_and_its_content(name: str) -> None:
     assert parse_wire_mpack(pack) == contents
 
 
-@pytest.mark.skipif(
-    zstd.zstd_version_info[:2] != (1, 5), reason="the bytes are those of zstd 1.5"
-)
+@pytest.mark.skipif(zstd.zstd_version_info[:2] != (1, 5), reason="the bytes are those of zstd 1.5")
 @pytest.mark.parametrize("name", NAMES)
 def test_the_content_of_a_golden_pack_builds_it(name: str) -> None:
     pack, contents = golden(name)

@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from starfish_mpack_wire.errors import MPackFormatError
+from starfish_mpack_wire.pack.layout import MAX_SNAPSHOT_CHAIN
 from starfish_mpack_wire.records import CommitRecord, SnapshotRecord
 
-__all__ = ("base_place", "order_blobs", "order_commits", "order_snapshots")
+__all__ = ("base_place", "check_chains", "order_blobs", "order_commits", "order_snapshots")
 
 
 def order_commits(commits: Mapping[str, CommitRecord]) -> list[str]:
@@ -68,6 +69,23 @@ def order_snapshots(
             here = snapshots[here]["parent_snapshot_id"]
         ordered.update(dict.fromkeys(reversed(chain)))
     return list(ordered)
+
+
+def check_chains(snapshots: Iterable[SnapshotRecord]) -> None:
+    """Return if no snapshot needs more than `MAX_SNAPSHOT_CHAIN` records; parents come first.
+
+    Raises:
+        MPackFormatError: one does.
+    """
+    depths: dict[str, int] = {}
+    for snapshot in snapshots:
+        depth = depths.get(snapshot["parent_snapshot_id"] or "", 0) + 1
+        if depth > MAX_SNAPSHOT_CHAIN:
+            raise MPackFormatError(
+                f"{snapshot['snapshot_id']} is behind {depth - 1} other snapshots; "
+                f"at most {MAX_SNAPSHOT_CHAIN - 1} are legal"
+            )
+        depths[snapshot["snapshot_id"]] = depth
 
 
 def base_place(place: int) -> int | None:

@@ -18,11 +18,11 @@ from starfish_mpack_wire.pack.layout import (
     DIGEST_BYTES,
     ID_ENTRY,
     MAX_BASE_BYTES,
-    MAX_SNAPSHOT_CHAIN,
     NO_BASE,
     Section,
     Sections,
 )
+from starfish_mpack_wire.pack.order import check_chains
 from starfish_mpack_wire.pack.record_codec import decode_commits, decode_snapshots, decode_tags
 from starfish_mpack_wire.records import CommitRecord, SnapshotRecord, TagRecord
 
@@ -267,16 +267,8 @@ class Parts:
             each for chunk in range(len(self.snapshot_chunks)) for each in self.snapshots_in(chunk)
         ]
         tags = self.tags()
-        depths: dict[str, int] = {}
-        for snapshot in snapshots:
-            depth = depths.get(snapshot["parent_snapshot_id"] or "", 0) + 1
-            if depth > MAX_SNAPSHOT_CHAIN:
-                raise MPackFormatError(
-                    f"{snapshot['snapshot_id']} is behind {depth - 1} other snapshots; "
-                    f"at most {MAX_SNAPSHOT_CHAIN - 1} are legal"
-                )
-            depths[snapshot["snapshot_id"]] = depth
-        self._check_foreign(commits, snapshots, tags, depths)
+        check_chains(snapshots)
+        self._check_foreign(commits, snapshots, tags)
         return commits, snapshots, tags
 
     def _check_foreign(
@@ -284,7 +276,6 @@ class Parts:
         commits: list[CommitRecord],
         snapshots: list[SnapshotRecord],
         tags: list[TagRecord],
-        own_snapshots: dict[str, int],
     ) -> None:
         foreign = [self.foreign_id(each) for each in range(self.sections.foreign_count)]
         if any(one >= two for one, two in pairwise(foreign)):
@@ -300,7 +291,7 @@ class Parts:
         for snapshot in snapshots:
             named_blobs.update(snapshot["upsert"].values())
         named = named_commits - own_commits
-        named |= named_snapshots - own_snapshots.keys()
+        named |= named_snapshots - {each["snapshot_id"] for each in snapshots}
         named |= named_blobs - own_blobs
         if named != set(foreign):
             raise MPackFormatError("foreign ids are not exactly what the pack names and lacks")

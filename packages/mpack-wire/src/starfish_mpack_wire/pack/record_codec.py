@@ -56,6 +56,7 @@ _MAX_DEPTH = 16
 """Lists and maps in each other under an unknown key of a commit."""
 
 _msgpack = cast("Any", msgpack)
+_TOO_MANY = re.compile(r"(\d+) exceeds max_(?:array|map)_len")
 _pack = cast("Callable[[object], bytes]", _msgpack.packb)
 
 
@@ -63,7 +64,7 @@ def _refuse_extension(code: int, data: bytes) -> Never:
     raise ValueError(f"an extension type ({code}, {len(data)} bytes)")
 
 
-def _unpack_chunk(data: bytes, count: int, max_items: int, max_text: int) -> list[Any]:
+def _unpack_chunk(data: bytes, count: int, max_items: int) -> list[Any]:
     """Read exactly ``count`` values.
 
     The caps on lists and maps bound what nested headers can reserve: msgpack makes room for all
@@ -73,8 +74,6 @@ def _unpack_chunk(data: bytes, count: int, max_items: int, max_text: int) -> lis
         max_buffer_size=max(len(data), 1),
         max_array_len=max_items,
         max_map_len=max_items,
-        max_str_len=max_text,
-        max_bin_len=max_text,
         max_ext_len=0,
         ext_hook=_refuse_extension,
     )
@@ -83,6 +82,9 @@ def _unpack_chunk(data: bytes, count: int, max_items: int, max_text: int) -> lis
         records: list[Any] = [unpacker.unpack() for _ in range(count)]
     except (ValueError, TypeError, RecursionError, _msgpack.UnpackException) as error:
         reason = str(error) or type(error).__name__
+        too_many = _TOO_MANY.match(reason)
+        if too_many is not None:
+            raise MPackLimitError("max_items", int(too_many[1]), max_items) from error
         raise MPackFormatError(f"records that are no msgpack: {reason:.200}") from error
     if unpacker.tell() != len(data):
         raise MPackFormatError(f"{len(data) - unpacker.tell()} bytes follow the records of a chunk")
@@ -163,8 +165,13 @@ def _check_texts(message: object, author: object, committed_at: object, limits: 
             "legal is ISO 8601 with seconds and offset, as in 2026-01-31T12:00:00Z"
         )
     for text in (message, author):
-        if len(text) > limits.max_text_bytes:
-            raise MPackLimitError("max_text_bytes", len(text), limits.max_text_bytes)
+        _check_length(text, limits)
+
+
+def _check_length(text: str, limits: Limits) -> None:
+    allowed = limits.max_text_bytes
+    if len(text) * 4 > allowed and len(text.encode("utf-8", "surrogatepass")) > allowed:
+        raise MPackLimitError("max_text_bytes", len(text.encode("utf-8", "surrogatepass")), allowed)
 
 
 _COMMIT_KEYS = frozenset((*_KNOWN_KEYS, "commit_id"))
@@ -179,8 +186,7 @@ def _check_metadata(metadata: object, limits: Limits) -> None:
     for key, value in pairs.items():
         if type(key) is not str or type(value) is not str:
             raise MPackFormatError(f"metadata of a commit is a map of texts; {key!r:.80} is none")
-        if len(value) > limits.max_text_bytes:
-            raise MPackLimitError("max_text_bytes", len(value), limits.max_text_bytes)
+        _check_length(value, limits)
 
 
 _INT_RANGE = range(-(2**63), 2**64)
@@ -229,7 +235,7 @@ def decode_commits(data: bytes, count: int, limits: Limits) -> list[dict[str, An
         MPackFormatError: the bytes are not those that `encode_commit` makes of such commits.
         MPackLimitError: a text or list is too long.
     """
-    records = _unpack_chunk(data, count, limits.max_items, limits.max_text_bytes)
+    records = _unpack_chunk(data, count, max(limits.max_items, len(_KNOWN_KEYS)))
     again: list[bytes] = []
     for record in records:
         if not isinstance(record, dict) or "commit_id" in record:
@@ -277,7 +283,7 @@ def decode_snapshots(data: bytes, count: int) -> list[DecodedSnapshot]:
     Raises:
         MPackFormatError: the bytes are not those that `encode_snapshot` makes of such snapshots.
     """
-    records = _unpack_chunk(data, count, 5, len(data))
+    records = _unpack_chunk(data, count, 5)
     found: list[DecodedSnapshot] = []
     for record in records:
         parent, paths, blobs, removed, directories = _array_of(5, record, "snapshot")
@@ -313,7 +319,7 @@ def decode_tags(data: bytes, count: int) -> list[tuple[str, int]]:
     Raises:
         MPackFormatError: the bytes are not those that `encode_tag` makes of such tags.
     """
-    records = _unpack_chunk(data, count, 2, 1024)
+    records = _unpack_chunk(data, count, 2)
     for record in records:
         name, commit = _array_of(2, record, "tag")
         check_ref_name(name)

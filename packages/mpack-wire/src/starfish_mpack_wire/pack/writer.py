@@ -33,7 +33,13 @@ from starfish_mpack_wire.pack.layout import (
     NO_BASE,
     encode_section_table,
 )
-from starfish_mpack_wire.pack.order import base_place, order_blobs, order_commits, order_snapshots
+from starfish_mpack_wire.pack.order import (
+    base_place,
+    check_chains,
+    order_blobs,
+    order_commits,
+    order_snapshots,
+)
 from starfish_mpack_wire.pack.record_codec import (
     check_commit,
     encode_commit,
@@ -175,6 +181,7 @@ class _Plan:
         self._commits = [by_id[each] for each in order_commits(by_id)]
         snapshot_ids = order_snapshots(snapshots_by_id, self._commits)
         self._snapshots = [snapshots_by_id[each] for each in snapshot_ids]
+        check_chains(self._snapshots)
         self._tags = sorted(tags, key=_name)
         self.blob_ids = sorted(blob_ids)
         _refuse_doubles("blob", self.blob_ids)
