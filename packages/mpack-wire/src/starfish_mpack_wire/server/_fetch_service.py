@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from starfish_mpack_wire.errors import DamagedHistoryError, IncompleteHistoryError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.negotiation import (
     BlobsRequest,
@@ -29,6 +29,7 @@ from starfish_mpack_wire.server._pack_cache import BuiltPack, PackCache
 from starfish_mpack_wire.server._pack_plan import PackPlan, plan_pack, with_bases
 from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server._stored_blobs import StoredBlobs
+from starfish_mpack_wire.server._work_folder import work_folder
 from starfish_mpack_wire.server.errors import UnknownWantError
 from starfish_mpack_wire.server.history_rows import HistoryRows
 from starfish_mpack_wire.server.repos import Repo, branch_head
@@ -84,9 +85,16 @@ class FetchService:
             UnknownWantError: the repository does not have a want.
             BlobUnavailableError: bytes are missing that the pack needs.
             PackBuildingError: the pack is not ready yet.
-            IncompleteHistoryError, DamagedHistoryError: rows are missing or contradict each other.
+            DamagedHistoryError: rows are missing or contradict each other.
             StorageUnavailableError: the database or the storage failed.
         """
+        try:
+            return await self._fetch(repo, request)
+        except IncompleteHistoryError as error:
+            # Pushes let nothing in that is not complete, so this is the server's own damage.
+            raise DamagedHistoryError(error.missing, str(error)) from error
+
+    async def _fetch(self, repo: Repo, request: FetchRequest) -> dict[str, Any]:
         found = await self._negotiate(repo, request)
         answer: dict[str, Any] = {}
         if request.want_refs:
@@ -206,8 +214,8 @@ class FetchService:
         return await self._build(repo, plan, wants[0] if is_clone else None)
 
     async def _build(self, repo: Repo, plan: PackPlan, clone_of: str | None) -> BuiltPack:
-        with tempfile.TemporaryDirectory(prefix="mpack-build-") as folder:
-            target = Path(folder) / "pack"
+        async with work_folder() as folder:
+            target = folder / "pack"
             written = await asyncio.to_thread(_write, self._storage, repo.id, plan, target)
             key = self._storage.key("built", repo.id, written.mpack_id)
             await self._storage.upload(key, target)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from starfish_mpack_wire.server._unpack import (
     check_snapshots,
     read_pack,
 )
+from starfish_mpack_wire.server._work_folder import work_folder
 from starfish_mpack_wire.server.errors import PackNotUploadedError, RequestTooLargeError
 from starfish_mpack_wire.server.history_rows import HistoryRows, encode_record
 from starfish_mpack_wire.server.repos import Repo, branch_head, move_branch
@@ -97,7 +96,7 @@ class PushService:
         """
         found = hashlib.sha256()
         size = 0
-        async with _folder() as folder:
+        async with work_folder() as folder:
             target = folder / "upload"
             file = await asyncio.to_thread(target.open, "wb")
             try:
@@ -128,8 +127,9 @@ class PushService:
         mpack_id = request.mpack_id
         if mpack_id is None:
             return await self._write(repo, request, None, {}, _head_of(request, None))
+        await self._check_expectation(repo, request)
         upload = self._storage.key("uploads", repo.id, mpack_id)
-        async with _folder() as folder:
+        async with work_folder() as folder:
             file = folder / "pack"
             await self._download(repo, mpack_id, file)
             pack = await asyncio.to_thread(read_pack, file, mpack_id, self._limits)
@@ -147,6 +147,15 @@ class PushService:
         if not request.dry_run:
             await self._storage.delete(upload)
         return answer
+
+    async def _check_expectation(self, repo: Repo, request: UnpackRequest) -> None:
+        """Tell who has lost already before their pack is looked at; the transaction decides."""
+        if not request.expects or request.head is None:
+            return
+        async with self._rows.reading() as connection:
+            current = await branch_head(connection, repo.id, request.branch)
+        if current not in (request.expected_head, request.head):
+            raise RefConflictError(request.branch, request.expected_head, current)
 
     async def _is_here(self, repo: Repo, mpack_id: str) -> bool:
         async with self._rows.reading() as connection:
@@ -354,15 +363,6 @@ def _head_of(request: UnpackRequest, pack: UploadedPack | None) -> str:
     if len(tips) != 1:
         raise InvalidMessageError(f"head is missing: the pack has {len(tips)} tips")
     return tips[0]
-
-
-@asynccontextmanager
-async def _folder() -> AsyncGenerator[Path]:
-    folder = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="mpack-push-")
-    try:
-        yield Path(folder.name)
-    finally:
-        await asyncio.to_thread(folder.cleanup)
 
 
 def _write(file: Any, digest: Any, piece: bytes) -> None:

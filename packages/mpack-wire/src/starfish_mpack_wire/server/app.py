@@ -95,8 +95,9 @@ def create_token(data_dir: str | Path, owner: str) -> str:
 
 
 def _run(data_dir: str | Path, work: Callable[[WireRows], Awaitable[_T]]) -> _T:
+    rows = open_rows(data_dir)
+
     async def main() -> _T:
-        rows = open_rows(data_dir)
         try:
             return await work(rows)
         finally:
