@@ -16,7 +16,6 @@ from starfish_mpack_wire import (
     StoreError,
 )
 from starfish_mpack_wire.working_tree import WorkingTree
-from starfish_protocol.testing import ManualClock
 
 
 @pytest.fixture
@@ -134,7 +133,6 @@ def test_gc_drops_what_nothing_leads_to_after_its_grace(tree: WorkingTree) -> No
     tree.store.move_branch("side", first, expected=None)
     lost = commit(tree, a="only here", b="and here")
     tree.store.move_branch("main", first, expected=lost)
-    clock = ManualClock()
 
     tree.store.gc(grace_ms=10**15)
     assert tree.store.has_commit(lost)
@@ -143,7 +141,6 @@ def test_gc_drops_what_nothing_leads_to_after_its_grace(tree: WorkingTree) -> No
     assert not tree.store.has_commit(lost)
     assert tree.store.has_commit(first)
     assert not tree.store.verify().problems
-    del clock
 
 
 def test_verify_names_what_is_damaged(tree: WorkingTree) -> None:
@@ -190,12 +187,12 @@ def test_a_damaged_state_is_an_error_and_not_an_empty_history(tree: WorkingTree,
 def test_a_held_lock_is_an_error_after_a_while(tree: WorkingTree) -> None:
     import fcntl
 
-    with LocalStore(tree.store.path, lock_timeout_s=0.05) as store:
-        with (store.path / "lock").open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
+    store = LocalStore(tree.store.path, lock_timeout_s=0.05)
+    with store, (store.path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
 
-            with pytest.raises(StoreError, match="another process"):
-                store.switch_branch("other")
+        with pytest.raises(StoreError, match="another process"):
+            store.switch_branch("other")
 
 
 def test_a_commit_that_was_killed_before_the_branch_moved_can_be_made_again(

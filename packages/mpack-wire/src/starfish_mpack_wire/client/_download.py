@@ -165,7 +165,8 @@ class _Download:
         with refuse_as_store_error("cannot write", self._into), self._into.open("r+b") as file:
             file.truncate(have)
             file.seek(have)
-            for chunk in response.iter_raw(CHUNK_BYTES):
+            # As it comes: a chunk size of our own would lose what a broken connection brought last.
+            for chunk in response.iter_raw():
                 have += len(chunk)
                 if have > total:
                     raise RemoteProtocolError(
