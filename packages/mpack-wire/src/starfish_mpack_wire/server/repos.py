@@ -17,7 +17,16 @@ from starfish_mpack_wire.server.errors import RepoExistsError, StorageUnavailabl
 from starfish_mpack_wire.server.rows import BRANCHES, REPOS, SETTINGS, TAGS, TOKENS, WireRows
 from starfish_protocol.clock import Clock, SystemClock
 
-__all__ = ("Refs", "Repo", "Repos", "Tokens", "is_repo_name", "url_key")
+__all__ = (
+    "Refs",
+    "Repo",
+    "Repos",
+    "Tokens",
+    "branch_head",
+    "is_repo_name",
+    "move_branch",
+    "url_key",
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _TOKEN = re.compile(r"mpt_[A-Za-z0-9_-]{43}")
