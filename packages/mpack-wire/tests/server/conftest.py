@@ -231,6 +231,13 @@ class Wire:
         assert len(contents["blobs"]) == answer.body["blob_count"]
         return contents
 
+    async def forget_built(self) -> None:
+        """Remove what can be built again."""
+        import obstore
+
+        for listed in await obstore.list(self.store, "built").collect_async():
+            await obstore.delete_async(self.store, listed["path"])
+
     async def refs(self) -> dict[str, Any]:
         answer = await self.call("GET", "/refs")
         assert answer.status == 200

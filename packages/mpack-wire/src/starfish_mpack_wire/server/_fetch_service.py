@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from starfish_mpack_wire.server._pack_cache import BuiltPack, PackCache
 from starfish_mpack_wire.server._pack_plan import PackPlan, plan_pack, with_bases
 from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server._stored_blobs import StoredBlobs
+from starfish_mpack_wire.server._unpack import UploadedPack
 from starfish_mpack_wire.server._work_folder import work_folder
 from starfish_mpack_wire.server.errors import UnknownWantError
 from starfish_mpack_wire.server.history_rows import HistoryRows
@@ -142,6 +144,30 @@ class FetchService:
                 raise UnknownWantError("blob", object_id)
         key = _digest(["blobs", sorted(request.object_ids)])
         return _offer(await self._cache.find_or_build(repo, key, build))
+
+    async def keep_clone(self, repo: Repo, pack: UploadedPack, head: str) -> None:
+        """Offer an uploaded pack to who clones, when it holds the whole history of a commit and nothing else.
+
+        That is what a first push is; built anew, it would be the same.
+
+        Raises:
+            StorageUnavailableError: the database or the storage failed.
+        """
+        if not await asyncio.to_thread(pack.is_clone_of, head):
+            return
+        key = _cache_key([head], None, FetchRequest(want=(head,)))
+        with suppress(FileNotFoundError):
+            source = self._storage.key("packs", repo.id, pack.mpack_id)
+            await self._storage.copy(source, self._storage.key("built", repo.id, pack.mpack_id))
+            built = BuiltPack(
+                pack.mpack_id,
+                pack.size_bytes,
+                len(pack.commits),
+                len(pack.snapshots),
+                len(pack.places),
+                head,
+            )
+            await self._cache.keep(repo, key, built)
 
     async def close(self) -> None:
         """End the builds that run."""

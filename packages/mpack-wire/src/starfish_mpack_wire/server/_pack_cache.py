@@ -120,6 +120,15 @@ class PackCache:
         self, repo: Repo, cache_key: str, build: Callable[[], Awaitable[BuiltPack]]
     ) -> BuiltPack:
         built = await build()
+        await self.keep(repo, cache_key, built)
+        return built
+
+    async def keep(self, repo: Repo, cache_key: str, built: BuiltPack) -> None:
+        """Note what is in a pack whose bytes are in the storage.
+
+        Raises:
+            StorageUnavailableError: the database failed.
+        """
         values = {
             "repo_id": repo.id,
             "cache_key": cache_key,
@@ -138,7 +147,6 @@ class PackCache:
                 delete(BUILT_PACKS).where(table.repo_id == repo.id, table.cache_key == cache_key)
             )
             await connection.execute(insert(BUILT_PACKS), values)
-        return built
 
     async def close(self) -> None:
         """End the builds that run."""

@@ -5,7 +5,7 @@ Rule 1: the order of rows never matters. Rule 2: a snapshot is sent as a differe
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from starfish_mpack_wire.negotiation import Delta
@@ -16,6 +16,9 @@ from starfish_mpack_wire.server.errors import BlobUnavailableError
 from starfish_mpack_wire.server.history_rows import BlobPlace, HistoryRows, Manifest
 
 __all__ = ("PackPlan", "plan_pack", "with_bases")
+
+_REWRITTEN_AT_ONCE = 32
+"""Whole snapshots that are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,36 +110,41 @@ async def _snapshots(
     """One record for each snapshot of the commits, each upon what comes before it."""
     stored = await history.snapshots({commit["snapshot_id"] for commit in commits})
     snapshot_of = boundary | {each["commit_id"]: each["snapshot_id"] for each in commits}
-    held = set(boundary.values())
-    length = dict.fromkeys(held, 0)  # of the chain in this pack
-    manifests: dict[str, Manifest] = {}
+    length = dict.fromkeys(boundary.values(), 0)  # of the chain in this pack
     found: dict[str, SnapshotRecord] = {}
+    others: dict[
+        str, str | None
+    ] = {}  # to be written otherwise than they are stored, and upon what
     for commit in commits:
         snapshot_id = commit["snapshot_id"]
         if snapshot_id in found:
             continue
-        record = stored[snapshot_id]
+        found[snapshot_id] = record = stored[snapshot_id]
         parent_id = record["parent_snapshot_id"]
-        if (
-            parent_id is not None
-            and length.get(parent_id, MAX_SNAPSHOT_CHAIN) >= MAX_SNAPSHOT_CHAIN
-        ):
-            # The stored difference is to something that the receiver has not got, or after too many.
+        if not _can_be_upon(parent_id, length):
+            # The stored difference is to what the receiver has not got, or after too many.
             parents = commit["parent_ids"]
-            first = snapshot_of.get(parents[0]) if parents else None
-            if first is not None and length.get(first, MAX_SNAPSHOT_CHAIN) >= MAX_SNAPSHOT_CHAIN:
-                first = None
-            needed = {snapshot_id} if first is None else {snapshot_id, first}
-            manifests |= await history.manifests(needed - manifests.keys())
-            record = _difference(snapshot_id, manifests[snapshot_id], first, manifests)
-            parent_id = first
+            parent_id = snapshot_of.get(parents[0]) if parents else None
+            if not _can_be_upon(parent_id, length):
+                parent_id = None
+            others[snapshot_id] = parent_id
         length[snapshot_id] = 1 if parent_id is None else length[parent_id] + 1
-        found[snapshot_id] = record
+    waiting = list(others)
+    for start in range(0, len(waiting), _REWRITTEN_AT_ONCE):
+        part = waiting[start : start + _REWRITTEN_AT_ONCE]
+        needed = {each for each in (*part, *(others[one] for one in part)) if each is not None}
+        manifests = await history.manifests(needed)
+        for each in part:
+            found[each] = _difference(each, manifests[each], others[each], manifests)
     return list(found.values())
 
 
+def _can_be_upon(parent_id: str | None, length: Mapping[str, int]) -> bool:
+    return parent_id is None or length.get(parent_id, MAX_SNAPSHOT_CHAIN) < MAX_SNAPSHOT_CHAIN
+
+
 def _difference(
-    snapshot_id: str, to: Manifest, parent_id: str | None, manifests: dict[str, Manifest]
+    snapshot_id: str, to: Manifest, parent_id: str | None, manifests: Mapping[str, Manifest]
 ) -> SnapshotRecord:
     before = manifests[parent_id].files if parent_id is not None else {}
     return {

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -151,7 +151,7 @@ class PackStorage:
         """Local stores rename a file into place and leave the rest to the system."""
         if isinstance(self._store, LocalStore) and self._store.prefix is not None:
             path = Path(self._store.prefix) / key
-            folders = [] if key.startswith("built/") else path.parents[:3]
+            folders: Sequence[Path] = () if key.startswith("built/") else path.parents[:3]
             for each in (path, *folders):
                 descriptor = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
                 try:

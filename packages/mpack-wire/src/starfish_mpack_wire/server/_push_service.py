@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from starfish_mpack_wire.negotiation import PresignRequest, UnpackRequest, is_an
 from starfish_mpack_wire.negotiation.commit_graph import generation_of
 from starfish_mpack_wire.object_ids import object_id_of
 from starfish_mpack_wire.ref_names import is_ref_name
+from starfish_mpack_wire.server._fetch_service import FetchService
 from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server._unpack import (
     StoredSnapshot,
@@ -35,7 +37,11 @@ from starfish_mpack_wire.server._unpack import (
     read_pack,
 )
 from starfish_mpack_wire.server._work_folder import work_folder
-from starfish_mpack_wire.server.errors import PackNotUploadedError, RequestTooLargeError
+from starfish_mpack_wire.server.errors import (
+    PackNotUploadedError,
+    RequestTooLargeError,
+    StorageUnavailableError,
+)
 from starfish_mpack_wire.server.history_rows import HistoryRows, encode_record
 from starfish_mpack_wire.server.repos import Repo, branch_head, move_branch
 from starfish_mpack_wire.server.rows import (
@@ -59,12 +65,21 @@ class PushService:
     Args:
         rows: histories, the index of packs, refs.
         storage: packs.
+        fetches: told of packs that can be offered as they came.
         limits: caps.
         clock: what packs are dated by.
     """
 
-    def __init__(self, rows: WireRows, storage: PackStorage, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self,
+        rows: WireRows,
+        storage: PackStorage,
+        fetches: FetchService,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
         self._rows = rows
+        self._fetches = fetches
         self._storage = storage
         self._limits = limits
         self._clock = clock
@@ -145,7 +160,10 @@ class PushService:
                     await self._storage.upload(kept, file)
         answer = await self._write(repo, request, pack, snapshots, head)
         if not request.dry_run:
-            await self._storage.delete(upload)
+            with suppress(StorageUnavailableError):
+                # The push is done; what fails from here on is built or swept another time.
+                await self._fetches.keep_clone(repo, pack, head)
+                await self._storage.delete(upload)
         return answer
 
     async def _check_expectation(self, repo: Repo, request: UnpackRequest) -> None:

@@ -62,6 +62,20 @@ class UploadedPack:
         parents = {record["parent_snapshot_id"] for record in self.snapshots}
         return {parent for parent in parents if parent is not None} - here
 
+    def is_clone_of(self, head: str) -> bool:
+        """Whether this is what a clone of that commit would be sent: all of it, and nothing else."""
+        commits = {commit["commit_id"]: commit for commit in self.commits}
+        snapshots = {record["snapshot_id"]: record for record in self.snapshots}
+        return (
+            not self.tags
+            and self.tips == [head]
+            and all(parent in commits for each in self.commits for parent in each["parent_ids"])
+            and {commit["snapshot_id"] for commit in self.commits} == snapshots.keys()
+            and not self.outside
+            and {each for record in self.snapshots for each in record["upsert"].values()}
+            == {place.object_id for place in self.places}
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class StoredSnapshot:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import msgpack  # type: ignore[import-untyped]  # it has neither types nor stubs
 from sqlalchemy import select
@@ -19,17 +20,16 @@ from starfish_mpack_wire.server.rows import (
     PACK_INDEX,
     PACKS,
     SNAPSHOTS,
+    is_one_of,
     read_by_ids,
 )
 
 __all__ = ("BlobPlace", "HistoryRows", "Manifest", "encode_record")
 
 _NODE = (COMMITS.c.commit_id, COMMITS.c.parent_ids, COMMITS.c.generation)
-_LONGEST_CHAIN = 256
 
 
-@dataclass(frozen=True, slots=True)
-class BlobPlace:
+class BlobPlace(NamedTuple):
     """Where the bytes of a blob are."""
 
     object_id: str
@@ -106,7 +106,7 @@ class HistoryRows:
             COMMITS.c.commit_id,
             commit_ids,
         )
-        found: dict[str, CommitRecord] = {row[0]: _decode_record(row[1]) for row in rows}
+        found: dict[str, CommitRecord] = await asyncio.to_thread(_decoded, rows)
         _check_all("commit", commit_ids, found)
         return found
 
@@ -123,7 +123,7 @@ class HistoryRows:
             SNAPSHOTS.c.snapshot_id,
             snapshot_ids,
         )
-        found: dict[str, SnapshotRecord] = {row[0]: _decode_record(row[1]) for row in rows}
+        found: dict[str, SnapshotRecord] = await asyncio.to_thread(_decoded, rows)
         _check_all("snapshot", snapshot_ids, found)
         return found
 
@@ -165,17 +165,26 @@ class HistoryRows:
             IncompleteHistoryError: a link of a chain has no row.
             DamagedHistoryError: a chain has no end.
         """
-        records: dict[str, SnapshotRecord] = {}
-        missing = set(snapshot_ids)
-        for _ in range(_LONGEST_CHAIN):
-            if not missing:
-                break
-            records |= await self.snapshots(missing)
-            parents = {records[each]["parent_snapshot_id"] for each in missing}
-            missing = {each for each in parents if each is not None} - records.keys()
-        else:
-            raise DamagedHistoryError(min(missing), "its chain of differences does not end")
-        return {each: _put_together(each, records) for each in snapshot_ids}
+        table = SNAPSHOTS.c
+        wanted = list(snapshot_ids)
+        if not wanted:
+            return {}
+        chain = (
+            select(table.snapshot_id, table.parent_snapshot_id, table.record)
+            .where(
+                table.repo_id == self._repo.id,
+                is_one_of(self._connection, table.snapshot_id, wanted),
+            )
+            .cte("chain", recursive=True)
+        )
+        chain = chain.union(
+            select(table.snapshot_id, table.parent_snapshot_id, table.record).where(
+                table.repo_id == self._repo.id, table.snapshot_id == chain.c.parent_snapshot_id
+            )
+        )
+        found = await self._connection.execute(select(chain.c.snapshot_id, chain.c.record))
+        rows = [(row[0], row[1]) for row in found]
+        return await asyncio.to_thread(_put_all_together, wanted, rows)
 
     async def places(self, object_ids: Collection[str]) -> dict[str, BlobPlace]:
         """Where the bytes of blobs are; one that has no row is left out."""
@@ -211,12 +220,27 @@ def _check_all(kind: str, wanted: Collection[str], found: Collection[str]) -> No
             raise IncompleteHistoryError(kind, each, "a record that names it")
 
 
+def _decoded(rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
+    return {row[0]: _decode_record(row[1]) for row in rows}
+
+
+def _put_all_together(
+    snapshot_ids: Iterable[str], rows: Iterable[tuple[Any, ...]]
+) -> dict[str, Manifest]:
+    records: dict[str, SnapshotRecord] = _decoded(rows)
+    return {each: _put_together(each, records) for each in snapshot_ids}
+
+
 def _put_together(snapshot_id: str, records: Mapping[str, SnapshotRecord]) -> Manifest:
-    chain = [records[snapshot_id]]
-    while (parent_id := chain[-1]["parent_snapshot_id"]) is not None:
-        if len(chain) > len(records):
+    chain: list[SnapshotRecord] = []
+    here: str | None = snapshot_id
+    while here is not None:
+        if here not in records:
+            raise IncompleteHistoryError("snapshot", here, snapshot_id)
+        if len(chain) == len(records):
             raise DamagedHistoryError(snapshot_id, "its chain of differences does not end")
-        chain.append(records[parent_id])
+        chain.append(records[here])
+        here = records[here]["parent_snapshot_id"]
     files: dict[str, str] = {}
     for record in reversed(chain):
         for path in record["remove"]:

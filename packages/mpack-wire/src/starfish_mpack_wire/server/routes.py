@@ -102,7 +102,9 @@ class _Wire:
         self._storage = PackStorage(options.blobs)
         self._rates = RateLimiter(options.limits.requests_per_minute, options.clock)
         self._fetches = FetchService(options.repos, self._storage, options.limits, options.clock)
-        self._pushes = PushService(options.repos, self._storage, options.limits, options.clock)
+        self._pushes = PushService(
+            options.repos, self._storage, self._fetches, options.limits, options.clock
+        )
         self._signer: UrlSigner | None = None
 
     async def admit(self, request: Request) -> None:
