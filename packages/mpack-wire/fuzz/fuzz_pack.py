@@ -4,7 +4,8 @@
     python packages/mpack-wire/fuzz/fuzz_pack.py -max_total_time=600 packages/mpack-wire/fuzz/corpus
 
 The first byte says what the rest is, so that the fuzzer gets behind each check that would stop
-random bytes: a whole file, one with a seal that fits, one section of a good pack, or the msgpack inside.
+random bytes: a whole file, one with a seal that fits, one section of a good pack, the msgpack inside, or
+blobs upon each other.
 Anything but the three errors of packs, and any pack that is accepted and cannot be built again, is
 a finding. The tests run the same over the corpus, without the fuzzer.
 """
@@ -12,6 +13,12 @@ a finding. The tests run the same over the corpus, without the fuzzer.
 from __future__ import annotations
 
 import sys
+from hashlib import sha256
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 try:
     import atheris
@@ -31,7 +38,7 @@ from starfish_mpack_wire import (
     commit_id,
     parse_wire_mpack,
 )
-from starfish_mpack_wire.pack.layout import Section
+from starfish_mpack_wire.pack.layout import BLOB_ENTRY, NO_BASE, Section
 from starfish_mpack_wire.testing.damage import (
     RECORD_SECTIONS,
     assemble,
@@ -85,6 +92,7 @@ def good_pack() -> bytes:
 
 PACK = good_pack()
 SECTIONS = sections_of(PACK)
+EMPTY = sections_of(build_mpack([], [], []))
 
 
 def pack_of(data: bytes) -> bytes:
@@ -99,8 +107,40 @@ def pack_of(data: bytes) -> bytes:
         return reseal(PACK[:place] + rest[2:] + PACK[place + len(rest[2:]) :])
     if kind < 11:
         return assemble({**SECTIONS, Section(kind - 2): rest})
+    if kind % 4 == 3:
+        return pack_of_blobs(rest)
     section = RECORD_SECTIONS[kind % 3]
     return assemble({**SECTIONS, section: chunk_of(rest[1:], rest[0] % 8 if rest else 0)})
+
+
+def pack_of_blobs(data: bytes) -> bytes:
+    """Blobs with the digests they have and any base and codec: three bytes each, and the content."""
+    stored, contents, entries = b"", [], []
+    while len(data) > 3:
+        base, codec, length = data[0] % (len(contents) + 2) - 1, data[1] % 4, data[2]
+        content, data = data[3 : 3 + length] * (1 + data[1] // 64), data[3 + length :]
+        prefix = None
+        if codec == 2 and 0 <= base < len(contents) and len(contents[base]) >= 8:
+            prefix = zstd.ZstdDict(contents[base], is_raw=True).as_prefix
+        frame = content if codec == 0 else zstd.compress(content, zstd_dict=prefix)
+        entries.append((content, len(stored), len(frame), base, codec))
+        contents.append(content)
+        stored += frame
+    names = sorted(sha256(content).digest() for content in contents)
+    index = b"".join(
+        BLOB_ENTRY.pack(
+            sha256(content).digest(),
+            offset,
+            length,
+            len(content),
+            NO_BASE if codec != 2 else names.index(sha256(contents[base]).digest()),
+            codec,
+        )
+        for content, offset, length, base, codec in sorted(
+            entries, key=lambda entry: sha256(entry[0]).digest()
+        )
+    )
+    return assemble({**EMPTY, Section.BLOBS: stored, Section.BLOB_INDEX: index})
 
 
 def check_input(data: bytes) -> bool:

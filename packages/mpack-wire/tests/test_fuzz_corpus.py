@@ -9,7 +9,7 @@ import pytest
 
 FUZZ = Path(__file__).parents[1] / "fuzz"
 CORPUS = sorted((FUZZ / "corpus").iterdir())
-ACCEPTED = ("whole", "sealed", "section-", "records-")
+ACCEPTED = ("whole", "sealed", "section-", "records-", "blobs-")
 
 
 @pytest.fixture(scope="module")

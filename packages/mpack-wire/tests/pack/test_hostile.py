@@ -233,6 +233,23 @@ def test_a_chain_of_32_blobs_is_read_and_one_of_33_refused() -> None:
         MPackReader(chain_of(33)).blob(blob_id(bytes(100) + b"32"))
 
 
+@pytest.mark.parametrize("base", [b"", b"x", b"x" * 7, b"x" * 31, bytes(MIB + 1)], ids=len)
+def test_a_base_that_is_too_small_or_too_large(base: bytes) -> None:
+    content = b"some text that is long enough to be compressed" * 3
+    stored = zstd.compress(base) if len(base) > 99 else base
+    frame = zstd.compress(content)
+    names = sorted((digest(base), digest(content)))
+    entries = {
+        digest(base): (0, len(stored), len(base), NO_BASE, int(len(base) > 99)),
+        digest(content): (len(stored), len(frame), len(content), names.index(digest(base)), 2),
+    }
+    pack = pack_of_blobs(stored + frame, *[(name, *entries[name]) for name in names])
+
+    refuse(pack, "too small or large")
+    with pytest.raises(MPackFormatError, match="too small or large"):
+        MPackReader(pack).blob(blob_id(content))
+
+
 def test_blobs_that_are_the_base_of_each_other() -> None:
     contents = sorted((bytes(100) + b"x", bytes(100) + b"y"), key=digest)
     frames = [

@@ -15,10 +15,11 @@ from starfish_mpack_wire.pack.layout import (
     DIGEST_BYTES,
     MAX_BASE_BYTES,
     MAX_BLOB_CHAIN,
+    MIN_COMPRESSED_BYTES,
     NO_BASE,
 )
 
-__all__ = ("BlobEntry", "BlobIndex", "find_digest", "storage_order")
+__all__ = ("BlobEntry", "BlobIndex", "can_be_base", "find_digest", "storage_order")
 
 
 class BlobEntry(NamedTuple):
@@ -97,8 +98,8 @@ class BlobIndex:
             if entry.base >= len(self):
                 raise MPackFormatError(f"blob {entry.base} is a base; there are {len(self)}")
             base = found[entry.base] = self.entry(entry.base)
-            if base.offset >= entry.offset or base.raw_length > MAX_BASE_BYTES:
-                raise MPackFormatError("a base is too large, or behind what needs it")
+            if base.offset >= entry.offset or not can_be_base(base):
+                raise MPackFormatError("a base is too small or large, or behind what needs it")
             entry = base
         return found
 
@@ -134,9 +135,9 @@ class BlobIndex:
                 bases.clear()
             while bases and bases[-1] != base:
                 bases.pop()
-            if base != NO_BASE and (not bases or entries[base].raw_length > MAX_BASE_BYTES):
+            if base != NO_BASE and not (bases and can_be_base(entries[base])):
                 raise MPackFormatError(
-                    "a base is too large, or neither the blob before nor one of its bases"
+                    "a base is too small or large, or neither the blob before nor one of its bases"
                 )
             bases.append(number)
             if len(bases) > MAX_BLOB_CHAIN:
@@ -161,6 +162,11 @@ class BlobIndex:
             raise MPackFormatError(f"codec {codec} with base {base}")
         if base != NO_BASE and raw_length > MAX_BASE_BYTES:
             raise MPackFormatError(f"a blob of {raw_length} bytes with a base")
+
+
+def can_be_base(entry: BlobEntry) -> bool:
+    """Tell whether the size of a blob lets another be stored upon it."""
+    return MIN_COMPRESSED_BYTES <= entry.raw_length <= MAX_BASE_BYTES
 
 
 def storage_order(entries: Sequence[BlobEntry]) -> list[int]:

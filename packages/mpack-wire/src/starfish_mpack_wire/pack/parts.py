@@ -11,13 +11,18 @@ from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MP
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.object_ids import commit_id, object_id_of
 from starfish_mpack_wire.pack.blob_codec import decompress
-from starfish_mpack_wire.pack.blob_index import BlobEntry, BlobIndex, find_digest, storage_order
+from starfish_mpack_wire.pack.blob_index import (
+    BlobEntry,
+    BlobIndex,
+    can_be_base,
+    find_digest,
+    storage_order,
+)
 from starfish_mpack_wire.pack.chunks import Chunks
 from starfish_mpack_wire.pack.layout import (
     CODEC_RAW,
     DIGEST_BYTES,
     ID_ENTRY,
-    MAX_BASE_BYTES,
     NO_BASE,
     Section,
     Sections,
@@ -161,7 +166,7 @@ class Parts:
             digest = sha256(content).digest()
             if digest != entry.digest:
                 check_id("blob", object_id_of(entry.digest), object_id_of(digest))
-            if entry.raw_length <= MAX_BASE_BYTES:
+            if can_be_base(entry):
                 bases.append((numbers[place], content))
             yield numbers[place], content
 

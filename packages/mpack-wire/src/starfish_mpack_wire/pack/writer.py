@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.object_ids import check_object_id, commit_id, digest_of
-from starfish_mpack_wire.pack.blob_codec import StoredBlob, compress_blob
+from starfish_mpack_wire.pack.blob_codec import BlobCompressor, StoredBlob
 from starfish_mpack_wire.pack.blob_source import BlobSource, GivenBlobs
 from starfish_mpack_wire.pack.chunks import encode_chunks
 from starfish_mpack_wire.pack.layout import (
@@ -303,6 +303,7 @@ class _BlobWriter:
         self._numbers = numbers
         self._source = source
         self._entries = [b""] * len(numbers)
+        self._compressor = BlobCompressor()
 
     def index(self) -> bytes:
         return b"".join(self._entries)
@@ -328,7 +329,7 @@ class _BlobWriter:
                 data, compressed = stored.data, stored.codec == "zstd"
             else:
                 content = self._content(object_id) if content is None else content
-                frame = compress_blob(content, self._content_of(base) if base else None)
+                frame = self._compressor.compress(content, self._content_of(base) if base else None)
                 data, compressed = (content, False) if frame is None else (frame, True)
             if base is None or not compressed:
                 bases.clear()
