@@ -107,7 +107,7 @@ def pack_of(data: bytes) -> bytes:
         return reseal(PACK[:place] + rest[2:] + PACK[place + len(rest[2:]) :])
     if kind < 11:
         return assemble({**SECTIONS, Section(kind - 2): rest})
-    if kind % 4 == 3:
+    if kind >= 128:
         return pack_of_blobs(rest)
     section = RECORD_SECTIONS[kind % 3]
     return assemble({**SECTIONS, section: chunk_of(rest[1:], rest[0] % 8 if rest else 0)})
