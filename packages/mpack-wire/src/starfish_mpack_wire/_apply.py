@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from starfish_mpack_wire._verification import PackVerification, RejectedRecord
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError
@@ -21,9 +22,12 @@ from starfish_mpack_wire.pack.layout import DIGEST_BYTES
 from starfish_mpack_wire.pack.reader import MPackReader
 from starfish_mpack_wire.pack.writer import write_mpack
 from starfish_mpack_wire.store.durable import refuse_as_store_error
+from starfish_mpack_wire.store.indexing import PackListing
 from starfish_mpack_wire.store.local_store import LocalStore
 
 __all__ = ("ApplyResult", "apply_mpack")
+
+Buffer = bytes | bytearray | memoryview
 
 HASH_STEP_BYTES = 1 << 20
 
@@ -110,7 +114,8 @@ def apply_mpack(
                     file = stack.enter_context(store.incoming.new_file())
                     with refuse_as_store_error("cannot write", file):
                         file.write_bytes(_bytes_of(data))
-        store.adopt(file, stored)
+        listing = PackListing.of(checked.commits, checked.snapshots, checked.blob_ids)
+        store.adopt(file, stored, listing)
         for tree in checked.newest_trees():
             store.keep_tree(tree)
     return result
@@ -128,9 +133,9 @@ def _result_of(store: LocalStore, mpack_id: str, checked: PackVerification) -> A
     )
 
 
-def _bytes_of(data: object) -> bytes | bytearray | memoryview:
+def _bytes_of(data: object) -> Buffer:
     if isinstance(data, (bytes, bytearray, memoryview)):
-        return data
+        return cast("Buffer", data)
     raise TypeError(f"{type(data).__name__} is neither bytes nor a path")
 
 

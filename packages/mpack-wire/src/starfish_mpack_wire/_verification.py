@@ -6,7 +6,6 @@ folders that they have in common, so the cost is that of the changes.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -61,7 +60,10 @@ class PackVerification:
         self._strict = strict
         self._on_progress = on_progress
         self._state = store.state()
-        self._trees: OrderedDict[str, SnapshotTree] = OrderedDict()
+        self._read: tuple[list[CommitRecord], list[SnapshotRecord]] | None = None
+        self._trees: dict[str, SnapshotTree] = {}
+        self._last = SnapshotTree.empty()
+        self._last_files: dict[str, str] = {}
         self.commits: list[CommitRecord] = []
         """The good ones, parents first."""
         self.snapshots: list[SnapshotRecord] = []
@@ -99,11 +101,12 @@ class PackVerification:
     def _verify_form(self) -> bool:
         """Everything that a pack is of itself; whether it is all well."""
         try:
-            self._reader.verify()
+            commits, snapshots, _ = self._reader.verified_records()
         except (MPackIntegrityError, MPackFormatError):
             if self._strict:
                 raise
             return False
+        self._read = commits, snapshots
         return True
 
     def _verify_blobs(self) -> None:
@@ -121,7 +124,7 @@ class PackVerification:
             self._on_progress(blobs, self._reader.blob_count)
 
     def _verify_snapshots(self) -> None:
-        records = list(self._reader.snapshots())
+        records = self._read[1] if self._read else list(self._reader.snapshots())
         here = set(self.blob_ids)
         elsewhere: set[str] = set()
         if not self._state.partial:
@@ -135,9 +138,7 @@ class PackVerification:
             try:
                 if absent:
                     raise IncompleteHistoryError("blob", absent[0], snapshot_id)
-                tree = self._base_of(record).apply(
-                    record["upsert"], record["remove"], record["directories"]
-                )
+                tree = self._tree_of(record)
                 if tree.snapshot_id != snapshot_id:
                     raise MPackIntegrityError("the snapshot", snapshot_id, tree.snapshot_id)
             except MPackError as error:
@@ -145,6 +146,27 @@ class PackVerification:
                 continue
             self._trees[snapshot_id] = tree
             self.snapshots.append(record)
+
+    def _tree_of(self, record: SnapshotRecord) -> SnapshotTree:
+        """The tree of a record; what it shares with the last one is not hashed again."""
+        upsert, remove = record["upsert"], record["remove"]
+        if record["parent_snapshot_id"] is not None:
+            base = self._base_of(record)
+            tree = base.apply(upsert, remove, record["directories"])
+            if base is self._last:
+                self._last_files.update(upsert)
+                for path in remove:
+                    self._last_files.pop(path, None)
+                self._last = tree
+            return tree
+        if remove:
+            raise MPackFormatError("a snapshot that is no difference removes paths")
+        before = self._last_files
+        changed = {path: blob for path, blob in upsert.items() if before.get(path) != blob}
+        gone = [path for path in before if path not in upsert]
+        tree = self._last.apply(changed, gone, record["directories"])
+        self._last, self._last_files = tree, dict(upsert)
+        return tree
 
     def _base_of(self, record: SnapshotRecord) -> SnapshotTree:
         parent = record["parent_snapshot_id"]
@@ -175,8 +197,8 @@ class PackVerification:
                 self.commits.append(record)
 
     def _commit_records(self) -> list[CommitRecord]:
-        if self._strict:
-            return list(self._reader.commits())
+        if self._read:
+            return self._read[0]
         records: list[CommitRecord] = []
         for object_id in self._reader.commit_ids():
             try:

@@ -18,8 +18,10 @@ import pytest
 typer_testing = pytest.importorskip("typer.testing", reason="needs the extra cli")
 pytest.importorskip("uvicorn", reason="needs the extra cli")
 
-from starfish_mpack_wire import LocalStore, MPackError
-from starfish_mpack_wire.cli._main import app
+from starfish_mpack_wire import LocalStore, MPackError  # noqa: E402 - only with the extra
+from starfish_mpack_wire.cli._main import app  # noqa: E402
+
+MPACK = [sys.executable, "-c", "from starfish_mpack_wire.cli import main; main()"]
 
 Run = Callable[..., str]
 
@@ -204,7 +206,7 @@ def test_a_damaged_store_is_reported_with_status_1(run: Run, tmp_path: Path) -> 
 
 def mpack(*arguments: str, at: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from starfish_mpack_wire.cli import main; main()", *arguments],
+        [*MPACK, *arguments],
         cwd=at,
         env=os.environ | environment,
         capture_output=True,
@@ -232,8 +234,7 @@ def test_serve_answers_health_and_stops_when_it_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from starfish_mpack_wire.cli import main; main()"]
-        + f"serve --data {tmp_path / 'srv'} --port {port}".split(),
+        [*MPACK, "serve", "--data", str(tmp_path / "srv"), "--port", str(port)]
     )
     try:
         status = 0

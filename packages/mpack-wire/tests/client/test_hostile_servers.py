@@ -334,9 +334,11 @@ def test_answers_that_are_none_of_the_protocols_are_errors(
 ) -> None:
     raw_server.answers[b"GET /o/r/refs "] = lambda head: answer
 
-    with WireClient(f"{raw_server.url}/o/r", retries=impatient) as client:
-        with pytest.raises(RemoteProtocolError):
-            client.refs()
+    with (
+        WireClient(f"{raw_server.url}/o/r", retries=impatient) as client,
+        pytest.raises(RemoteProtocolError),
+    ):
+        client.refs()
 
 
 def test_retry_after_is_honoured(raw_server: Any) -> None:
@@ -363,9 +365,11 @@ def test_a_server_that_never_answers_is_unavailable(
 ) -> None:
     raw_server.answers[b"GET /o/r/refs "] = lambda head: b""
 
-    with WireClient(f"{raw_server.url}/o/r", retries=impatient) as client:
-        with pytest.raises(RemoteUnavailableError, match="3 attempts"):
-            client.refs()
+    with (
+        WireClient(f"{raw_server.url}/o/r", retries=impatient) as client,
+        pytest.raises(RemoteUnavailableError, match="3 attempts"),
+    ):
+        client.refs()
 
 
 def test_rule_12_words_of_a_server_lose_their_control_characters(
@@ -375,17 +379,21 @@ def test_rule_12_words_of_a_server_lose_their_control_characters(
         {"error": "no\x1b[31m", "detail": "\x1b]0;owned\x07 and \u202e more"}, "422 Unprocessable"
     )
 
-    with WireClient(f"{raw_server.url}/o/r", retries=impatient) as client:
-        with pytest.raises(RemoteRefusedError) as caught:
-            client.refs()
+    with (
+        WireClient(f"{raw_server.url}/o/r", retries=impatient) as client,
+        pytest.raises(RemoteRefusedError) as caught,
+    ):
+        client.refs()
 
     assert not {"\x1b", "\x07", "\u202e"} & set(str(caught.value))
 
 
 def test_a_repository_that_is_not_there(raw_server: Any, impatient: RetryPolicy) -> None:
-    with WireClient(f"{raw_server.url}/o/none", retries=impatient) as client:
-        with pytest.raises(RemoteNotFoundError):
-            client.refs()
+    with (
+        WireClient(f"{raw_server.url}/o/none", retries=impatient) as client,
+        pytest.raises(RemoteNotFoundError),
+    ):
+        client.refs()
 
 
 @pytest.mark.parametrize(

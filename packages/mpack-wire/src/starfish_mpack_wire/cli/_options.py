@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -51,10 +51,15 @@ def author_of(store: LocalStore, given: str | None) -> str:
 
 def remotes_of(store: LocalStore) -> dict[str, str]:
     """Name to address."""
-    remotes = store.settings().get("remotes", {})
+    return {name: str(remote.get("url")) for name, remote in _remotes(store).items()}
+
+
+def _remotes(store: LocalStore) -> dict[str, dict[str, Any]]:
+    remotes = store.settings().get("remotes")
     if not isinstance(remotes, dict):
         return {}
-    return {str(name): str(remote["url"]) for name, remote in remotes.items()}
+    found = cast("dict[str, Any]", remotes)
+    return {name: remote for name, remote in found.items() if isinstance(remote, dict)}
 
 
 def client_for(store: LocalStore, remote: str) -> WireClient:
@@ -63,8 +68,8 @@ def client_for(store: LocalStore, remote: str) -> WireClient:
     Raises:
         WireError: there is no such remote.
     """
-    settings = store.settings().get("remotes", {}).get(remote)
-    if not isinstance(settings, dict) or not isinstance(settings.get("url"), str):
+    settings = _remotes(store).get(remote)
+    if settings is None or not isinstance(settings.get("url"), str):
         known = ", ".join(sorted(remotes_of(store))) or "none"
         raise WireError(f"there is no remote {remote!r} (known: {known}); see mpack remote add")
     token = os.environ.get("MPACK_TOKEN") or settings.get("token") or store.settings().get("token")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -45,6 +45,10 @@ Filter = Annotated[
     typer.Option("--filter", help="blob:none or blob:limit=N: larger files come when needed."),
 ]
 
+ForcePush = Annotated[
+    bool, typer.Option("--force", "-f", help="Also where the server would lose commits.")
+]
+
 remote_commands = typer.Typer(help="List, add or remove servers.", no_args_is_help=True)
 
 
@@ -73,10 +77,10 @@ def remote_remove(name: str) -> None:
         if name not in remotes_of(tree.store):
             raise MPackError(f"there is no remote {name}")
 
-        def without(settings: dict[str, object]) -> dict[str, object]:
-            remotes = dict(settings["remotes"])  # type: ignore[call-overload]
-            remotes.pop(name, None)
-            return settings | {"remotes": remotes}
+        def without(settings: dict[str, Any]) -> dict[str, Any]:
+            remotes: dict[str, Any] = settings["remotes"]
+            rest = {each: remote for each, remote in remotes.items() if each != name}
+            return settings | {"remotes": rest}
 
         tree.store.change_settings(without)
 
@@ -94,14 +98,14 @@ def remote_list(as_json: Json = False) -> None:  # noqa: FBT002 - a flag
 
 
 def _note_remote(store: LocalStore, name: str, url: str) -> None:
-    def added(settings: dict[str, object]) -> dict[str, object]:
-        remotes = dict(settings.get("remotes") or {})  # type: ignore[call-overload]
+    def added(settings: dict[str, Any]) -> dict[str, Any]:
+        remotes: dict[str, Any] = settings.get("remotes") or {}
         return settings | {"remotes": remotes | {name: {"url": url}}}
 
     store.change_settings(added)
 
 
-def clone(
+def clone(  # noqa: PLR0917 - the command line gives them by name
     url: Annotated[str, typer.Argument(help="The address of a repository.")],
     folder: Annotated[Path | None, typer.Argument(help="Must be empty or missing.")] = None,
     branch: Annotated[
@@ -211,9 +215,7 @@ def pull(
 def push(
     remote: Remote = ORIGIN,
     branch: Annotated[str | None, typer.Argument(help="The current one when left out.")] = None,
-    force: Annotated[
-        bool, typer.Option("--force", "-f", help="Also where the server would lose commits.")
-    ] = False,
+    force: ForcePush = False,  # noqa: FBT002 - a flag
     tags: Annotated[bool, typer.Option("--tags", help="All tags as well.")] = False,  # noqa: FBT002
     as_json: Json = False,  # noqa: FBT002
 ) -> None:

@@ -29,6 +29,8 @@ from starfish_mpack_wire.working_tree.tree import WorkingTree
 
 __all__ = ("add_commands",)
 
+AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Also without changes.")]
+
 SHORT = 19
 """``sha256:`` and twelve digits: what people compare by eye."""
 
@@ -49,9 +51,7 @@ def init(folder: Annotated[Path, typer.Argument(help="Made when it is missing.")
 def commit(
     message: Annotated[str, typer.Option("--message", "-m", help="What changed, and why.")],
     author: Annotated[str | None, typer.Option(help='"Name <address>".')] = None,
-    allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="Also without changes.")
-    ] = False,
+    allow_empty: AllowEmpty = False,  # noqa: FBT002 - a flag
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Record the folder as it is."""

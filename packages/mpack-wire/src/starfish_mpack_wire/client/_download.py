@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -120,7 +121,7 @@ class _Download:
         have = self._into.stat().st_size
         if have == self._offer.size_bytes:
             return
-        headers = {}
+        headers: dict[str, str] = {}
         if have:
             headers["Range"] = f"bytes={have}-"
             if self._etag is not None:
@@ -128,7 +129,7 @@ class _Download:
         request = self._transport.storage.build_request("GET", url, headers=headers)
         with self._transport.open(self._transport.storage, request) as response:
             self._check(response, have)
-            if response.status_code == httpx.codes.OK:
+            if response.status_code == HTTPStatus.OK:
                 have = 0
             self._write(response, have)
         if self._into.stat().st_size < self._offer.size_bytes:
@@ -136,14 +137,14 @@ class _Download:
 
     def _check(self, response: httpx.Response, have: int) -> None:
         status = response.status_code
-        if status == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and have:
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and have:
             raise _StartAgainError("the storage does not know this range")
-        if status in {httpx.codes.NOT_FOUND, httpx.codes.FORBIDDEN, httpx.codes.GONE}:
+        if status in {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN, HTTPStatus.GONE}:
             raise RemoteNotFoundError(f"the pack is not at its address any more ({status})")
-        if status not in {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}:
+        if status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
             raise self._transport.refusal(response, b"")
         expected = self._offer.size_bytes
-        if status == httpx.codes.PARTIAL_CONTENT:
+        if status == HTTPStatus.PARTIAL_CONTENT:
             found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if not have or found is None or int(found[1]) != have:
                 raise _StartAgainError("the storage sent another range than was asked for")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
@@ -153,7 +154,7 @@ class Transport:
         )
         with self.open(self._api, request) as response:
             data = self.read(response)
-            if response.status_code == httpx.codes.OK:
+            if response.status_code == HTTPStatus.OK:
                 return _message_of(response, data)
             raise self.refusal(response, data)
 
@@ -203,11 +204,11 @@ class Transport:
         if status in TRY_AGAIN:
             header = response.headers.get("Retry-After")
             return TransientError(f"{status} {code}", retry_after_s(header, self._clock.now))
-        if status == httpx.codes.NOT_FOUND:
+        if status == HTTPStatus.NOT_FOUND:
             return RemoteNotFoundError(f"{self._host} has no such thing, or does not tell: {code}")
-        if status == httpx.codes.CONFLICT:
+        if status == HTTPStatus.CONFLICT:
             return _conflict_of(code, fields) or RemoteRefusedError(status, code, detail)
-        if httpx.codes.is_client_error(status):
+        if 400 <= status < 500:
             return RemoteRefusedError(status, code, detail)
         return RemoteProtocolError(f"the server answered with the status {status}")
 

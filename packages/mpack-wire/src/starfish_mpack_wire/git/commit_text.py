@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from typing import cast
 
 from starfish_mpack_wire.records import CommitRecord
 
@@ -114,7 +115,7 @@ def modes_of(record: CommitRecord) -> dict[str, str]:
         return {}
     if not isinstance(modes, dict):
         return {}
-    return {str(path): str(mode) for path, mode in modes.items()}
+    return {path: str(mode) for path, mode in cast("dict[str, object]", modes).items()}
 
 
 def _joined(lines: Sequence[bytes], header: str, message: str) -> bytes:

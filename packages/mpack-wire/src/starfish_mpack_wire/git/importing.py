@@ -11,6 +11,7 @@ from typing import Any, cast
 from dulwich.diff_tree import tree_changes
 from dulwich.errors import NotGitRepository
 from dulwich.objects import Commit, ObjectID, Tag, Tree
+from dulwich.refs import Ref
 from dulwich.repo import Repo
 
 from starfish_mpack_wire.errors import GitError, MPackFormatError, NonFastForwardError
@@ -101,7 +102,7 @@ class _GitBlobs:
         return known
 
     def _read(self, git_id: bytes) -> bytes:
-        return cast("bytes", self._repo.object_store.get_raw(ObjectID(git_id))[1])
+        return self._repo.object_store.get_raw(ObjectID(git_id))[1]
 
     def blob(self, object_id: str) -> bytes:
         return self._read(self.git_ids[object_id])
@@ -231,13 +232,13 @@ class _Importer:
         changes = tree_changes(self._repo.object_store, base, tree, include_trees=True)
         added: list[tuple[str, int, bytes]] = []
         for change in changes:
-            if change.old is not None and change.old.mode != FOLDER and change.old.path is not None:
+            if change.old is not None and change.old.mode != FOLDER:
                 path = _path_of(change.old.path, git_id)
                 modes.pop(path, None)
                 if change.old.mode != SUBMODULE:
                     gone.add(path)
             new = change.new
-            if new is None or new.path is None or new.mode is None or new.sha is None:
+            if new is None:
                 continue
             if new.mode == FOLDER:
                 self._check_tree(git_id, new.sha)
@@ -274,6 +275,7 @@ class _Importer:
         if snapshot_id in self._snapshots or not self._store.missing("snapshot", [snapshot_id]):
             return
         chain = 0 if base is None else self._chain_of(base.snapshot_id) + 1
+        record: SnapshotRecord
         if base is None or chain >= MAX_SNAPSHOT_CHAIN:
             chain, record = 0, difference_record(tree, None)
         else:
@@ -318,8 +320,12 @@ class _Importer:
                 if at is None or force:
                     state = state.with_ref(f"tags/{name}", to, expected=at)
             if f"heads/{state.branch}" not in state.refs and branches:
-                head = self._repo.refs.get_symrefs().get(b"HEAD", b"")  # type: ignore[arg-type]
-                name = head.removeprefix(b"refs/heads/").decode("utf-8", "replace")
+                head = self._repo.refs.read_ref(Ref(b"HEAD")) or b""
+                name = (
+                    head.removeprefix(b"ref: ")
+                    .removeprefix(b"refs/heads/")
+                    .decode("utf-8", "replace")
+                )
                 state = replace(state, branch=name if name in branches else min(branches))
             return state
 

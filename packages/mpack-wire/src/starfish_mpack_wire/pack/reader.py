@@ -281,11 +281,21 @@ class MPackReader:
             MPackIntegrityError: the seal, a blob or a commit does not have its hash.
             MPackLimitError: something is larger than the limits allow.
         """
+        self.verified_records()
+
+    def verified_records(self) -> tuple[list[CommitRecord], list[SnapshotRecord], list[TagRecord]]:
+        """Verify the whole pack as `verify` does, and give all of its records, decoded once.
+
+        Raises:
+            MPackFormatError: a rule of the format is broken.
+            MPackIntegrityError: the seal, a blob or a commit does not have its hash.
+            MPackLimitError: something is larger than the limits allow.
+        """
         parts = self._parts
         parts.check_seal()
         for _ in parts.contents(dict(enumerate(parts.blobs.checked()))):
             pass
-        parts.check_records()
+        return parts.check_records()
 
     def _blob_number(self, object_id: str) -> int:
         number = self._parts.blobs.find(digest_of(object_id))

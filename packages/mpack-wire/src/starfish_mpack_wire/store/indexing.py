@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from starfish_mpack_wire.negotiation.commit_graph import CommitNode
 from starfish_mpack_wire.negotiation.delta import topological_order
-from starfish_mpack_wire.pack.reader import MPackReader
 from starfish_mpack_wire.records import CommitRecord, SnapshotRecord
 from starfish_mpack_wire.store.catalogue import Catalogue, CommitRow, SnapshotRow
 
-__all__ = ("add_packs",)
+__all__ = ("PackListing", "add_packs")
 
 
-def add_packs(catalogue: Catalogue, packs: Mapping[str, MPackReader]) -> None:
+@dataclass(frozen=True, slots=True)
+class PackListing:
+    """What the catalogue keeps of a pack."""
+
+    commits: Mapping[str, CommitRecord]
+    """By id."""
+    snapshot_parents: Mapping[str, str | None]
+    """Each snapshot, and the one that it is a difference to."""
+    blob_ids: Sequence[str]
+
+    @classmethod
+    def of(
+        cls,
+        commits: Iterable[CommitRecord],
+        snapshots: Iterable[SnapshotRecord],
+        blob_ids: Iterable[str],
+    ) -> PackListing:
+        """The listing of these records."""
+        return cls(
+            {commit["commit_id"]: commit for commit in commits},
+            {each["snapshot_id"]: each["parent_snapshot_id"] for each in snapshots},
+            list(blob_ids),
+        )
+
+
+def add_packs(catalogue: Catalogue, packs: Mapping[str, PackListing]) -> None:
     """Add the rows of packs, in whatever order they build on each other.
 
     Call it inside a transaction of the catalogue.
     """
-    commits_of = {
-        name: {commit["commit_id"]: commit for commit in pack.commits()}
-        for name, pack in packs.items()
-    }
     commits: dict[str, CommitRecord] = {}
-    for some in commits_of.values():
-        commits |= some
+    for pack in packs.values():
+        commits |= pack.commits
     generations = _generations(catalogue, commits)
     snapshots = _resolvable_snapshots(catalogue, packs)
     for name, pack in packs.items():
@@ -38,10 +59,10 @@ def add_packs(catalogue: Catalogue, packs: Mapping[str, MPackReader]) -> None:
                     commit["snapshot_id"],
                     tuple(commit["parent_ids"]),
                 )
-                for commit_id, commit in commits_of[name].items()
+                for commit_id, commit in pack.commits.items()
             ),
             snapshots=snapshots[name],
-            blob_ids=pack.blob_ids(),
+            blob_ids=pack.blob_ids,
         )
 
 
@@ -66,34 +87,32 @@ def _generations(catalogue: Catalogue, commits: Mapping[str, CommitRecord]) -> d
 
 
 def _resolvable_snapshots(
-    catalogue: Catalogue, packs: Mapping[str, MPackReader]
+    catalogue: Catalogue, packs: Mapping[str, PackListing]
 ) -> dict[str, list[SnapshotRow]]:
     """For each snapshot the pack from which it can be rebuilt with the fewest differences.
 
     Which snapshot a record is a difference to is not part of its id: two packs may hold each of two
     snapshots as a difference to the other. So a record counts only once its parent does.
     """
-    children: dict[str, list[tuple[str, SnapshotRecord]]] = {}
-    ready: deque[tuple[str, SnapshotRecord, int]] = deque()
+    children: dict[str, list[tuple[str, str]]] = {}
+    ready: deque[tuple[str, str, str | None, int]] = deque()
     for name, pack in packs.items():
-        for record in pack.snapshots():
-            parent = record["parent_snapshot_id"]
+        for snapshot_id, parent in pack.snapshot_parents.items():
             if parent is None:
-                ready.append((name, record, 0))
+                ready.append((name, snapshot_id, None, 0))
             else:
-                children.setdefault(parent, []).append((name, record))
+                children.setdefault(parent, []).append((name, snapshot_id))
     for parent, some in children.items():
         row = catalogue.snapshot(parent)
         if row is not None:
-            ready.extend((*child, row.chain + 1) for child in some)
+            ready.extend((*child, parent, row.chain + 1) for child in some)
     rows: dict[str, list[SnapshotRow]] = {name: [] for name in packs}
     done: set[str] = set()
     while ready:
-        name, record, chain = ready.popleft()
-        snapshot_id = record["snapshot_id"]
+        name, snapshot_id, parent, chain = ready.popleft()
         if snapshot_id in done:
             continue
         done.add(snapshot_id)
-        rows[name].append(SnapshotRow(snapshot_id, record["parent_snapshot_id"], chain))
-        ready.extend((*child, chain + 1) for child in children.get(snapshot_id, ()))
+        rows[name].append(SnapshotRow(snapshot_id, parent, chain))
+        ready.extend((*child, snapshot_id, chain + 1) for child in children.get(snapshot_id, ()))
     return rows

@@ -30,7 +30,7 @@ from starfish_mpack_wire.store.durable import (
 )
 from starfish_mpack_wire.store.history import StoreGraph, newest_first, run_at_once
 from starfish_mpack_wire.store.incoming import IncomingFolder
-from starfish_mpack_wire.store.indexing import add_packs
+from starfish_mpack_wire.store.indexing import PackListing, add_packs
 from starfish_mpack_wire.store.packs import PackFolder
 from starfish_mpack_wire.store.state import StateFile, StoreState
 
@@ -226,6 +226,28 @@ class PackStore:
         """
         return self._find("blob", object_id, lambda pack: pack.blob(object_id))
 
+    def blobs(self, object_ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
+        """Id and bytes of many blobs, in whatever order they are read fastest.
+
+        Raises:
+            ObjectNotFoundError: the store does not hold one.
+            MPackIntegrityError: the bytes on disk are not what they were.
+        """
+        by_pack: dict[str, list[str]] = {}
+        for object_id in object_ids:
+            name = self._pack_of("blob", object_id)
+            if name is None:
+                raise ObjectNotFoundError(object_id)
+            by_pack.setdefault(name, []).append(object_id)
+        for name, some in by_pack.items():
+            try:
+                pack = self.packs.open(name)
+            except ObjectNotFoundError:
+                # Another process has put the packs together since.
+                yield from ((object_id, self.blob(object_id)) for object_id in some)
+            else:
+                yield from pack.blobs(some)
+
     def stored_blob(self, object_id: str) -> StoredBlob | None:
         """A blob as it is stored, to be copied into another pack.
 
@@ -308,8 +330,8 @@ class PackStore:
             if known - there:
                 # Which rows belonged to packs that are gone, and are in others too, is not known.
                 self.catalogue.clear()
-                known = set()
-            add_packs(self.catalogue, {each: self.packs.open(each) for each in there - known})
+                known.clear()
+            add_packs(self.catalogue, self._listings(there - known))
         self._packs_seen_ns = changed_ns
         return True
 
@@ -317,20 +339,32 @@ class PackStore:
         """Make the catalogue again from the packs."""
         with self.catalogue.transaction():
             self.catalogue.clear()
-            add_packs(self.catalogue, {each: self.packs.open(each) for each in self.packs.ids()})
+            add_packs(self.catalogue, self._listings(self.packs.ids()))
 
-    def adopt(self, source: Path, mpack_id: str) -> bool:
+    def _listings(self, mpack_ids: Iterable[str]) -> dict[str, PackListing]:
+        packs = {mpack_id: self.packs.open(mpack_id) for mpack_id in mpack_ids}
+        return {
+            mpack_id: PackListing.of(pack.commits(), pack.snapshots(), pack.blob_ids())
+            for mpack_id, pack in packs.items()
+        }
+
+    def adopt(self, source: Path, mpack_id: str, listing: PackListing | None = None) -> bool:
         """Make a file whose records were all checked a pack of the store; on disk when this returns.
 
         Args:
             source: in the folder of incoming files; it is moved.
             mpack_id: the hash of its bytes.
+            listing: what it holds, where that is known.
 
         Returns:
             Whether the store did not have it.
         """
         new = self.packs.install(source, mpack_id)
-        self.refresh()
+        if listing is None:
+            self.refresh()
+        else:
+            with self.catalogue.transaction():
+                add_packs(self.catalogue, {mpack_id: listing})
         return new
 
     def building_on(self) -> AbstractContextManager[None]:

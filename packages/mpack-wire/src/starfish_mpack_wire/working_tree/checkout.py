@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +177,7 @@ def apply_checkout(
     folder: SafeFolder,
     *,
     new_file: NewFile,
-    read_blob: Callable[[str], bytes],
+    read_blobs: Callable[[Collection[str]], Iterable[tuple[str, bytes]]],
     force: bool,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -188,7 +188,7 @@ def apply_checkout(
         now: what the plan was made from.
         folder: the root of the working tree.
         new_file: gives a file of our own on the same file system, to be moved into place.
-        read_blob: gives the bytes of a blob.
+        read_blobs: gives id and bytes of many blobs, in any order.
         force: local changes may be destroyed.
         on_progress: called with the number of files written and their total.
 
@@ -205,18 +205,23 @@ def apply_checkout(
             folder.remove_empty_folder(each)
         for each in plan.make_folders:
             folder.make_folder(each)
-        for done, (path, blob) in enumerate(plan.write.items(), 1):
-            content = read_blob(blob)
-            mode = _mode_to_keep(path, folder)
-            with new_file() as temporary:
-                with temporary.open("wb") as file:
-                    file.write(content)
-                    if mode is not None:
-                        os.fchmod(file.fileno(), mode)
-                _check_untouched(path, now, folder, force=force)
-                folder.place(path, temporary)
-            if on_progress is not None:
-                on_progress(done, len(plan.write))
+        paths_of: dict[str, list[str]] = {}
+        for path, blob in plan.write.items():
+            paths_of.setdefault(blob, []).append(path)
+        done = 0
+        for blob, content in read_blobs(paths_of):
+            for path in paths_of[blob]:
+                mode = _mode_to_keep(path, folder)
+                with new_file() as temporary:
+                    with temporary.open("wb") as file:
+                        file.write(content)
+                        if mode is not None:
+                            os.fchmod(file.fileno(), mode)
+                    _check_untouched(path, now, folder, force=force)
+                    folder.place(path, temporary)
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, len(plan.write))
 
 
 def _check_untouched(path: str, now: FolderContents, folder: SafeFolder, *, force: bool) -> None:

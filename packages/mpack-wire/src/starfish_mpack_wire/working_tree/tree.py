@@ -340,7 +340,7 @@ class WorkingTree:
                 now,
                 folder,
                 new_file=self.store.incoming.new_file,
-                read_blob=self.store.blob,
+                read_blobs=self.store.blobs,
                 force=force,
                 on_progress=on_progress,
             )
