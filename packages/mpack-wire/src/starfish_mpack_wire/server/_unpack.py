@@ -108,15 +108,9 @@ def read_pack(file: Path, mpack_id: str, limits: Limits) -> UploadedPack:
     """
     check_hash(file, mpack_id)
     with MPackReader(file, limits=limits) as reader:
-        reader.verify()
-        return UploadedPack(
-            mpack_id,
-            file.stat().st_size,
-            list(reader.commits()),
-            list(reader.snapshots()),
-            reader.tags(),
-            _places(file, mpack_id, limits),
-        )
+        commits, snapshots, tags = reader.verified_records()
+    places = _places(file, mpack_id, limits)
+    return UploadedPack(mpack_id, file.stat().st_size, commits, snapshots, tags, places)
 
 
 def _places(file: Path, mpack_id: str, limits: Limits) -> list[BlobPlace]:
