@@ -46,7 +46,7 @@ def take_history(root: Path, folder: Path) -> WorkingTree:
         )
         return tree
     ignored = shutil.ignore_patterns(*LEFT_OUT)
-    shutil.copytree(root, folder, ignore=ignored, dirs_exist_ok=True, symlinks=False)
+    shutil.copytree(root, folder, ignore=ignored, dirs_exist_ok=True, ignore_dangling_symlinks=True)
     tree.commit("the project as it is", author="demo")
     print("   The project's files were taken in as one commit.")
     return tree
