@@ -1,12 +1,22 @@
-"""The server: repositories in rows, packs in object storage, the calls of the wire over HTTP."""
+"""The server: repositories in rows, packs in object storage, the calls of the wire over HTTP.
 
-from __future__ import annotations
+Needs the extra ``server``, and ``postgres`` for rows in PostgreSQL.
+"""
 
-from starfish_mpack_wire.server.app import create_app, create_repo, create_token, open_rows
-from starfish_mpack_wire.server.options import WireOptions
-from starfish_mpack_wire.server.repos import Repo, Repos, Tokens
-from starfish_mpack_wire.server.routes import create_wire_router
-from starfish_mpack_wire.server.rows import WireRows
+try:
+    from starfish_mpack_wire.server.app import create_app, create_repo, create_token, open_rows
+    from starfish_mpack_wire.server.options import WireOptions
+    from starfish_mpack_wire.server.repos import Repo, Repos, Tokens
+    from starfish_mpack_wire.server.routes import create_wire_router
+    from starfish_mpack_wire.server.rows import WireRows
+except ImportError as error:
+    if error.name is not None and error.name.startswith("starfish"):
+        raise
+    message = (
+        "starfish_mpack_wire.server needs the extra server: "
+        'pip install "starfish-mpack-wire[server]"'
+    )
+    raise ImportError(message) from error
 
 __all__ = (
     "Repo",
