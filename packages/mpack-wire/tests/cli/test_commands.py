@@ -167,6 +167,28 @@ def test_branches_checkout_tags_and_bundles(run: Run, tmp_path: Path) -> None:
     assert json.loads(run("branch --json", at="work"))["branches"] == {"main": first}
 
 
+def test_import_git_fills_an_empty_folder_and_export_git_gives_it_back(
+    run: Run, tmp_path: Path
+) -> None:
+    pytest.importorskip("dulwich", reason="needs the extra git")
+    from dulwich.repo import Repo
+
+    run("init made")
+    write(tmp_path / "made", a="1")
+    head = run("commit -m first", at="made").strip()
+    out = json.loads(run("export-git --json ../git", at="made"))
+    run("init back")
+
+    result = json.loads(run("import-git --json ../git", at="back"))
+
+    assert (out["commits"], result["commits"]) == (1, 1)
+    assert (tmp_path / "back/a").read_text() == "1"
+    assert json.loads(run("status --json", at="back"))["clean"] is True
+    assert result["branches"]["main"] != head, "a commit of git is another one"
+    with Repo(str(tmp_path / "git")) as repo:
+        assert repo.refs[b"refs/heads/main"].decode() == out["branches"]["main"]  # type: ignore[index]
+
+
 def test_the_token_is_printed_last(run: Run) -> None:
     run("repo create ada/notes --data srv")
 

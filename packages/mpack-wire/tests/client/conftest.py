@@ -6,20 +6,21 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-pytest.importorskip("httpx", reason="needs the extra client")
-
-from starfish_mpack_wire.client import RetryPolicy
 from starfish_mpack_wire.working_tree import WorkingTree
 
 Answer = Callable[[bytes], bytes]
 
 
 @pytest.fixture
-def impatient() -> RetryPolicy:
+def impatient() -> Any:
     """Tries again at once, and not often."""
+    pytest.importorskip("httpx", reason="needs the extra client")
+    from starfish_mpack_wire.client import RetryPolicy
+
     return RetryPolicy(attempts=3, sleep=lambda seconds: None)
 
 

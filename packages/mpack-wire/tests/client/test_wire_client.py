@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("httpx", reason="needs the extra client")
+
 from starfish_mpack_wire import (
     LocalStore,
     NonFastForwardError,

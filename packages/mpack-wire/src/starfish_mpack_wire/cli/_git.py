@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from starfish_mpack_wire.cli._console import note, print_json
+from starfish_mpack_wire.cli._console import count_bar, note, print_json, progress_bars
 from starfish_mpack_wire.cli._options import Force, Json, open_tree
 from starfish_mpack_wire.terminal_text import terminal_line
 
@@ -29,7 +29,12 @@ def import_git(
     from starfish_mpack_wire import git
 
     with open_tree() as tree:
+        before, was_clean = tree.head(), tree.status().clean
         result = git.import_git(tree.store, repository, force=force)
+        # Files of one's own are never mixed with what came in.
+        if was_clean and tree.head() != before:
+            with progress_bars() as show:
+                tree.write_head(since=before, on_progress=count_bar(show))
     _report(result.as_map(), f"{result.commits} new commits", result.notes, as_json=as_json)
 
 

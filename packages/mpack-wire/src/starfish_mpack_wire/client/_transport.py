@@ -13,11 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-try:
-    import httpx
-except ImportError as error:
-    message = 'starfish_mpack_wire.client needs the extra client: pip install "starfish-mpack-wire[client]"'
-    raise ImportError(message) from error
+import httpx
 
 from starfish_mpack_wire.client._retries import RetryPolicy, retry_after_s
 from starfish_mpack_wire.errors import (

@@ -299,11 +299,18 @@ class WorkingTree:
     def write_head(
         self,
         *,
+        since: str | None = None,
         force: bool = False,
         fetch_blobs: FetchBlobs | None = None,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Have the files of the current branch in a folder that holds none of them; after a clone.
+        """Have the files of the current branch in a folder that holds those of another commit.
+
+        Args:
+            since: the commit whose files the folder holds; ``None`` for none, as after a clone.
+            force: destroy local changes and files that are in the way.
+            fetch_blobs: how a partial clone gets what it needs.
+            on_progress: called with the number of files written and their total.
 
         Raises:
             LocalChangesError: other files are in the way; nothing was changed.
@@ -311,7 +318,7 @@ class WorkingTree:
         head = self.head()
         if head is not None:
             self._write_files(
-                None, head, force=force, fetch_blobs=fetch_blobs, on_progress=on_progress
+                since, head, force=force, fetch_blobs=fetch_blobs, on_progress=on_progress
             )
 
     def _write_files(
