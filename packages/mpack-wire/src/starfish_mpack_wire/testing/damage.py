@@ -15,7 +15,15 @@ from starfish_mpack_wire.pack.layout import (
     encode_section_table,
 )
 
-__all__ = ("RECORD_SECTIONS", "assemble", "chunk_of", "records_of", "reseal", "sections_of")
+__all__ = (
+    "RECORD_SECTIONS",
+    "assemble",
+    "chunk_of",
+    "record_count",
+    "records_of",
+    "reseal",
+    "sections_of",
+)
 
 RECORD_SECTIONS = (Section.COMMITS, Section.SNAPSHOTS, Section.TAGS)
 """Sections that are chunks of msgpack."""
@@ -44,6 +52,11 @@ def records_of(section: bytes) -> bytes:
     """Give the msgpack of all chunks of a section of records."""
     chunks = Chunks(memoryview(section), "records", Limits())
     return b"".join(chunks.read(chunk) for chunk in range(len(chunks)))
+
+
+def record_count(section: bytes) -> int:
+    """Count the records of a section."""
+    return Chunks(memoryview(section), "records", Limits()).record_count
 
 
 def chunk_of(records: bytes, count: int) -> bytes:
