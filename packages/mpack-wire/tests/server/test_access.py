@@ -170,3 +170,12 @@ async def test_health_answers(wire: Any) -> None:
     answer = await wire.http.get("/health")
 
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_odd_names_are_names_of_nothing(wire: Any) -> None:
+    for repo in ("/a%00b/notes", "/%F0%9F%98%80/notes", "/" + "x" * 3000 + "/notes", "/../notes"):
+        answer = await wire.call("GET", "/refs", repo=repo)
+        assert answer.status == 404
+    for name in ("a\x00b", "../main", "", "x" * 10_000):
+        answer = await wire.fetch(want_refs=[name])
+        assert (answer.status, answer.body["error"]) == (404, "unknown_want")

@@ -26,6 +26,7 @@ from starfish_mpack_wire.negotiation import (
     is_ancestor,
 )
 from starfish_mpack_wire.pack.writer import WrittenPack, write_mpack
+from starfish_mpack_wire.ref_names import is_ref_name
 from starfish_mpack_wire.server._pack_cache import BuiltPack, PackCache
 from starfish_mpack_wire.server._pack_plan import PackPlan, plan_pack, with_bases
 from starfish_mpack_wire.server._pack_storage import PackStorage
@@ -178,7 +179,9 @@ class FetchService:
             history = HistoryRows(connection, repo)
             refs: dict[str, str] = {}
             for name in request.want_refs:
-                head = await branch_head(connection, repo.id, name)
+                head = None
+                if is_ref_name(name):
+                    head = await branch_head(connection, repo.id, name)
                 if head is None:
                     raise UnknownWantError("branch", name)
                 refs[name] = head

@@ -119,6 +119,8 @@ class Repos:
         Raises:
             StorageUnavailableError: the database failed.
         """
+        if not (is_repo_name(owner) and is_repo_name(slug)):
+            return None
         columns = (
             REPOS.c.id,
             REPOS.c.owner,
