@@ -220,9 +220,7 @@ def test_rule_05_paths_that_lead_elsewhere_are_refused_before_a_checkout(
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_rule_05_no_link_is_followed(
-    tree: WorkingTree, tmp_path: Path, *, force: bool
-) -> None:
+def test_rule_05_no_link_is_followed(tree: WorkingTree, tmp_path: Path, *, force: bool) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "file").write_bytes(b"precious")
