@@ -263,6 +263,11 @@ async def story(folder: Path) -> None:
         folder / "evidence", lambda text: say(text if text[0] == " " else f"6. {text}"),
         pages=page_files(), root=ROOT,
     )  # fmt: skip
+    say("7. The project's own history travels as one pack.")
+    script = Path(__file__).parent / "history.py"
+    told = await asyncio.create_subprocess_exec(sys.executable, script, ROOT, folder / "history")
+    if await told.wait():
+        raise SystemExit("the history did not arrive")
     say(
         f"\nDone in {time.perf_counter() - began:.1f} s: {len(pages)} pages queued offline and delivered, 1 conflict merged, "
         f"{writes} writes acknowledged before the kill, 0 lost."

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.network
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_the_demo_ends_with_nothing_lost() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "docs/demo"], capture_output=True, text=True, check=False
@@ -29,6 +29,7 @@ def test_the_demo_ends_with_nothing_lost() -> None:
     summary = done.stdout.strip().splitlines()[-1]
     assert f"{len(pages)} pages queued offline and delivered" in summary
     assert "0 lost" in summary
+    assert re.search(r"Cloned in .* s: [1-9]\d* commits\. Verified", done.stdout)
     acknowledged = re.search(r"(\d+) writes acknowledged", summary)
     assert acknowledged is not None
     assert int(acknowledged[1]) >= 200

@@ -62,9 +62,8 @@ def test_the_type_checkers_look_at_every_package() -> None:
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 
     assert tools["pyright"]["include"] == ["packages"]
-    assert sorted(tools["mypy"]["mypy_path"]) == [
-        f"packages/{folder.name}/src" for folder in PACKAGES
-    ]
+    sources = [f"packages/{folder.name}/src" for folder in PACKAGES]
+    assert sorted(tools["mypy"]["mypy_path"]) == ["docs/demo", *sources]
     roots = {f"starfish_{folder.name.replace('-', '_')}" for folder in PACKAGES}
     assert set(tools["importlinter"]["root_packages"]) == roots
 

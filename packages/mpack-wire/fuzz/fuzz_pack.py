@@ -1,0 +1,196 @@
+# ruff: noqa: INP001 - a script, not a package
+"""Feeds a coverage-guided fuzzer's bytes to all that reads packs.
+
+    python packages/mpack-wire/fuzz/fuzz_pack.py -max_total_time=600 packages/mpack-wire/fuzz/corpus
+
+The first byte says what the rest is, so that the fuzzer gets behind each check that would stop
+random bytes: a whole file, one with a seal that fits, one section of a good pack, the msgpack inside, or
+blobs upon each other.
+Anything but the three errors of packs, and any pack that is accepted and cannot be built again, is
+a finding. The tests run the same over the corpus, without the fuzzer.
+"""
+
+from __future__ import annotations
+
+import sys
+from hashlib import sha256
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+try:
+    import atheris
+except ImportError:  # the corpus is run without it
+    atheris = None
+
+from starfish_mpack_wire import (
+    Limits,
+    MPackFormatError,
+    MPackIntegrityError,
+    MPackLimitError,
+    MPackReader,
+    ObjectNotFoundError,
+    SnapshotTree,
+    blob_id,
+    build_mpack,
+    commit_id,
+    parse_wire_mpack,
+)
+from starfish_mpack_wire.pack.layout import BLOB_ENTRY, NO_BASE, Section
+from starfish_mpack_wire.testing.damage import (
+    RECORD_SECTIONS,
+    assemble,
+    chunk_of,
+    reseal,
+    sections_of,
+)
+
+REFUSALS = (MPackFormatError, MPackIntegrityError, MPackLimitError)
+LIMITS = Limits(max_unpacked_bytes=1 << 26, max_content_bytes=1 << 26, max_records_bytes=1 << 26)
+
+
+def good_pack() -> bytes:
+    """A pack with one of everything."""
+    blobs = {
+        blob_id(each): each
+        for each in (b"one line of text\n" * 9, b"one line of text\n" * 9 + b"!")
+    }
+    first, second = blobs
+    one = SnapshotTree.empty().apply({"a/b": first})
+    two = one.apply({"a/b": second}, directories=["c"])
+    commits = []
+    for tree, extra in ((one, {}), (two, {"metadata": {"k": "v"}, "x": [1, {"y": b"z"}]})):
+        commit = {
+            "branch": "main",
+            "snapshot_id": tree.snapshot_id,
+            "parent_ids": [commits[-1]["commit_id"] if commits else blob_id(b"elsewhere")],
+            "message": "m",
+            "author": "a",
+            "committed_at": "2026-01-31T12:00:00Z",
+            **extra,
+        }
+        commits.append({"commit_id": commit_id(commit), **commit})
+    snapshots = [
+        {
+            "snapshot_id": tree.snapshot_id,
+            "parent_snapshot_id": parent,
+            "upsert": {"a/b": each},
+            "remove": [],
+            "directories": list(tree.directories),
+        }
+        for tree, parent, each in ((one, None, first), (two, one.snapshot_id, second))
+    ]
+    return build_mpack(
+        commits,
+        snapshots,
+        [{"object_id": each, "content": content} for each, content in blobs.items()],
+        [{"name": "v1", "commit_id": commits[0]["commit_id"]}],
+    )
+
+
+PACK = good_pack()
+SECTIONS = sections_of(PACK)
+EMPTY = sections_of(build_mpack([], [], []))
+
+
+def pack_of(data: bytes) -> bytes:
+    """Read the fuzzer's bytes as a pack."""
+    kind, rest = data[0] if data else 0, data[1:]
+    if kind == 0:
+        return rest
+    if kind == 1:
+        return reseal(rest + bytes(32))
+    if kind == 2:  # bytes over the good pack: two of place, then what stands there
+        place = int.from_bytes(rest[:2], "big") % len(PACK)
+        return reseal(PACK[:place] + rest[2:] + PACK[place + len(rest[2:]) :])
+    if kind < 11:
+        return assemble({**SECTIONS, Section(kind - 2): rest})
+    if kind >= 128:
+        return pack_of_blobs(rest)
+    section = RECORD_SECTIONS[kind % 3]
+    return assemble({**SECTIONS, section: chunk_of(rest[1:], rest[0] % 8 if rest else 0)})
+
+
+def pack_of_blobs(data: bytes) -> bytes:
+    """Blobs with the digests they have and any base and codec: three bytes each, and the content."""
+    stored, contents, entries = b"", [], []
+    while len(data) > 3:
+        base, codec, length = data[0] % (len(contents) + 2) - 1, data[1] % 4, data[2]
+        content, data = data[3 : 3 + length] * (1 + data[1] // 64), data[3 + length :]
+        prefix = None
+        if codec == 2 and 0 <= base < len(contents) and len(contents[base]) >= 8:
+            prefix = zstd.ZstdDict(contents[base], is_raw=True).as_prefix
+        frame = content if codec == 0 else zstd.compress(content, zstd_dict=prefix)
+        entries.append((content, len(stored), len(frame), base, codec))
+        contents.append(content)
+        stored += frame
+    names = sorted(sha256(content).digest() for content in contents)
+    index = b"".join(
+        BLOB_ENTRY.pack(
+            sha256(content).digest(),
+            offset,
+            length,
+            len(content),
+            NO_BASE if codec != 2 else names.index(sha256(contents[base]).digest()),
+            codec,
+        )
+        for content, offset, length, base, codec in sorted(
+            entries, key=lambda entry: sha256(entry[0]).digest()
+        )
+    )
+    return assemble({**EMPTY, Section.BLOBS: stored, Section.BLOB_INDEX: index})
+
+
+def check_input(data: bytes) -> bool:
+    """Read bytes in every way there is; tell whether they were accepted.
+
+    Raises:
+        Exception: a finding.
+    """
+    pack = pack_of(data)
+    try:
+        reader = MPackReader(pack, limits=LIMITS)
+    except REFUSALS:
+        return False
+    for read in (reader.commits, reader.snapshots, reader.tags):
+        try:
+            list(read())
+        except REFUSALS:
+            continue
+    for object_id in list(reader.blob_ids())[:8]:
+        try:
+            reader.stored_blob(object_id)
+            reader.blob(object_id)
+        except (*REFUSALS, ObjectNotFoundError):
+            continue
+    try:
+        contents = parse_wire_mpack(pack, limits=LIMITS)
+    except REFUSALS:
+        return False
+    reader.verify()
+    again = parse_wire_mpack(build_mpack(**contents))
+    if {kind: len(records) for kind, records in again.items()} != {
+        kind: len(records) for kind, records in contents.items()
+    }:
+        raise AssertionError("what was accepted does not come back")
+    return True
+
+
+def main() -> None:
+    """Run the fuzzer with the arguments of libFuzzer."""
+    if atheris is None:
+        sys.exit("atheris is not installed: uv sync --package starfish-mpack-wire --group fuzz")
+    atheris.instrument_all()
+    atheris.Setup(sys.argv, check_input_only)
+    atheris.Fuzz()
+
+
+def check_input_only(data: bytes) -> None:
+    """The same with the result that libFuzzer wants, which is none."""
+    check_input(data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Ids: SHA-256 of bytes, written ``sha256:`` and 64 lowercase hex digits.
+
+A blob's id is the hash of its bytes. Ids of snapshots and commits are hashes of deterministic CBOR,
+so that one value has one id in every implementation; docs/mpack-format.md has golden vectors.
+That of a snapshot stands in `starfish_mpack_wire.snapshot_tree`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from starfish_mpack_wire.errors import MPackFormatError
+from starfish_protocol import cbor
+
+__all__ = (
+    "blob_id",
+    "check_object_id",
+    "commit_id",
+    "digest_of",
+    "is_object_id",
+    "object_id_of",
+)
+
+_OBJECT_ID = re.compile(r"sha256:[0-9a-f]{64}")
+_COMMIT_TAG = "starfish.commit.v1"
+
+
+def is_object_id(text: object) -> bool:
+    r"""Tell whether this is the text of an id, the whole of it.
+
+    Examples:
+        >>> is_object_id("sha256:" + "0" * 64), is_object_id("sha256:" + "0" * 64 + "\n")
+        (True, False)
+    """
+    return type(text) is str and _OBJECT_ID.fullmatch(text) is not None
+
+
+def check_object_id(text: object) -> str:
+    """Give the text back when it is an id.
+
+    Raises:
+        MPackFormatError: it is anything else.
+    """
+    if type(text) is str and _OBJECT_ID.fullmatch(text) is not None:
+        return text
+    raise MPackFormatError(f"{text!r:.90} is no id; legal is sha256: and 64 lowercase hex digits")
+
+
+def digest_of(object_id: str) -> bytes:
+    """Give the 32 bytes of an id.
+
+    Raises:
+        MPackFormatError: it is no id.
+    """
+    return bytes.fromhex(check_object_id(object_id)[7:])
+
+
+def object_id_of(digest: bytes) -> str:
+    """Give the id of a digest of 32 bytes."""
+    return "sha256:" + digest.hex()
+
+
+def blob_id(data: bytes | bytearray | memoryview) -> str:
+    """Give the id of some bytes; ``sha256sum`` prints the same digits.
+
+    Examples:
+        >>> blob_id(b"")
+        'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'
+    """
+    return "sha256:" + sha256(data).hexdigest()
+
+
+def commit_id(record: Mapping[str, Any]) -> str:
+    """Give the id of a commit: of all its keys but ``commit_id``, the unknown ones included.
+
+    Raises:
+        MPackFormatError: a value has no place in a commit; the message names its path.
+    """
+    body = {key: value for key, value in record.items() if key != "commit_id"}
+    try:
+        return "sha256:" + sha256(cbor.encode([_COMMIT_TAG, body])).hexdigest()
+    except (TypeError, ValueError) as error:
+        raise MPackFormatError(f"a commit that has no id: {error}") from error

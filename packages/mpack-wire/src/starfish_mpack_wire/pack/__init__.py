@@ -1,0 +1,17 @@
+"""The format of a pack: writing, reading in place, taking apart."""
+
+from starfish_mpack_wire.pack.blob_codec import StoredBlob
+from starfish_mpack_wire.pack.blob_source import BlobSource
+from starfish_mpack_wire.pack.parser import parse_wire_mpack
+from starfish_mpack_wire.pack.reader import MPackReader
+from starfish_mpack_wire.pack.writer import WrittenPack, build_mpack, write_mpack
+
+__all__ = (
+    "BlobSource",
+    "MPackReader",
+    "StoredBlob",
+    "WrittenPack",
+    "build_mpack",
+    "parse_wire_mpack",
+    "write_mpack",
+)

@@ -1,0 +1,302 @@
+"""The parts of an opened pack, decoded on request and checked as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import sha256
+from itertools import pairwise
+from typing import Any, cast
+
+from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
+from starfish_mpack_wire.limits import Limits
+from starfish_mpack_wire.object_ids import commit_id, object_id_of
+from starfish_mpack_wire.pack.blob_codec import decompress
+from starfish_mpack_wire.pack.blob_index import (
+    BlobEntry,
+    BlobIndex,
+    can_be_base,
+    find_digest,
+    storage_order,
+)
+from starfish_mpack_wire.pack.chunks import Chunks
+from starfish_mpack_wire.pack.layout import (
+    CODEC_RAW,
+    DIGEST_BYTES,
+    ID_ENTRY,
+    NO_BASE,
+    Section,
+    Sections,
+)
+from starfish_mpack_wire.pack.order import check_chains
+from starfish_mpack_wire.pack.record_codec import decode_commits, decode_snapshots, decode_tags
+from starfish_mpack_wire.records import CommitRecord, SnapshotRecord, TagRecord
+
+__all__ = ("IdIndex", "Parts", "check_id")
+
+
+def check_id(what: str, expected: str, actual: str) -> None:
+    """Return if two ids are the same.
+
+    Raises:
+        MPackIntegrityError: they are not.
+    """
+    if expected != actual:
+        raise MPackIntegrityError(what, expected, actual)
+
+
+class IdIndex:
+    """Ids of the records of one kind, sorted, each with the number of its record."""
+
+    __slots__ = ("_ids", "_name", "_view")
+
+    def __init__(self, view: memoryview, name: str) -> None:
+        self._view = view
+        self._name = name
+        self._ids: list[str] | None = None
+
+    def find(self, digest: bytes) -> int | None:
+        """Give the number of the record of this id.
+
+        Raises:
+            MPackFormatError: there is no record of the number.
+        """
+        place = find_digest(self._view, ID_ENTRY.size, digest)
+        if place is None:
+            return None
+        number: int = ID_ENTRY.unpack_from(self._view, place * ID_ENTRY.size)[1]
+        if number >= len(self._view) // ID_ENTRY.size:
+            raise MPackFormatError(f"{self._name} has no record {number}")
+        return number
+
+    def ids(self) -> list[str]:
+        """Give the ids in the order of their records.
+
+        Raises:
+            MPackFormatError: ids are out of order or twice, or a record has none.
+        """
+        if self._ids is None:
+            found: list[str] = [""] * (len(self._view) // ID_ENTRY.size)
+            before = b""
+            for digest, number in ID_ENTRY.iter_unpack(self._view):
+                if digest <= before:
+                    raise MPackFormatError(f"{self._name} is out of order, or has an id twice")
+                if number >= len(found) or found[number]:
+                    raise MPackFormatError(f"{self._name} names record {number} wrongly")
+                found[number] = "sha256:" + digest.hex()
+                before = digest
+            self._ids = found
+        return self._ids
+
+
+class Parts:
+    """What the sections of a pack hold."""
+
+    def __init__(self, sections: Sections, limits: Limits) -> None:
+        views = sections.views
+        self.sections = sections
+        self._limits = limits
+        self._blob_bytes = views[Section.BLOBS]
+        self._foreign = views[Section.FOREIGN_IDS]
+        self.blobs = BlobIndex(views[Section.BLOB_INDEX], len(self._blob_bytes), limits)
+        self.commit_ids = IdIndex(views[Section.COMMIT_INDEX], "COMMIT_INDEX")
+        self.snapshot_ids = IdIndex(views[Section.SNAPSHOT_INDEX], "SNAPSHOT_INDEX")
+        self.commit_chunks = Chunks(views[Section.COMMITS], "COMMITS", limits)
+        self.snapshot_chunks = Chunks(views[Section.SNAPSHOTS], "SNAPSHOTS", limits)
+        self._tag_chunks = Chunks(views[Section.TAGS], "TAGS", limits)
+        for chunks, count, name in (
+            (self.commit_chunks, sections.commit_count, "commits"),
+            (self.snapshot_chunks, sections.snapshot_count, "snapshots"),
+        ):
+            if chunks.record_count != count:
+                raise MPackFormatError(f"{chunks.record_count} {name}, and {count} in their index")
+        if self._tag_chunks.record_count > limits.max_tags:
+            raise MPackLimitError("max_tags", self._tag_chunks.record_count, limits.max_tags)
+        # The last chunk that was read: a pair, so that threads see both halves or neither.
+        self._last_commits: tuple[int, list[CommitRecord]] = (-1, [])
+        self._last_snapshots: tuple[int, list[SnapshotRecord]] = (-1, [])
+
+    def check_seal(self) -> None:
+        """Return if the hash at the end is that of all bytes before it.
+
+        Raises:
+            MPackIntegrityError: it is not.
+        """
+        sealed = self.sections.whole[:-DIGEST_BYTES]
+        check_id(
+            "the seal of the pack",
+            object_id_of(bytes(self.sections.footer)),
+            object_id_of(sha256(sealed).digest()),
+        )
+
+    # Blobs.
+
+    def stored(self, entry: BlobEntry) -> memoryview:
+        """Give the stored bytes of a blob whose entry was checked."""
+        return self._blob_bytes[entry.offset : entry.offset + entry.stored_length]
+
+    def decode_blob(self, entry: BlobEntry, base: bytes | None) -> bytes:
+        """Give the bytes of a blob whose entry was checked; ``base`` is for those that have one."""
+        stored = self.stored(entry)
+        if entry.codec == CODEC_RAW:
+            return bytes(stored)
+        return decompress(stored, entry.raw_length, None if entry.base == NO_BASE else base)
+
+    def contents(self, entries: dict[int, BlobEntry]) -> Iterator[tuple[int, bytes]]:
+        """Give number and bytes of each blob, in the order in which they are stored.
+
+        Each is decompressed once and checked against its id. ``entries`` holds the bases as well.
+
+        Raises:
+            MPackFormatError: a frame is damaged, or a base not where it must be.
+            MPackIntegrityError: a blob does not have its id.
+        """
+        bases: list[tuple[int, bytes]] = []
+        numbers, ordered = list(entries), list(entries.values())
+        for place in storage_order(ordered):
+            entry = ordered[place]
+            if entry.base == NO_BASE:
+                bases.clear()
+                content = self.decode_blob(entry, None)
+            else:
+                while bases and bases[-1][0] != entry.base:
+                    bases.pop()
+                if not bases:
+                    raise MPackFormatError("a base is neither the blob before nor one of its bases")
+                content = self.decode_blob(entry, bases[-1][1])
+            digest = sha256(content).digest()
+            if digest != entry.digest:
+                check_id("blob", object_id_of(entry.digest), object_id_of(digest))
+            if can_be_base(entry):
+                bases.append((numbers[place], content))
+            yield numbers[place], content
+
+    # Records.
+
+    def foreign_id(self, number: int) -> str:
+        """Give an id of an object that the pack names and does not hold.
+
+        Raises:
+            MPackFormatError: there is none of this number.
+        """
+        start = number * DIGEST_BYTES
+        if start >= len(self._foreign):
+            raise MPackFormatError(f"foreign id {number} of {self.sections.foreign_count}")
+        return "sha256:" + self._foreign[start : start + DIGEST_BYTES].hex()
+
+    def _blob_name(self, number: int) -> str:
+        count = len(self.blobs)
+        if number < count:
+            return "sha256:" + self.blobs.digest(number).hex()
+        return self.foreign_id(number - count)
+
+    def _name(self, ids: list[str], number: int, before: int) -> str:
+        """Give the id of what a record names; what is in the pack must stand before ``before``."""
+        if 0 <= number < before:
+            return ids[number]
+        if number < len(ids):
+            raise MPackFormatError(f"record {before} names record {number}, which is not before it")
+        return self.foreign_id(number - len(ids))
+
+    def commits_in(self, chunk: int) -> list[CommitRecord]:
+        """Give the commits of a chunk, each checked against its id."""
+        last = self._last_commits
+        if last[0] == chunk:
+            return last[1]
+        ids, snapshots = self.commit_ids.ids(), self.snapshot_ids.ids()
+        chunks = self.commit_chunks
+        number = chunks.first_record(chunk)
+        found: list[CommitRecord] = []
+        for body in decode_commits(chunks.read(chunk), chunks.records_in(chunk), self._limits):
+            record: dict[str, Any] = {"commit_id": ids[number], **body}
+            record["snapshot_id"] = self._name(snapshots, body["snapshot_id"], len(snapshots))
+            record["parent_ids"] = parents = [
+                self._name(ids, parent, number) for parent in body["parent_ids"]
+            ]
+            if len(parents) > 1 and len(set(parents)) != len(parents):
+                raise MPackFormatError(f"commit {ids[number]} has a parent twice")
+            check_id("commit", ids[number], commit_id(record))
+            found.append(cast("CommitRecord", record))
+            number += 1
+        self._last_commits = (chunk, found)
+        return found
+
+    def snapshots_in(self, chunk: int) -> list[SnapshotRecord]:
+        """Give the snapshots of a chunk; their ids need what is before them and are not checked."""
+        last = self._last_snapshots
+        if last[0] == chunk:
+            return last[1]
+        ids = self.snapshot_ids.ids()
+        chunks = self.snapshot_chunks
+        number = chunks.first_record(chunk)
+        found: list[SnapshotRecord] = []
+        name = self._blob_name
+        for parent, paths, blobs, removed, directories in decode_snapshots(
+            chunks.read(chunk), chunks.records_in(chunk)
+        ):
+            record: SnapshotRecord = {
+                "snapshot_id": ids[number],
+                "parent_snapshot_id": None if parent is None else self._name(ids, parent, number),
+                "upsert": dict(zip(paths, map(name, blobs), strict=True)),
+                "remove": removed,
+                "directories": directories,
+            }
+            found.append(record)
+            number += 1
+        self._last_snapshots = (chunk, found)
+        return found
+
+    def tags(self) -> list[TagRecord]:
+        """Give the tags, sorted by name."""
+        ids = self.commit_ids.ids()
+        chunks = self._tag_chunks
+        found: list[TagRecord] = []
+        for chunk in range(len(chunks)):
+            for name, commit in decode_tags(chunks.read(chunk), chunks.records_in(chunk)):
+                if found and name <= found[-1]["name"]:
+                    raise MPackFormatError("tags are out of order, or one is there twice")
+                found.append({"name": name, "commit_id": self._name(ids, commit, len(ids))})
+        return found
+
+    def check_records(self) -> tuple[list[CommitRecord], list[SnapshotRecord], list[TagRecord]]:
+        """Give all records after the checks that need all: chains, and no idle foreign id.
+
+        Raises:
+            MPackFormatError: a record or the whole breaks a rule.
+            MPackIntegrityError: a commit does not have its id.
+            MPackLimitError: a record is larger than the limits allow.
+        """
+        commits = [
+            each for chunk in range(len(self.commit_chunks)) for each in self.commits_in(chunk)
+        ]
+        snapshots = [
+            each for chunk in range(len(self.snapshot_chunks)) for each in self.snapshots_in(chunk)
+        ]
+        tags = self.tags()
+        check_chains(snapshots)
+        self._check_foreign(commits, snapshots, tags)
+        return commits, snapshots, tags
+
+    def _check_foreign(
+        self,
+        commits: list[CommitRecord],
+        snapshots: list[SnapshotRecord],
+        tags: list[TagRecord],
+    ) -> None:
+        foreign = [self.foreign_id(each) for each in range(self.sections.foreign_count)]
+        if any(one >= two for one, two in pairwise(foreign)):
+            raise MPackFormatError("foreign ids are out of order, or one is there twice")
+        own_commits = {commit["commit_id"] for commit in commits}
+        own_blobs = {object_id_of(digest) for digest in self.blobs.digests()}
+        named_commits = {parent for commit in commits for parent in commit["parent_ids"]}
+        named_commits.update(tag["commit_id"] for tag in tags)
+        named_snapshots = {commit["snapshot_id"] for commit in commits}
+        named_snapshots.update(each["parent_snapshot_id"] or "" for each in snapshots)
+        named_snapshots.discard("")
+        named_blobs: set[str] = set()
+        for snapshot in snapshots:
+            named_blobs.update(snapshot["upsert"].values())
+        named = named_commits - own_commits
+        named |= named_snapshots - {each["snapshot_id"] for each in snapshots}
+        named |= named_blobs - own_blobs
+        if named != set(foreign):
+            raise MPackFormatError("foreign ids are not exactly what the pack names and lacks")

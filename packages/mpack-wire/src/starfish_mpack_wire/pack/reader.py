@@ -1,0 +1,307 @@
+"""Reads a pack in place: a file is mapped, and only what is asked for is looked at.
+
+What comes out was checked: blobs and commits against their ids, records against their one encoding.
+Snapshots are differences, so their ids need the snapshots before them; `SnapshotTree` checks those.
+The seal over the whole file is checked by `MPackReader.verify` and `parse_wire_mpack` only.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from starfish_mpack_wire.errors import MPackFormatError, ObjectNotFoundError
+from starfish_mpack_wire.limits import Limits
+from starfish_mpack_wire.object_ids import digest_of, object_id_of
+from starfish_mpack_wire.pack.blob_codec import Codec, StoredBlob
+from starfish_mpack_wire.pack.blob_index import BlobEntry
+from starfish_mpack_wire.pack.layout import CODEC_RAW, NO_BASE, Sections
+from starfish_mpack_wire.pack.parts import Parts, check_id
+from starfish_mpack_wire.records import CommitRecord, SnapshotRecord, TagRecord
+
+__all__ = ("MPackReader",)
+
+_DEFAULT: Final = Limits()
+
+
+class MPackReader:
+    """One pack, from a file or from memory; several threads may read it at once.
+
+    A blob is found by binary search and is checked against its id each time it is given out.
+    Close it, or use it in a ``with`` statement, to give a mapped file free.
+
+    Args:
+        pack: path of a file, or the bytes themselves.
+        limits: what is accepted.
+
+    Raises:
+        MPackFormatError: it is no pack, or is cut off.
+        MPackLimitError: it is larger than the limits allow.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(
+        self,
+        pack: str | os.PathLike[str] | bytes | bytearray | memoryview,
+        *,
+        limits: Limits = _DEFAULT,
+    ) -> None:
+        if isinstance(pack, (bytes, bytearray, memoryview)):
+            data = memoryview(pack).cast("B")
+        else:
+            with Path(pack).open("rb") as file:
+                if not os.fstat(file.fileno()).st_size:
+                    raise MPackFormatError("an empty file is no pack")
+                data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self._limits = limits
+        self._open: Parts | None = Parts(Sections(data, limits), limits)
+
+    def close(self) -> None:
+        """Give the file free as soon as no other thread reads it; closing again does nothing."""
+        # The map is not closed by hand: it goes with the last view of it, never under a reader.
+        self._open = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def _parts(self) -> Parts:
+        if self._open is None:
+            raise ValueError("the pack is closed")
+        return self._open
+
+    @cached_property
+    def mpack_id(self) -> str:
+        """The id of the pack; the first time all bytes are hashed for it."""
+        return object_id_of(sha256(self._parts.sections.whole).digest())
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the pack."""
+        return len(self._parts.sections.whole)
+
+    @property
+    def commit_count(self) -> int:
+        """How many commits there are."""
+        return self._parts.sections.commit_count
+
+    @property
+    def snapshot_count(self) -> int:
+        """How many snapshots there are."""
+        return self._parts.sections.snapshot_count
+
+    @property
+    def blob_count(self) -> int:
+        """How many blobs there are."""
+        return self._parts.sections.blob_count
+
+    def has_blob(self, object_id: str) -> bool:
+        """Tell whether the pack holds a blob.
+
+        Raises:
+            MPackFormatError: ``object_id`` is no id.
+        """
+        return self._parts.blobs.find(digest_of(object_id)) is not None
+
+    def blob_ids(self) -> Iterator[str]:
+        """Give the ids of all blobs, sorted."""
+        return map(object_id_of, self._parts.blobs.digests())
+
+    def blob_length(self, object_id: str) -> int:
+        """Give the length of a blob in bytes, as the pack declares it; nothing is decompressed.
+
+        Raises:
+            ObjectNotFoundError: the pack does not hold it.
+        """
+        return self._entry(object_id).raw_length
+
+    def blob(self, object_id: str) -> bytes:
+        """Give the bytes of a blob, checked against its id.
+
+        Raises:
+            ObjectNotFoundError: the pack does not hold it.
+            MPackFormatError: it is stored as no pack may store a blob.
+            MPackIntegrityError: the bytes are not those of its id.
+            MPackLimitError: it, or one of its bases, is larger than the limits allow.
+        """
+        parts = self._parts
+        content: bytes | None = None
+        for entry in reversed(parts.blobs.chain(self._blob_number(object_id)).values()):
+            content = parts.decode_blob(entry, content)
+        if content is None:
+            raise ObjectNotFoundError(object_id)
+        check_id("blob", object_id, object_id_of(sha256(content).digest()))
+        return content
+
+    def blobs(self, object_ids: Iterable[str] | None = None) -> Iterator[tuple[str, bytes]]:
+        """Give id and bytes of these blobs, or of all, each checked against its id.
+
+        They come in the order in which they are stored, not in that of ``object_ids``: each frame is
+        then decompressed once, which for many blobs is several times as fast as `blob`.
+
+        Raises:
+            ObjectNotFoundError: the pack does not hold one; nothing was given yet.
+            MPackFormatError: one is stored as no pack may store a blob.
+            MPackIntegrityError: the bytes of one are not those of its id.
+            MPackLimitError: one, or one of its bases, is larger than the limits allow.
+        """
+        parts = self._parts
+        if object_ids is None:
+            every = parts.blobs.checked()
+            return (
+                (object_id_of(every[number].digest), content)
+                for number, content in parts.contents(dict(enumerate(every)))
+            )
+        wanted = {self._blob_number(each): each for each in object_ids}
+        entries: dict[int, BlobEntry] = {}
+        for number in wanted:
+            if number not in entries:
+                entries.update(parts.blobs.chain(number))
+        return (
+            (wanted[number], content)
+            for number, content in parts.contents(entries)
+            if number in wanted
+        )
+
+    def stored_blob(self, object_id: str) -> StoredBlob:
+        """Give a blob as it is stored; what is in it is not checked.
+
+        Raises:
+            ObjectNotFoundError: the pack does not hold it.
+            MPackFormatError: its entry contradicts itself.
+            MPackLimitError: it is larger than the limits allow.
+        """
+        parts = self._parts
+        entry = self._entry(object_id)
+        base = None
+        if entry.base != NO_BASE:
+            if entry.base >= len(parts.blobs):
+                raise MPackFormatError(f"blob {entry.base} is a base; there are {len(parts.blobs)}")
+            base = object_id_of(parts.blobs.digest(entry.base))
+        codec: Codec = "raw" if entry.codec == CODEC_RAW else "zstd"
+        return StoredBlob(object_id, codec, entry.raw_length, bytes(parts.stored(entry)), base)
+
+    def commits(self) -> Iterator[CommitRecord]:
+        """Give all commits, parents first, each checked against its id.
+
+        Raises:
+            MPackFormatError: a record is none.
+            MPackIntegrityError: a commit does not have its id.
+            MPackLimitError: a record is larger than the limits allow.
+        """
+        parts = self._parts
+        return (
+            commit
+            for chunk in range(len(parts.commit_chunks))
+            for commit in parts.commits_in(chunk)
+        )
+
+    def snapshots(self) -> Iterator[SnapshotRecord]:
+        """Give all snapshots as differences, parents first; their ids are not checked.
+
+        Raises:
+            MPackFormatError: a record is none.
+            MPackLimitError: a record is larger than the limits allow.
+        """
+        parts = self._parts
+        return (
+            snapshot
+            for chunk in range(len(parts.snapshot_chunks))
+            for snapshot in parts.snapshots_in(chunk)
+        )
+
+    def tags(self) -> list[TagRecord]:
+        """Give all tags, sorted by name.
+
+        Raises:
+            MPackFormatError: a record is none.
+        """
+        return self._parts.tags()
+
+    def commit_ids(self) -> list[str]:
+        """Give the ids of all commits, parents first; the records are not looked at."""
+        return list(self._parts.commit_ids.ids())
+
+    def has_commit(self, object_id: str) -> bool:
+        """Tell whether the pack holds a commit."""
+        return self._parts.commit_ids.find(digest_of(object_id)) is not None
+
+    def has_snapshot(self, object_id: str) -> bool:
+        """Tell whether the pack holds a snapshot."""
+        return self._parts.snapshot_ids.find(digest_of(object_id)) is not None
+
+    def commit(self, object_id: str) -> CommitRecord:
+        """Give one commit, checked against its id; the cost does not depend on the pack's size.
+
+        Raises:
+            ObjectNotFoundError: the pack does not hold it.
+            MPackFormatError: the record is none.
+            MPackIntegrityError: the commit does not have its id.
+        """
+        parts = self._parts
+        number = parts.commit_ids.find(digest_of(object_id))
+        if number is None:
+            raise ObjectNotFoundError(object_id)
+        chunk, place = parts.commit_chunks.find(number)
+        return parts.commits_in(chunk)[place]
+
+    def snapshot(self, object_id: str) -> SnapshotRecord:
+        """Give one snapshot as a difference; its id is not checked.
+
+        Raises:
+            ObjectNotFoundError: the pack does not hold it.
+            MPackFormatError: the record is none.
+        """
+        parts = self._parts
+        number = parts.snapshot_ids.find(digest_of(object_id))
+        if number is None:
+            raise ObjectNotFoundError(object_id)
+        chunk, place = parts.snapshot_chunks.find(number)
+        return parts.snapshots_in(chunk)[place]
+
+    def verify(self) -> None:
+        """Return if the whole pack is what it must be; blobs pass through memory one by one.
+
+        Raises:
+            MPackFormatError: a rule of the format is broken.
+            MPackIntegrityError: the seal, a blob or a commit does not have its hash.
+            MPackLimitError: something is larger than the limits allow.
+        """
+        self.verified_records()
+
+    def verified_records(self) -> tuple[list[CommitRecord], list[SnapshotRecord], list[TagRecord]]:
+        """Verify the whole pack as `verify` does, and give all of its records, decoded once.
+
+        Raises:
+            MPackFormatError: a rule of the format is broken.
+            MPackIntegrityError: the seal, a blob or a commit does not have its hash.
+            MPackLimitError: something is larger than the limits allow.
+        """
+        parts = self._parts
+        parts.check_seal()
+        for _ in parts.contents(dict(enumerate(parts.blobs.checked()))):
+            pass
+        return parts.check_records()
+
+    def _blob_number(self, object_id: str) -> int:
+        number = self._parts.blobs.find(digest_of(object_id))
+        if number is None:
+            raise ObjectNotFoundError(object_id)
+        return number
+
+    def _entry(self, object_id: str) -> BlobEntry:
+        return self._parts.blobs.entry(self._blob_number(object_id))

@@ -1,0 +1,32 @@
+"""The server: repositories in rows, packs in object storage, the calls of the wire over HTTP.
+
+Needs the extra ``server``, and ``postgres`` for rows in PostgreSQL.
+"""
+
+try:
+    from starfish_mpack_wire.server.app import create_app, create_repo, create_token, open_rows
+    from starfish_mpack_wire.server.options import WireOptions
+    from starfish_mpack_wire.server.repos import Repo, Repos, Tokens
+    from starfish_mpack_wire.server.routes import create_wire_router
+    from starfish_mpack_wire.server.rows import WireRows
+except ImportError as error:
+    if error.name is not None and error.name.startswith("starfish"):
+        raise
+    message = (
+        "starfish_mpack_wire.server needs the extra server: "
+        'pip install "starfish-mpack-wire[server]"'
+    )
+    raise ImportError(message) from error
+
+__all__ = (
+    "Repo",
+    "Repos",
+    "Tokens",
+    "WireOptions",
+    "WireRows",
+    "create_app",
+    "create_repo",
+    "create_token",
+    "create_wire_router",
+    "open_rows",
+)

@@ -1,0 +1,118 @@
+"""Answers in the type that was asked for, and one table of which answer an error becomes.
+
+Every subclass of `MPackError` finds a row, its own or that of a class above it; a test walks them.
+
+Rule: what is answered never quotes what another repository holds, and a status above 499 is always 503.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from starfish_mpack_wire.errors import (
+    DamagedHistoryError,
+    IncompleteHistoryError,
+    InvalidMessageError,
+    MPackError,
+    MPackFormatError,
+    MPackIntegrityError,
+    MPackLimitError,
+    NonFastForwardError,
+    ObjectNotFoundError,
+    RefConflictError,
+)
+from starfish_mpack_wire.negotiation.messages import MEDIA_TYPE, encode_message
+from starfish_mpack_wire.server.errors import (
+    BlobUnavailableError,
+    ForbiddenError,
+    PackBuildingError,
+    PackNotUploadedError,
+    RateLimitedError,
+    RepoNotFoundError,
+    RequestTooLargeError,
+    StorageUnavailableError,
+    UnknownWantError,
+)
+
+__all__ = ("RESPONSES", "answer", "error_answer")
+
+_LOG = logging.getLogger(__name__)
+_JSON = "application/json"
+_RETRY_SOON_S = 2
+
+RESPONSES: dict[type[MPackError], tuple[int, str]] = {
+    MPackError: (503, "unavailable"),
+    InvalidMessageError: (422, "invalid_request"),
+    MPackFormatError: (422, "pack_damaged"),
+    MPackIntegrityError: (422, "pack_damaged"),
+    MPackLimitError: (422, "pack_damaged"),
+    IncompleteHistoryError: (422, "incomplete_history"),
+    PackNotUploadedError: (422, "pack_not_uploaded"),
+    RepoNotFoundError: (404, "not_found"),
+    UnknownWantError: (404, "unknown_want"),
+    ObjectNotFoundError: (404, "unknown_want"),
+    ForbiddenError: (403, "forbidden"),
+    RefConflictError: (409, "ref_conflict"),
+    NonFastForwardError: (409, "non_fast_forward"),
+    RequestTooLargeError: (413, "body_too_large"),
+    RateLimitedError: (429, "rate_limited"),
+    BlobUnavailableError: (503, "blob_unavailable"),
+    PackBuildingError: (503, "pack_building"),
+    DamagedHistoryError: (503, "history_damaged"),
+    StorageUnavailableError: (503, "storage_unavailable"),
+}
+"""Status and code."""
+
+_FIELDS: dict[type[MPackError], tuple[str, ...]] = {
+    RefConflictError: ("branch", "expected", "actual"),
+    NonFastForwardError: ("branch", "head", "current"),
+    IncompleteHistoryError: ("kind", "missing", "needed_by"),
+}
+
+
+def answer(
+    request: Request,
+    body: Mapping[str, Any],
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A map, as JSON or msgpack."""
+    if _wants_json(request):
+        content, media_type = json.dumps(body, separators=(",", ":")).encode(), _JSON
+    else:
+        content, media_type = encode_message(body), MEDIA_TYPE
+    return Response(content, status, {"Vary": "Accept", **(headers or {})}, media_type)
+
+
+def _wants_json(request: Request) -> bool:
+    accepted = request.headers.get("accept", "").lower()
+    if MEDIA_TYPE in accepted:
+        return False
+    return _JSON in accepted or request.method in ("GET", "HEAD")
+
+
+def error_answer(request: Request, error: MPackError) -> Response:
+    """The answer that an error becomes."""
+    status, code = next(RESPONSES[cls] for cls in type(error).__mro__ if cls in RESPONSES)
+    body: dict[str, Any] = {"error": code, "detail": str(error)}
+    headers: dict[str, str] = {}
+    for cls, names in _FIELDS.items():
+        if isinstance(error, cls):
+            body |= {name: getattr(error, name) for name in names}
+    if isinstance(error, UnknownWantError) and error.kind == "blob":
+        body["error"] = "unknown_blob"
+    if isinstance(error, RequestTooLargeError):
+        body["error"] = f"{error.what}_too_large"
+        headers["Connection"] = "close"  # the rest of the body is not read
+    if isinstance(error, RateLimitedError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if status == 503:
+        _LOG.error("a request failed: %s", error)
+        headers["Retry-After"] = str(_RETRY_SOON_S)
+    return answer(request, body, status, headers)

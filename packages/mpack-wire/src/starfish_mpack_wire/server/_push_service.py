@@ -1,0 +1,388 @@
+"""Takes packs in: all of one, or nothing.
+
+The order of one push: bytes to a file of our own, checks, bytes to their place, then one transaction for all rows and the
+branch. Killed before the commit, a push leaves bytes that nothing points at; after it, everything is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from starfish_mpack_wire.errors import (
+    IncompleteHistoryError,
+    InvalidMessageError,
+    MPackIntegrityError,
+    NonFastForwardError,
+    RefConflictError,
+)
+from starfish_mpack_wire.limits import Limits
+from starfish_mpack_wire.negotiation import PresignRequest, UnpackRequest, is_ancestor
+from starfish_mpack_wire.negotiation.commit_graph import generation_of
+from starfish_mpack_wire.object_ids import object_id_of
+from starfish_mpack_wire.ref_names import is_ref_name
+from starfish_mpack_wire.server._fetch_service import FetchService
+from starfish_mpack_wire.server._pack_storage import PackStorage
+from starfish_mpack_wire.server._unpack import (
+    StoredSnapshot,
+    UploadedPack,
+    check_snapshots,
+    read_pack,
+)
+from starfish_mpack_wire.server._work_folder import work_folder
+from starfish_mpack_wire.server.errors import (
+    PackNotUploadedError,
+    RequestTooLargeError,
+    StorageUnavailableError,
+)
+from starfish_mpack_wire.server.history_rows import HistoryRows, encode_record
+from starfish_mpack_wire.server.repos import Repo, branch_head, move_branch
+from starfish_mpack_wire.server.rows import (
+    COMMITS,
+    PACK_INDEX,
+    PACKS,
+    SNAPSHOTS,
+    TAGS,
+    WireRows,
+    add_rows,
+    hold_repo,
+)
+from starfish_protocol.clock import Clock
+
+__all__ = ("PushService",)
+
+
+class PushService:
+    """Pushes to all repositories.
+
+    Args:
+        rows: histories, the index of packs, refs.
+        storage: packs.
+        fetches: told of packs that can be offered as they came.
+        limits: caps.
+        clock: what packs are dated by.
+    """
+
+    def __init__(
+        self,
+        rows: WireRows,
+        storage: PackStorage,
+        fetches: FetchService,
+        limits: Limits,
+        clock: Clock,
+    ) -> None:
+        self._rows = rows
+        self._fetches = fetches
+        self._storage = storage
+        self._limits = limits
+        self._clock = clock
+
+    async def where_to_upload(self, repo: Repo, asked: PresignRequest) -> str | None:
+        """The key for a pack, or ``None`` when this repository holds it.
+
+        Raises:
+            RequestTooLargeError: the pack is over the cap.
+            StorageUnavailableError: the database or the storage failed.
+        """
+        if asked.size_bytes > self._limits.max_pack_bytes:
+            raise RequestTooLargeError("pack", self._limits.max_pack_bytes)
+        if await self._is_here(repo, asked.mpack_id):
+            kept = await self._storage.size(self._storage.key("packs", repo.id, asked.mpack_id))
+            if kept == asked.size_bytes:
+                return None
+        return self._storage.key("uploads", repo.id, asked.mpack_id)
+
+    async def receive(
+        self, repo: Repo, mpack_id: str, size_bytes: int, pieces: AsyncIterator[bytes]
+    ) -> None:
+        """Keep uploaded bytes that are what was announced; on disk when this returns.
+
+        Raises:
+            MPackIntegrityError: they have another id or size; nothing is kept.
+            RequestTooLargeError: they are more than was announced.
+            StorageUnavailableError: the storage failed.
+        """
+        found = hashlib.sha256()
+        size = 0
+        async with work_folder() as folder:
+            target = folder / "upload"
+            file = await asyncio.to_thread(target.open, "wb")
+            try:
+                async for piece in pieces:
+                    size += len(piece)
+                    await asyncio.to_thread(_write, file, found, piece)
+            finally:
+                await asyncio.to_thread(file.close)
+            actual = object_id_of(found.digest())
+            if actual != mpack_id or size != size_bytes:
+                raise MPackIntegrityError("pack", mpack_id, f"{actual} of {size} bytes")
+            await self._storage.upload(self._storage.key("uploads", repo.id, mpack_id), target)
+
+    async def unpack(self, repo: Repo, request: UnpackRequest) -> dict[str, Any]:
+        """Take a pack in and move the branch; all rows are on disk when this returns.
+
+        Raises:
+            InvalidMessageError: the branch's name is none, or it is not said which tip is meant.
+            PackNotUploadedError: its bytes never came to this repository.
+            MPackFormatError, MPackIntegrityError, MPackLimitError: they are no pack as it must be.
+            IncompleteHistoryError: something is missing from pack and repository.
+            RefConflictError: the branch or a tag is somewhere else.
+            NonFastForwardError: the branch would lose commits.
+            StorageUnavailableError: the database or the storage failed.
+        """
+        if not is_ref_name(request.branch):
+            raise InvalidMessageError("branch is no name of a branch")
+        mpack_id = request.mpack_id
+        if mpack_id is None:
+            return await self._write(repo, request, None, {}, _head_of(request, None))
+        await self._check_expectation(repo, request)
+        upload = self._storage.key("uploads", repo.id, mpack_id)
+        async with work_folder() as folder:
+            file = folder / "pack"
+            await self._download(repo, mpack_id, file)
+            pack = await asyncio.to_thread(read_pack, file, mpack_id, self._limits)
+            head = _head_of(request, pack)
+            async with self._rows.reading() as connection:
+                history = HistoryRows(connection, repo)
+                there = await history.known("snapshot", pack.outside)
+                outside = await history.manifests(there)
+            snapshots = await asyncio.to_thread(check_snapshots, pack, outside)
+            if not request.dry_run:
+                kept = self._storage.key("packs", repo.id, mpack_id)
+                if await self._storage.size(kept) != pack.size_bytes:
+                    await self._storage.upload(kept, file)
+        answer = await self._write(repo, request, pack, snapshots, head)
+        if not request.dry_run:
+            with suppress(StorageUnavailableError):
+                # The push is done; what fails from here on is built or swept another time.
+                await self._fetches.keep_clone(repo, pack, head)
+                await self._storage.delete(upload)
+        return answer
+
+    async def _check_expectation(self, repo: Repo, request: UnpackRequest) -> None:
+        """Tell who has lost already before their pack is looked at; the transaction decides."""
+        if not request.expects or request.head is None:
+            return
+        async with self._rows.reading() as connection:
+            current = await branch_head(connection, repo.id, request.branch)
+        if current not in (request.expected_head, request.head):
+            raise RefConflictError(request.branch, request.expected_head, current)
+
+    async def _is_here(self, repo: Repo, mpack_id: str) -> bool:
+        async with self._rows.reading() as connection:
+            found = await connection.execute(
+                select(PACKS.c.id).where(PACKS.c.repo_id == repo.id, PACKS.c.mpack_id == mpack_id)
+            )
+            return found.one_or_none() is not None
+
+    async def _download(self, repo: Repo, mpack_id: str, target: Path) -> None:
+        """Bring the bytes into a file of our own: what is checked cannot change afterwards."""
+        uploaded = self._storage.key("uploads", repo.id, mpack_id)
+        size = await self._storage.size(uploaded)
+        if size is not None and size > self._limits.max_pack_bytes:
+            raise RequestTooLargeError("pack", self._limits.max_pack_bytes)
+        if size is not None and await self._storage.download(uploaded, target):
+            return
+        # Without a row, bytes in the place of packs are left over from a push that never ended.
+        if await self._is_here(repo, mpack_id):
+            kept = self._storage.key("packs", repo.id, mpack_id)
+            if await self._storage.download(kept, target):
+                return
+        raise PackNotUploadedError(mpack_id)
+
+    async def _write(
+        self,
+        repo: Repo,
+        request: UnpackRequest,
+        pack: UploadedPack | None,
+        snapshots: dict[str, StoredSnapshot],
+        head: str,
+    ) -> dict[str, Any]:
+        written = {"commits_written": 0, "snapshots_written": 0, "blobs_written": 0}
+        async with self._rows.writing() as connection:
+            await hold_repo(connection, repo.id)
+            push = _Push(connection, repo, self._clock)
+            if pack is not None:
+                written = await push.add(pack, snapshots)
+            await push.move(request, head)
+            if pack is not None:
+                await push.tag(pack)
+            if request.dry_run:
+                await connection.rollback()
+        return written | {"head": head}
+
+
+class _Push:
+    """The rows of one push, in the transaction that holds the repository."""
+
+    def __init__(self, connection: AsyncConnection, repo: Repo, clock: Clock) -> None:
+        self._connection = connection
+        self._repo = repo
+        self._history = HistoryRows(connection, repo)
+        self._now_ms = clock.now_ms()
+
+    async def add(self, pack: UploadedPack, snapshots: dict[str, StoredSnapshot]) -> dict[str, int]:
+        """Write what is new of a pack, after the check that nothing it names is missing."""
+        return {
+            "blobs_written": await self._add_blobs(pack),
+            "snapshots_written": await self._add_snapshots(snapshots),
+            "commits_written": await self._add_commits(pack),
+        }
+
+    async def move(self, request: UnpackRequest, head: str) -> None:
+        """Move the branch, if it may be moved there from where it is."""
+        branch = request.branch
+        if head not in await self._history.known("commit", [head]):
+            raise IncompleteHistoryError("commit", head, f"the branch {branch}")
+        current = await branch_head(self._connection, self._repo.id, branch)
+        if current == head:
+            return
+        if request.expects and request.expected_head != current:
+            raise RefConflictError(branch, request.expected_head, current)
+        if (
+            current is not None
+            and not request.force
+            and not await is_ancestor(self._history, current, head)
+        ):
+            raise NonFastForwardError(branch, head, current)
+        await move_branch(self._connection, self._repo.id, branch, current, head)
+
+    async def tag(self, pack: UploadedPack) -> None:
+        """Make the tags of a pack; those that are there must name the same commits."""
+        if not pack.tags:
+            return
+        found = await self._connection.execute(
+            select(TAGS.c.name, TAGS.c.commit_id).where(TAGS.c.repo_id == self._repo.id)
+        )
+        there = dict(map(tuple, found))
+        known = await self._history.known("commit", {tag["commit_id"] for tag in pack.tags})
+        new: list[dict[str, Any]] = []
+        for tag in pack.tags:
+            name, commit_id = tag["name"], tag["commit_id"]
+            if commit_id not in known:
+                raise IncompleteHistoryError("commit", commit_id, f"the tag {name}")
+            if there.get(name, commit_id) != commit_id:
+                raise RefConflictError(name, commit_id, there[name])
+            if name not in there:
+                new.append({"repo_id": self._repo.id, "name": name, "commit_id": commit_id})
+        await add_rows(self._connection, TAGS, new)
+
+    async def _add_blobs(self, pack: UploadedPack) -> int:
+        here = {place.object_id for place in pack.places}
+        named: dict[str, str] = {}
+        for record in pack.snapshots:
+            named.update(dict.fromkeys(record["upsert"].values(), record["snapshot_id"]))
+        known = await self._history.known("blob", here | named.keys())
+        for object_id, snapshot_id in named.items():
+            if object_id not in here and object_id not in known:
+                raise IncompleteHistoryError("blob", object_id, snapshot_id)
+        pack_id = await self._pack_row(pack)
+        new = [place for place in pack.places if place.object_id not in known]
+        rows = [
+            {
+                "repo_id": self._repo.id,
+                "object_id": place.object_id,
+                "pack_id": pack_id,
+                "offset": place.offset,
+                "stored_bytes": place.stored_bytes,
+                "codec": place.codec,
+                "base_id": place.base_id,
+                "raw_bytes": place.raw_bytes,
+            }
+            for place in new
+        ]
+        await add_rows(self._connection, PACK_INDEX, rows)
+        return len(new)
+
+    async def _pack_row(self, pack: UploadedPack) -> int:
+        found = await self._connection.execute(
+            select(PACKS.c.id).where(
+                PACKS.c.repo_id == self._repo.id, PACKS.c.mpack_id == pack.mpack_id
+            )
+        )
+        pack_id: int | None = found.scalar_one_or_none()
+        if pack_id is not None:
+            return pack_id
+        values = {
+            "repo_id": self._repo.id,
+            "mpack_id": pack.mpack_id,
+            "size_bytes": pack.size_bytes,
+            "created_ms": self._now_ms,
+        }
+        made = await self._connection.execute(insert(PACKS).returning(PACKS.c.id), values)
+        return int(made.scalar_one())
+
+    async def _add_snapshots(self, snapshots: dict[str, StoredSnapshot]) -> int:
+        known = await self._history.known("snapshot", snapshots)
+        rows = [
+            {
+                "repo_id": self._repo.id,
+                "snapshot_id": snapshot_id,
+                "parent_snapshot_id": snapshot.record["parent_snapshot_id"],
+                "depth": snapshot.depth,
+                "record": encode_record(snapshot.record),
+            }
+            for snapshot_id, snapshot in snapshots.items()
+            if snapshot_id not in known
+        ]
+        await add_rows(self._connection, SNAPSHOTS, rows)
+        return len(rows)
+
+    async def _add_commits(self, pack: UploadedPack) -> int:
+        here = {commit["commit_id"] for commit in pack.commits}
+        outside = {parent for each in pack.commits for parent in each["parent_ids"]} - here
+        known = await self._history.nodes(here | outside)
+        await self._check_snapshots_of(pack)
+        generations = {each: node.generation for each, node in known.items()}
+        rows: list[dict[str, Any]] = []
+        for commit in pack.commits:
+            commit_id, parent_ids = commit["commit_id"], commit["parent_ids"]
+            for parent_id in parent_ids:
+                if parent_id not in generations:
+                    raise IncompleteHistoryError("commit", parent_id, commit_id)
+            if commit_id in known:
+                continue
+            generation = generation_of(generations[each] for each in parent_ids)
+            generations[commit_id] = generation
+            rows.append(
+                {
+                    "repo_id": self._repo.id,
+                    "commit_id": commit_id,
+                    "generation": generation,
+                    "parent_ids": " ".join(parent_ids),
+                    "snapshot_id": commit["snapshot_id"],
+                    "record": encode_record(commit),
+                }
+            )
+        await add_rows(self._connection, COMMITS, rows)
+        return len(rows)
+
+    async def _check_snapshots_of(self, pack: UploadedPack) -> None:
+        """Those of the pack have their rows by now."""
+        known = await self._history.known(
+            "snapshot", {commit["snapshot_id"] for commit in pack.commits}
+        )
+        for commit in pack.commits:
+            if commit["snapshot_id"] not in known:
+                raise IncompleteHistoryError("snapshot", commit["snapshot_id"], commit["commit_id"])
+
+
+def _head_of(request: UnpackRequest, pack: UploadedPack | None) -> str:
+    if request.head is not None:
+        return request.head
+    tips = pack.tips if pack is not None else []
+    if len(tips) != 1:
+        raise InvalidMessageError(f"head is missing: the pack has {len(tips)} tips")
+    return tips[0]
+
+
+def _write(file: Any, digest: Any, piece: bytes) -> None:
+    digest.update(piece)
+    file.write(piece)

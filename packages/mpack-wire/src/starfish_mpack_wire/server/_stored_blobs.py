@@ -1,0 +1,147 @@
+"""Blobs out of the packs that hold them, for a writer that asks for one at a time.
+
+Neighbours in a pack are read together: a writer asks in an order that is nearly the one in which
+they were stored. Small amounts are read before the first question, from several packs at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from starfish_mpack_wire.errors import MPackFormatError
+from starfish_mpack_wire.pack.blob_codec import Codec, StoredBlob, decompress
+from starfish_mpack_wire.server._pack_storage import PackStorage
+from starfish_mpack_wire.server.errors import BlobUnavailableError
+from starfish_mpack_wire.server.history_rows import BlobPlace
+
+__all__ = ("StoredBlobs",)
+
+_RUN_BYTES = 4 * 1024 * 1024
+_GAP_BYTES = 64 * 1024
+_HELD_BYTES = 64 * 1024 * 1024
+_READERS = 8
+_CODECS: Mapping[str, Codec] = {"raw": "raw", "zstd": "zstd"}
+
+
+class _Run:
+    """A part of a pack that is read at once."""
+
+    __slots__ = ("end", "key", "mpack_id", "start")
+
+    def __init__(self, mpack_id: str, key: str, start: int) -> None:
+        self.mpack_id, self.key, self.start, self.end = mpack_id, key, start, start
+
+
+class StoredBlobs:
+    """The blobs of some places; a `BlobSource`. Blocks, so it is for a thread.
+
+    Args:
+        storage: where the packs are.
+        repo_id: whose packs.
+        places: of every blob that will be asked for, and of their bases, and theirs.
+
+    Raises:
+        BlobUnavailableError: the bytes of a place are gone.
+        StorageUnavailableError: the storage failed.
+    """
+
+    def __init__(self, storage: PackStorage, repo_id: int, places: Mapping[str, BlobPlace]) -> None:
+        self._storage = storage
+        self._places = places
+        self._run_of: dict[str, _Run] = {}
+        self._held: OrderedDict[_Run, memoryview] = OrderedDict()
+        self._held_bytes = 0
+        self._last: tuple[str, bytes] | None = None
+        runs = self._plan_runs(repo_id)
+        if sum(run.end - run.start for run in runs) <= _HELD_BYTES:
+            self._preload(runs)
+
+    def blob(self, object_id: str) -> bytes:
+        """The bytes of a blob, by way of its bases."""
+        chain: list[StoredBlob] = []
+        content: bytes | None = None
+        here: str | None = object_id
+        while here is not None:
+            if self._last is not None and self._last[0] == here:
+                content = self._last[1]
+                break
+            if len(chain) > len(self._places):
+                raise MPackFormatError(f"the bases of blob {object_id} go in a circle")
+            chain.append(self.stored_blob(here))
+            here = chain[-1].base_id
+        while chain:
+            stored = chain.pop()
+            if stored.codec == "raw":
+                content = stored.data
+            else:
+                content = decompress(stored.data, stored.raw_length, content)
+        assert content is not None  # noqa: S101 - a chain ends with a blob or at the last one
+        self._last = object_id, content
+        return content
+
+    def stored_blob(self, object_id: str) -> StoredBlob:
+        """A blob as it is stored."""
+        place = self._places.get(object_id)
+        if place is None:
+            raise BlobUnavailableError(object_id)
+        data = b""
+        if place.stored_bytes:
+            run = self._run_of[object_id]
+            view = self._bytes_of(run)
+            data = bytes(view[place.offset - run.start :][: place.stored_bytes])
+        return StoredBlob(
+            object_id, _CODECS[place.codec], place.raw_bytes, data, base_id=place.base_id
+        )
+
+    def _plan_runs(self, repo_id: int) -> list[_Run]:
+        by_pack: defaultdict[str, list[BlobPlace]] = defaultdict(list)
+        for place in self._places.values():
+            if place.stored_bytes:
+                by_pack[place.mpack_id].append(place)
+        runs: list[_Run] = []
+        for mpack_id, places in by_pack.items():
+            places.sort(key=lambda place: place.offset)
+            key = self._storage.key("packs", repo_id, mpack_id)
+            run: _Run | None = None
+            for place in places:
+                end = place.offset + place.stored_bytes
+                if (
+                    run is None
+                    or place.offset - run.end > _GAP_BYTES
+                    or end - run.start > _RUN_BYTES
+                ):
+                    run = _Run(mpack_id, key, place.offset)
+                    runs.append(run)
+                run.end = end
+                self._run_of[place.object_id] = run
+        return runs
+
+    def _preload(self, runs: list[_Run]) -> None:
+        if len(runs) == 1:
+            self._bytes_of(runs[0])
+        elif runs:
+            with ThreadPoolExecutor(min(_READERS, len(runs))) as readers:
+                for run, view in zip(runs, readers.map(self._read, runs), strict=True):
+                    self._hold(run, view)
+
+    def _bytes_of(self, run: _Run) -> memoryview:
+        view = self._held.get(run)
+        if view is None:
+            view = self._read(run)
+            self._hold(run, view)
+        return view
+
+    def _hold(self, run: _Run, view: memoryview) -> None:
+        self._held[run] = view
+        self._held_bytes += len(view)
+        while self._held_bytes > _HELD_BYTES and len(self._held) > 1:
+            _, gone = self._held.popitem(last=False)
+            self._held_bytes -= len(gone)
+
+    def _read(self, run: _Run) -> memoryview:
+        try:
+            return self._storage.read_range(run.key, run.start, run.end)
+        except FileNotFoundError:
+            raise BlobUnavailableError(run.mpack_id) from None

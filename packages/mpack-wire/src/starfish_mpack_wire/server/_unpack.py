@@ -1,0 +1,191 @@
+"""What an uploaded pack holds, checked as far as it can be without knowing what else the repository holds.
+
+Everything here blocks and computes; it runs in a thread, on a file that nobody else can change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from starfish_mpack_wire.errors import (
+    IncompleteHistoryError,
+    MPackIntegrityError,
+)
+from starfish_mpack_wire.limits import Limits
+from starfish_mpack_wire.object_ids import object_id_of
+from starfish_mpack_wire.pack.blob_index import BlobIndex
+from starfish_mpack_wire.pack.layout import (
+    CODEC_RAW,
+    HEADER,
+    MAX_SNAPSHOT_CHAIN,
+    NO_BASE,
+    Section,
+    Sections,
+)
+from starfish_mpack_wire.pack.reader import MPackReader
+from starfish_mpack_wire.records import CommitRecord, SnapshotRecord, TagRecord
+from starfish_mpack_wire.server.history_rows import BlobPlace, Manifest
+from starfish_mpack_wire.snapshot_tree import SnapshotTree
+
+__all__ = ("StoredSnapshot", "UploadedPack", "check_hash", "check_snapshots", "read_pack")
+
+_HASHED_AT_ONCE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPack:
+    """The records of a pack and where its blobs are in it."""
+
+    mpack_id: str
+    size_bytes: int
+    commits: Sequence[CommitRecord]
+    """Parents first."""
+    snapshots: Sequence[SnapshotRecord]
+    """Parents first."""
+    tags: Sequence[TagRecord]
+    places: Sequence[BlobPlace]
+
+    @property
+    def tips(self) -> list[str]:
+        """Commits that are no parent of another one here."""
+        parents = {parent for commit in self.commits for parent in commit["parent_ids"]}
+        return [each["commit_id"] for each in self.commits if each["commit_id"] not in parents]
+
+    @property
+    def outside(self) -> set[str]:
+        """Snapshots that a difference here is to, and that are not here."""
+        here = {record["snapshot_id"] for record in self.snapshots}
+        parents = {record["parent_snapshot_id"] for record in self.snapshots}
+        return {parent for parent in parents if parent is not None} - here
+
+    def is_clone_of(self, head: str) -> bool:
+        """Whether this is what a clone of that commit would be sent: all of it, and nothing else."""
+        commits = {commit["commit_id"]: commit for commit in self.commits}
+        snapshots = {record["snapshot_id"]: record for record in self.snapshots}
+        return (
+            not self.tags
+            and self.tips == [head]
+            and all(parent in commits for each in self.commits for parent in each["parent_ids"])
+            and {commit["snapshot_id"] for commit in self.commits} == snapshots.keys()
+            and not self.outside
+            and {each for record in self.snapshots for each in record["upsert"].values()}
+            == {place.object_id for place in self.places}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSnapshot:
+    """A snapshot as it is kept: complete, or a difference with few others before it."""
+
+    record: SnapshotRecord
+    depth: int
+
+
+def check_hash(file: Path, mpack_id: str) -> None:
+    """Compare all bytes with the id, before anybody looks at one of them.
+
+    Raises:
+        MPackIntegrityError: they have another.
+    """
+    found = hashlib.sha256()
+    with file.open("rb") as source:
+        while piece := source.read(_HASHED_AT_ONCE):
+            found.update(piece)
+    actual = object_id_of(found.digest())
+    if actual != mpack_id:
+        raise MPackIntegrityError("pack", mpack_id, actual)
+
+
+def read_pack(file: Path, mpack_id: str, limits: Limits) -> UploadedPack:
+    """Parse a pack and check every blob and every commit against its id.
+
+    Raises:
+        MPackFormatError, MPackIntegrityError, MPackLimitError: it is not what a pack must be.
+    """
+    check_hash(file, mpack_id)
+    with MPackReader(file, limits=limits) as reader:
+        commits, snapshots, tags = reader.verified_records()
+    places = _places(file, mpack_id, limits)
+    return UploadedPack(mpack_id, file.stat().st_size, commits, snapshots, tags, places)
+
+
+def _places(file: Path, mpack_id: str, limits: Limits) -> list[BlobPlace]:
+    """Where the blobs of a pack are in the file."""
+    with file.open("rb") as source:
+        # It is unmapped when the last view of it goes.
+        data = memoryview(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
+    views = Sections(data, limits).views
+    index = BlobIndex(views[Section.BLOB_INDEX], len(views[Section.BLOBS]), limits)
+    entries = index.checked()
+    ids = [object_id_of(entry.digest) for entry in entries]
+    return [
+        BlobPlace(
+            object_id,
+            mpack_id,
+            len(HEADER) + entry.offset,
+            entry.stored_length,
+            "raw" if entry.codec == CODEC_RAW else "zstd",
+            None if entry.base == NO_BASE else ids[entry.base],
+            entry.raw_length,
+        )
+        for object_id, entry in zip(ids, entries, strict=True)
+    ]
+
+
+def check_snapshots(
+    pack: UploadedPack, outside: Mapping[str, Manifest]
+) -> dict[str, StoredSnapshot]:
+    """Rebuild every snapshot and compare it with its id.
+
+    Args:
+        pack: whose snapshots.
+        outside: the snapshots of the repository that differences in the pack are to.
+
+    Returns:
+        Each as it is to be kept: after too many differences, complete.
+
+    Raises:
+        MPackFormatError: a difference does not fit what it is to.
+        MPackIntegrityError: a snapshot has another id.
+        IncompleteHistoryError: what a difference is to is neither here nor there.
+    """
+    trees = {
+        each: SnapshotTree.empty().apply(manifest.files, (), manifest.directories)
+        for each, manifest in outside.items()
+    }
+    depths = {each: manifest.depth for each, manifest in outside.items()}
+    uses: dict[str | None, int] = {}
+    for record in pack.snapshots:
+        parent_id = record["parent_snapshot_id"]
+        uses[parent_id] = uses.get(parent_id, 0) + 1
+    found: dict[str, StoredSnapshot] = {}
+    for record in pack.snapshots:
+        snapshot_id, parent_id = record["snapshot_id"], record["parent_snapshot_id"]
+        if parent_id is not None and parent_id not in trees:
+            raise IncompleteHistoryError("snapshot", parent_id, snapshot_id)
+        before = SnapshotTree.empty() if parent_id is None else trees[parent_id]
+        tree = before.apply(record["upsert"], record["remove"], record["directories"])
+        if tree.snapshot_id != snapshot_id:
+            raise MPackIntegrityError("snapshot", snapshot_id, tree.snapshot_id)
+        depth = 0 if parent_id is None else depths[parent_id] + 1
+        if depth >= MAX_SNAPSHOT_CHAIN:
+            depth = 0
+            record = SnapshotRecord(  # noqa: PLW2901 - the same snapshot, written otherwise
+                snapshot_id=snapshot_id,
+                parent_snapshot_id=None,
+                upsert=tree.manifest,
+                remove=[],
+                directories=list(tree.directories),
+            )
+        found[snapshot_id] = StoredSnapshot(record, depth)
+        trees[snapshot_id], depths[snapshot_id] = tree, depth
+        uses[parent_id] -= 1
+        if parent_id is not None and not uses[parent_id]:
+            del trees[parent_id]  # nobody needs it any more
+        if not uses.get(snapshot_id):
+            del trees[snapshot_id]
+    return found

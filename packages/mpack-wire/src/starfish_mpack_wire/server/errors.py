@@ -1,0 +1,122 @@
+"""What a server answers instead of what was asked for.
+
+* MPackError
+  - ServerError                 base of these
+    - RepoNotFoundError         unknown, or not for this caller to know; one answer for both
+    - ForbiddenError            may read, may not write
+    - UnknownWantError          a commit, branch or blob that this repository does not have
+    - PackNotUploadedError      mpack_id: its bytes never came to this repository
+    - RequestTooLargeError      a body or a pack over the cap
+    - RateLimitedError          retry_after_s
+    - BlobUnavailableError      object_id: no row in the index, or its bytes are gone
+    - PackBuildingError         the build takes longer than a request should
+    - StorageUnavailableError   the database or the object storage failed
+    - RepoExistsError           a repository of this name is there already
+"""
+
+from __future__ import annotations
+
+from starfish_mpack_wire.errors import MPackError
+
+__all__ = (
+    "BlobUnavailableError",
+    "ForbiddenError",
+    "PackBuildingError",
+    "PackNotUploadedError",
+    "RateLimitedError",
+    "RepoExistsError",
+    "RepoNotFoundError",
+    "RequestTooLargeError",
+    "ServerError",
+    "StorageUnavailableError",
+    "UnknownWantError",
+)
+
+
+class ServerError(MPackError):
+    """Base of what only a server raises."""
+
+
+class RepoNotFoundError(ServerError):
+    """There is no such repository, or the caller may not know of it."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no such repository")
+
+
+class ForbiddenError(ServerError):
+    """The caller may read this repository and may not change it."""
+
+    def __init__(self) -> None:
+        super().__init__("this token may not write here")
+
+
+class UnknownWantError(ServerError):
+    """Something is asked for that this repository does not have."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"this repository has no {kind} {name}")
+        self.kind = kind
+        """``commit``, ``branch`` or ``blob``."""
+        self.name = name
+        """What was asked for."""
+
+
+class PackNotUploadedError(ServerError):
+    """A pack is to be taken in whose bytes were not uploaded to this repository."""
+
+    def __init__(self, mpack_id: str) -> None:
+        super().__init__(f"the pack {mpack_id} was not uploaded here: presign and PUT it first")
+        self.mpack_id = mpack_id
+        """The pack."""
+
+
+class RequestTooLargeError(ServerError):
+    """A body, or a pack that is announced, is over the cap."""
+
+    def __init__(self, what: str, allowed: int) -> None:
+        super().__init__(f"the {what} is too large: at most {allowed} bytes are accepted")
+        self.what = what
+        """``body`` or ``pack``."""
+        self.allowed = allowed
+        """Bytes."""
+
+
+class RateLimitedError(ServerError):
+    """The caller sent too many requests."""
+
+    def __init__(self, retry_after_s: int) -> None:
+        super().__init__(f"too many requests: come back in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+        """Seconds until a request is accepted again."""
+
+
+class BlobUnavailableError(ServerError):
+    """A blob that is needed has no row in the index, or the bytes that its row names are gone."""
+
+    def __init__(self, object_id: str) -> None:
+        super().__init__(f"the blob {object_id} is not available now")
+        self.object_id = object_id
+        """The blob, or the pack that should hold it."""
+
+
+class PackBuildingError(ServerError):
+    """A pack is being built, and the request has waited long enough."""
+
+    def __init__(self) -> None:
+        super().__init__("the pack is being built: ask again for the same")
+
+
+class StorageUnavailableError(ServerError):
+    """The database or the object storage failed; nothing was half done."""
+
+
+class RepoExistsError(ServerError):
+    """A repository of this name is there already."""
+
+    def __init__(self, owner: str, slug: str) -> None:
+        super().__init__(f"{owner}/{slug} is there already")
+        self.owner = owner
+        """Whose it is."""
+        self.slug = slug
+        """Its name."""

@@ -1,0 +1,289 @@
+"""A snapshot as a tree of folders that never change: a change makes a new tree and shares the rest.
+
+The id of a folder is the SHA-256 of the deterministic CBOR of
+``["starfish.folder.v1", {name: digest of the file | [digest of the folder]}]``, and the id of the
+top folder is the id of the snapshot. A change of one file among 100,000 so costs the folders above it.
+
+Rule: no recursion. A path of 4,096 bytes may be 2,048 folders deep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
+from typing import Self
+
+from starfish_mpack_wire.errors import MPackFormatError
+from starfish_mpack_wire.object_ids import digest_of
+from starfish_mpack_wire.snapshot_paths import check_paths
+
+__all__ = ("SnapshotTree", "snapshot_id")
+
+_FOLDER_HEAD = b"\x82\x72starfish.folder.v1"  # an array of two, its first member this text
+_DIGEST, _FOLDER_DIGEST = b"\x58\x20", b"\x81\x58\x20"  # 32 bytes; an array of one, of 32 bytes
+
+
+class _Folder:
+    __slots__ = ("digest", "folders", "lines")
+
+    def __init__(self, lines: dict[str, bytes], folders: dict[str, _Folder]) -> None:
+        self.lines = lines  # each name as its member of the map in CBOR, name and digest
+        self.folders = folders
+        self.digest = b""
+
+    def seal(self) -> bytes:
+        # Encoded names are prefix-free, so sorted members are members sorted by encoded name.
+        members = sorted(self.lines.values())
+        encoded = b"".join((_FOLDER_HEAD, _head(0xA0, len(members)), *members))
+        self.digest = sha256(encoded).digest()
+        return self.digest
+
+
+def _head(major: int, argument: int) -> bytes:
+    if argument < 24:
+        return bytes((major | argument,))
+    if argument < 256:
+        return bytes((major | 24, argument))
+    if argument < 65536:
+        return bytes((major | 25,)) + argument.to_bytes(2, "big")
+    return bytes((major | 26,)) + argument.to_bytes(4, "big")
+
+
+def _key(name: str) -> bytes:
+    encoded = name.encode()
+    return _head(0x60, len(encoded)) + encoded
+
+
+def snapshot_id(manifest: Mapping[str, str], directories: Iterable[str] = ()) -> str:
+    """Give the id of a snapshot: files by path, and the directories that would be empty.
+
+    Raises:
+        MPackFormatError: a path or id is malformed, or two of them exclude each other.
+
+    Examples:
+        >>> snapshot_id({}) == SnapshotTree.empty().snapshot_id
+        True
+    """
+    return SnapshotTree.empty().apply(manifest, (), directories).snapshot_id
+
+
+class SnapshotTree:
+    """The files of a snapshot by path, and its directories that would be empty.
+
+    Examples:
+        >>> from starfish_mpack_wire import blob_id
+        >>> tree = SnapshotTree.empty().apply({"a/b": blob_id(b"1"), "c": blob_id(b"2")})
+        >>> later = tree.apply({"a/d": blob_id(b"3")}, remove=["c"], directories=["new"])
+        >>> list(later.manifest), later.directories
+        (['a/b', 'a/d'], ('new',))
+        >>> later.apply({"c": blob_id(b"2")}, ["a/d"], []).snapshot_id == tree.snapshot_id
+        True
+    """
+
+    __slots__ = ("_directories", "_file_count", "_root")
+
+    def __init__(self, root: _Folder, directories: frozenset[str], file_count: int) -> None:
+        self._root = root
+        self._directories = directories
+        self._file_count = file_count
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Give the snapshot of nothing."""
+        root = _Folder({}, {})
+        root.seal()
+        return cls(root, frozenset(), 0)
+
+    @property
+    def snapshot_id(self) -> str:
+        """The id."""
+        return "sha256:" + self._root.digest.hex()
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Directories that would be empty, sorted."""
+        return tuple(sorted(self._directories))
+
+    @property
+    def manifest(self) -> dict[str, str]:
+        """All files: path to blob id, in the order of paths; a new map each time."""
+        return dict(self.files())
+
+    def __len__(self) -> int:
+        """Count the files."""
+        return self._file_count
+
+    def __contains__(self, path: object) -> bool:
+        """Tell whether there is a file of this path."""
+        return isinstance(path, str) and self.get(path) is not None
+
+    def get(self, path: str) -> str | None:
+        """Give the blob id of a file, or ``None`` where there is no file."""
+        *parents, name = path.split("/")
+        folder = self._folder(parents)
+        if folder is None or name in folder.folders or name not in folder.lines:
+            return None
+        return "sha256:" + folder.lines[name][-32:].hex()
+
+    def files(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """Give path and blob id of each file, sorted by path; below a folder when one is named."""
+        folder = self._folder(prefix.split("/") if prefix else ())
+        if folder is not None:
+            yield from sorted(_walk(folder, prefix + "/" if prefix else ""))
+
+    def _folder(self, parts: Iterable[str]) -> _Folder | None:
+        folder = self._root
+        for part in parts:
+            below = folder.folders.get(part)
+            if below is None:
+                return None
+            folder = below
+        return folder
+
+    def apply(
+        self,
+        upsert: Mapping[str, str],
+        remove: Iterable[str] = (),
+        directories: Iterable[str] | None = None,
+    ) -> SnapshotTree:
+        """Give the tree after a change; this one stays as it is.
+
+        Args:
+            upsert: path to blob id of files that are new or different.
+            remove: paths of files that are gone; a folder without files is gone with them.
+            directories: all directories that are empty afterwards; ``None`` keeps those of now.
+
+        Raises:
+            MPackFormatError: a path or id is malformed, a removed file is not there, a path is
+                both upserted and removed, or is a file and a folder, or a directory is not empty.
+        """
+        after = self._directories if directories is None else frozenset(directories)
+        removed = list(remove)
+        change = _Change(self._root)
+        added = change.run(upsert, removed, self._directories, after)
+        return SnapshotTree(change.root, after, self._file_count + added - len(removed))
+
+
+def _walk(top: _Folder, prefix: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    stack = [(prefix, top)]
+    while stack:
+        above, folder = stack.pop()
+        folders = folder.folders
+        for name, line in folder.lines.items():
+            if name in folders:
+                stack.append((f"{above}{name}/", folders[name]))
+            else:
+                found.append((above + name, "sha256:" + line[-32:].hex()))
+    return found
+
+
+class _Change:
+    """One application: copies of the folders that are touched, each once, by their path."""
+
+    def __init__(self, root: _Folder) -> None:
+        self._copies: dict[str, _Folder] = {}
+        self.root = self._copy("", root)
+
+    def run(
+        self,
+        upsert: Mapping[str, str],
+        remove: list[str],
+        before: frozenset[str],
+        after: frozenset[str],
+    ) -> int:
+        """Make the change, and tell how many of the upserted files are new."""
+        check_paths(remove)
+        check_paths(list(upsert))
+        check_paths(list(after - before))
+        for path in remove:
+            if path in upsert:
+                raise MPackFormatError(f"{path!r:.200} is both changed and removed")
+            self._remove(path)
+        for path in before - after:
+            self._remove_directory(path)
+        added = sum([self._upsert(path, digest_of(upsert[path])) for path in upsert])
+        for path in after - before:
+            self._folder(path, create=True)
+        self._seal(after)
+        for path in after:
+            self._check_empty(path)
+        return added
+
+    def _copy(self, path: str, folder: _Folder) -> _Folder:
+        copy = self._copies[path] = _Folder(folder.lines.copy(), folder.folders.copy())
+        return copy
+
+    def _folder(self, path: str, *, create: bool) -> _Folder:
+        """Give the copy of a folder, made now when this is the first change below it."""
+        found = self._copies.get(path)
+        if found is not None:
+            return found
+        cut = len(path)
+        missing: list[str] = []
+        while (found := self._copies.get(path[: max(cut, 0)])) is None:
+            above = path.rfind("/", 0, cut)
+            missing.append(path[above + 1 : cut])
+            cut = max(above, 0)
+        here = path[:cut]
+        while missing:
+            name = missing.pop()
+            here = f"{here}/{name}" if here else name
+            child = found.folders.get(name)
+            if child is None:
+                if name in found.lines:
+                    raise MPackFormatError(
+                        f"{here!r:.200} is a file, and a folder of {path!r:.200}"
+                    )
+                if not create:
+                    raise MPackFormatError(f"{path!r:.200} is to be removed and is not there")
+                child = _Folder({}, {})
+            copy = self._copy(here, child)
+            found.folders[name] = copy
+            found.lines.setdefault(name, b"")  # its digest is known when it is sealed
+            found = copy
+        return found
+
+    def _upsert(self, path: str, digest: bytes) -> int:
+        above, _, name = path.rpartition("/")
+        folder = self._folder(above, create=True)
+        if name in folder.folders:
+            raise MPackFormatError(f"{path!r:.200} is a folder, and cannot be a file as well")
+        new = name not in folder.lines
+        folder.lines[name] = _key(name) + _DIGEST + digest
+        return new
+
+    def _remove(self, path: str) -> None:
+        above, _, name = path.rpartition("/")
+        folder = self._folder(above, create=False)
+        if name in folder.folders or folder.lines.pop(name, None) is None:
+            raise MPackFormatError(f"{path!r:.200} is to be removed and is not there")
+        self._prune(above)
+
+    def _remove_directory(self, path: str) -> None:
+        self._folder(path, create=False)
+        self._prune(path)
+
+    def _prune(self, path: str) -> None:
+        while path and not self._copies[path].lines:
+            del self._copies[path]
+            path, _, name = path.rpartition("/")
+            parent = self._copies[path]
+            del parent.lines[name], parent.folders[name]
+
+    def _seal(self, directories: frozenset[str]) -> None:
+        for path in sorted(self._copies, key=len, reverse=True):  # what is inside is longer
+            folder = self._copies[path]
+            if not folder.lines and path and path not in directories:
+                raise MPackFormatError(f"{path!r:.200} is an empty directory that is not listed")
+            digest = folder.seal()
+            if path:
+                above, _, name = path.rpartition("/")
+                self._copies[above].lines[name] = _key(name) + _FOLDER_DIGEST + digest
+
+    def _check_empty(self, path: str) -> None:
+        folder: _Folder | None = self.root
+        for part in path.split("/"):
+            folder = folder.folders.get(part) if folder is not None else None
+        if folder is None or folder.lines:
+            raise MPackFormatError(f"directory {path!r:.200} is listed as empty and is not")

@@ -1,0 +1,1 @@
+"""What tests of this package and of those who use it need; imports Hypothesis."""

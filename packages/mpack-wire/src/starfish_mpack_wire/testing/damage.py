@@ -1,0 +1,66 @@
+"""Takes packs to pieces and puts damaged ones together, with a seal that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+
+from starfish_mpack_wire.limits import Limits
+from starfish_mpack_wire.pack.chunks import Chunks, encode_chunks
+from starfish_mpack_wire.pack.layout import (
+    DIGEST_BYTES,
+    HEADER,
+    Section,
+    Sections,
+    encode_section_table,
+)
+
+__all__ = (
+    "RECORD_SECTIONS",
+    "assemble",
+    "chunk_of",
+    "record_count",
+    "records_of",
+    "reseal",
+    "sections_of",
+)
+
+RECORD_SECTIONS = (Section.COMMITS, Section.SNAPSHOTS, Section.TAGS)
+"""Sections that are chunks of msgpack."""
+
+
+def sections_of(pack: bytes) -> dict[Section, bytes]:
+    """Give the bytes of each section of a good pack."""
+    views = Sections(memoryview(pack), Limits()).views
+    return {section: bytes(view) for section, view in views.items()}
+
+
+def assemble(sections: Mapping[Section, bytes]) -> bytes:
+    """Give a pack of these sections, whatever is in them; table and seal fit."""
+    parts = [sections[section] for section in Section]
+    table = encode_section_table([len(part) for part in parts])
+    return reseal(b"".join((HEADER, *parts, table, bytes(DIGEST_BYTES))))
+
+
+def reseal(pack: bytes) -> bytes:
+    """Replace the last 32 bytes by the hash of what is before them."""
+    body = pack[:-DIGEST_BYTES]
+    return body + sha256(body).digest()
+
+
+def records_of(section: bytes) -> bytes:
+    """Give the msgpack of all chunks of a section of records."""
+    chunks = Chunks(memoryview(section), "records", Limits())
+    return b"".join(chunks.read(chunk) for chunk in range(len(chunks)))
+
+
+def record_count(section: bytes) -> int:
+    """Count the records of a section."""
+    return Chunks(memoryview(section), "records", Limits()).record_count
+
+
+def chunk_of(records: bytes, count: int) -> bytes:
+    """Give a section of one chunk that claims to hold so many records."""
+    if not records:
+        return encode_chunks([])
+    return encode_chunks([records, *[b""] * (count - 1)]) if count > 0 else encode_chunks([records])

@@ -1,0 +1,154 @@
+"""Reading in place: files, threads, closing, and what is not looked at."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from starfish_mpack_wire import (
+    MPackFormatError,
+    MPackIntegrityError,
+    MPackReader,
+    ObjectNotFoundError,
+    blob_id,
+    build_mpack,
+    parse_wire_mpack,
+)
+from starfish_mpack_wire.pack.order import base_place
+
+LINE = b"a line of some text, to be compressed\n"
+
+
+def versions(count: int) -> tuple[list, list, dict[str, bytes]]:
+    """Snapshots of one file that grows, and its blobs."""
+    blobs = {}
+    snapshots = []
+    for number in range(count):
+        content = LINE * 3 + b"".join(b"%d " % each for each in range(number))
+        blobs[blob_id(content)] = content
+        snapshots.append(
+            {
+                "snapshot_id": blob_id(b"snapshot %d" % number),
+                "parent_snapshot_id": snapshots[-1]["snapshot_id"] if number % 64 else None,
+                "upsert": {"file": blob_id(content)},
+                "remove": [],
+                "directories": [],
+            }
+        )
+    return snapshots, [{"object_id": each, "content": blobs[each]} for each in blobs], blobs
+
+
+@pytest.fixture
+def pack_file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.mpack"
+    snapshots, given, _ = versions(300)
+    path.write_bytes(build_mpack([], snapshots, given))
+    return path
+
+
+def test_a_file_is_read_in_place_and_has_the_id_of_its_bytes(pack_file: Path) -> None:
+    blobs = versions(300)[2]
+
+    with MPackReader(pack_file) as reader:
+        assert reader.mpack_id == blob_id(pack_file.read_bytes())
+        assert reader.size_bytes == pack_file.stat().st_size
+        assert (reader.blob_count, reader.snapshot_count, reader.commit_count) == (300, 300, 0)
+        assert {each: reader.blob(each) for each in blobs} == blobs
+        assert list(reader.blob_ids()) == sorted(blobs)
+        reader.verify()
+
+
+def test_what_is_not_there_is_told_apart_from_what_is_no_id(pack_file: Path) -> None:
+    absent = blob_id(b"absent")
+    with MPackReader(pack_file) as reader:
+        assert not reader.has_blob(absent)
+        assert not reader.has_commit(absent)
+        assert not reader.has_snapshot(absent)
+        for read in (
+            reader.blob,
+            reader.stored_blob,
+            reader.blob_length,
+            reader.commit,
+            reader.snapshot,
+            lambda each: list(reader.blobs([each])),
+        ):
+            with pytest.raises(ObjectNotFoundError):
+                read(absent)
+
+
+def test_threads_read_one_pack_at_once(pack_file: Path) -> None:
+    snapshots, _, blobs = versions(300)
+    by_id = {each["snapshot_id"]: each for each in snapshots}
+
+    with MPackReader(pack_file) as reader, ThreadPoolExecutor(8) as pool:
+        contents = pool.map(reader.blob, list(blobs) * 4)
+        records = pool.map(reader.snapshot, list(by_id) * 4)
+
+        assert list(contents) == list(blobs.values()) * 4
+        assert list(records) == list(by_id.values()) * 4
+
+
+def test_closing_under_a_reading_thread_is_an_error_and_no_crash(pack_file: Path) -> None:
+    reader = MPackReader(pack_file)
+    running = reader.blobs()
+    first = next(running)
+
+    reader.close()
+    reader.close()
+
+    assert first[0] not in dict(running)
+    with pytest.raises(ValueError, match="closed"):
+        reader.blob(first[0])
+
+
+def test_an_empty_or_absent_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+
+    with pytest.raises(MPackFormatError, match="empty"):
+        MPackReader(tmp_path / "empty")
+    with pytest.raises(FileNotFoundError):
+        MPackReader(tmp_path / "absent")
+
+
+def test_damage_in_one_blob_is_met_by_who_reads_it_and_by_verify(tmp_path: Path) -> None:
+    given = [{"object_id": blob_id(each), "content": each} for each in (b"good", b"fine")]
+    pack = bytearray(build_mpack([], [], given))
+    pack[pack.index(b"good")] ^= 1
+
+    reader = MPackReader(bytes(pack))
+
+    assert reader.blob(blob_id(b"fine")) == b"fine"
+    with pytest.raises(MPackIntegrityError):
+        reader.blob(blob_id(b"good"))
+    with pytest.raises(MPackIntegrityError):
+        reader.verify()
+
+
+def test_reading_one_of_many_versions_touches_the_logarithm_of_them() -> None:
+    snapshots, given, blobs = versions(1000)
+    reader = MPackReader(build_mpack([], snapshots, given))
+
+    depths = []
+    for each in blobs:
+        depth, here = 0, each
+        while here is not None:
+            depth, here = depth + 1, reader.stored_blob(here).base_id
+        depths.append(depth)
+
+    assert max(depths) <= 1 + 7 * 4
+    assert sum(depths) / len(depths) < 12
+    assert depths[8] == 2
+    assert [base_place(each) for each in (8, 9, 64)] == [0, 8, 0]
+
+
+def test_similar_blobs_are_stored_as_differences() -> None:
+    snapshots, given, blobs = versions(200)
+
+    with_paths = build_mpack([], snapshots, given)
+    without = build_mpack([], [], given)
+
+    assert len(with_paths) < len(without) / 2
+    assert parse_wire_mpack(with_paths)["blobs"] == parse_wire_mpack(without)["blobs"]
+    assert sum(map(len, blobs.values())) > len(with_paths)
