@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from starfish_artifact_registry._moment import to_ms
@@ -45,9 +45,10 @@ def json_form(value: Any) -> Any:
 
 def _container_form(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): json_form(member) for key, member in value.items()}
+        members = cast("Mapping[Any, Any]", value)
+        return {str(key): json_form(member) for key, member in members.items()}
     if isinstance(value, Sequence):
-        return [json_form(member) for member in value]
+        return [json_form(member) for member in cast("Sequence[Any]", value)]
     if isinstance(value, AbstractSet):
-        return sorted(json_form(member) for member in value)
+        return sorted(json_form(member) for member in cast("AbstractSet[Any]", value))
     raise TypeError(f"{type(value).__name__} has no JSON form here")

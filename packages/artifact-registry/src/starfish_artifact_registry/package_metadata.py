@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from starfish_artifact_registry.errors import InvalidValueError
 from starfish_artifact_registry.limits import MAX_METADATA_BYTES
@@ -70,7 +70,7 @@ def _short(text: str) -> str:
 
 def _lists(value: Any, depth: int) -> Any:
     """The value with lists for tuples."""
-    kind: object = type(value)
+    kind = cast("object", type(value))
     if kind is str and "\0" in value:
         raise ValueError(f"{value!r:.80} has a NUL")
     if kind in {list, tuple, dict} and depth == 0:
