@@ -45,10 +45,12 @@ def json_form(value: Any) -> Any:
 
 def _container_form(value: Any) -> Any:
     if isinstance(value, Mapping):
-        members = cast("Mapping[Any, Any]", value)
-        return {str(key): json_form(member) for key, member in members.items()}
+        pairs = cast("Mapping[object, object]", value)
+        return {str(key): json_form(member) for key, member in pairs.items()}
     if isinstance(value, Sequence):
-        return [json_form(member) for member in cast("Sequence[Any]", value)]
+        members = cast("Sequence[object]", value)
+        return [json_form(member) for member in members]
     if isinstance(value, AbstractSet):
-        return sorted(json_form(member) for member in cast("AbstractSet[Any]", value))
+        distinct = cast("AbstractSet[object]", value)
+        return sorted(json_form(member) for member in distinct)
     raise TypeError(f"{type(value).__name__} has no JSON form here")

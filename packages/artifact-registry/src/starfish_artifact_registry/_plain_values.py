@@ -30,7 +30,7 @@ def to_plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, datetime):
         return to_ms(value)
-    kind = cast("object", type(value))
+    kind = cast("type[object]", type(value))
     if kind is tuple:
         return [to_plain(member) for member in value]
     if is_dataclass(value):

@@ -70,13 +70,17 @@ def _short(text: str) -> str:
 
 def _lists(value: Any, depth: int) -> Any:
     """The value with lists for tuples."""
-    kind = cast("object", type(value))
-    if kind is str and "\0" in value:
+    if type(value) is str and "\0" in value:
         raise ValueError(f"{value!r:.80} has a NUL")
-    if kind in {list, tuple, dict} and depth == 0:
+    if type(value) in _CONTAINERS and depth == 0:
         raise ValueError("it is nested too deeply")
-    if kind in {list, tuple}:
+    if type(value) in _SEQUENCES:
         return [_lists(member, depth - 1) for member in value]
-    if kind is dict:
-        return {_lists(key, depth): _lists(member, depth - 1) for key, member in value.items()}
+    if type(value) is dict:
+        pairs = cast("dict[object, object]", value)
+        return {_lists(key, depth): _lists(member, depth - 1) for key, member in pairs.items()}
     return value
+
+
+_SEQUENCES: Final[frozenset[object]] = frozenset({list, tuple})
+_CONTAINERS: Final = _SEQUENCES | {dict}
