@@ -15,6 +15,8 @@ from starfish_protocol.hash import compute_hash
 from starfish_protocol.plugins import WriteEvent
 from starfish_server.storage.memory import MemoryObjectStore
 
+pytest.register_assert_rewrite("starfish_server.testing")  # before anything imports it
+
 _QUIET = (HealthCheck.too_slow, HealthCheck.function_scoped_fixture)
 settings.register_profile(
     "default", derandomize=True, deadline=None, max_examples=60, suppress_health_check=_QUIET
