@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from starfish_mpack_wire.errors import MPackFormatError
 from starfish_protocol import cbor
@@ -26,7 +26,7 @@ __all__ = (
 
 _OBJECT_ID = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT_TAG = "starfish.commit.v1"
-_PLAIN_KEYS = frozenset(
+_PLAIN_KEYS: frozenset[str] = frozenset(
     ("commit_id", "branch", "snapshot_id", "parent_ids", "message", "author", "committed_at")
 )
 
@@ -100,7 +100,7 @@ def _plain_commit(record: Mapping[str, Any]) -> bytes | None:
     """
     if record.keys() != _PLAIN_KEYS:
         return None
-    parents = record["parent_ids"]
+    parents: object = record["parent_ids"]
     texts = (
         record["author"],
         record["branch"],
@@ -108,14 +108,17 @@ def _plain_commit(record: Mapping[str, Any]) -> bytes | None:
         record["snapshot_id"],
         record["committed_at"],
     )
-    if type(parents) is not list or len(parents) > 23:
+    if type(parents) is not list:
         return None
-    for text in (*texts, *parents):
+    above = cast("list[Any]", parents)
+    if len(above) > 23:
+        return None
+    for text in (*texts, *above):
         if type(text) is not str:
             return None
     try:
         author, branch, message, snapshot, committed_at = map(_cbor_text, texts)
-        above = b"".join(map(_cbor_text, parents))
+        encoded_parents = b"".join(map(_cbor_text, above))
     except UnicodeEncodeError:
         return None
     return b"".join(
@@ -127,8 +130,8 @@ def _plain_commit(record: Mapping[str, Any]) -> bytes | None:
             b"\x67message",
             message,
             b"\x6aparent_ids",
-            bytes((0x80 | len(parents),)),
-            above,
+            bytes((0x80 | len(above),)),
+            encoded_parents,
             b"\x6bsnapshot_id",
             snapshot,
             b"\x6ccommitted_at",

@@ -223,6 +223,15 @@ class _Change:
         found = self._copies.get(path)
         if found is not None:
             return found
+        above, _, name = path.rpartition("/")
+        parent = self._copies.get(above)
+        child = parent.folders.get(name) if parent is not None else None
+        if parent is not None and child is not None:  # most often
+            copy = parent.folders[name] = self._copy(path, child)
+            return copy
+        return self._deep_folder(path, create=create)
+
+    def _deep_folder(self, path: str, *, create: bool) -> _Folder:
         cut = len(path)
         missing: list[str] = []
         while (found := self._copies.get(path[: max(cut, 0)])) is None:

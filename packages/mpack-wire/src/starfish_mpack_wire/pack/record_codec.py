@@ -246,7 +246,8 @@ def decode_commits(data: bytes, count: int, limits: Limits) -> list[dict[str, An
         MPackLimitError: a text or list is too long.
     """
     records = _unpack_chunk(data, count, max(limits.max_items, len(_KNOWN_KEYS)))
-    again: list[dict[str, object]] = []
+    again: list[bytes] = []
+    pack = _msgpack.Packer().pack
     for record in records:
         if not isinstance(record, dict) or "commit_id" in record:
             raise MPackFormatError("a commit that is no map, or has its id inside")
@@ -255,8 +256,8 @@ def decode_commits(data: bytes, count: int, limits: Limits) -> list[dict[str, An
         snapshot, parents = record["snapshot_id"], record["parent_ids"]
         if type(snapshot) is not int or not all(type(parent) is int for parent in parents):
             raise MPackFormatError("a commit of a pack names objects by number")
-        again.append(_commit_map(record, snapshot, parents))
-    if _pack_each(again) != data:
+        again.append(pack(_commit_map(record, snapshot, parents)))
+    if b"".join(again) != data:
         raise MPackFormatError("commits are not in their one encoding")
     return records
 
