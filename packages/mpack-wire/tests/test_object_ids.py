@@ -35,6 +35,28 @@ def test_the_order_of_keys_does_not_count(keys: list[str]) -> None:
     assert commit_id({key: record[key] for key in keys}) == commit_id(record)
 
 
+SIZES = st.sampled_from([0, 1, 23, 24, 255, 256, 65_536])
+
+
+@given(
+    texts=st.tuples(*[st.text() | SIZES.map("\u00e4".__mul__) | SIZES.map("a".__mul__)] * 5),
+    parents=st.lists(st.text(max_size=80), max_size=30),
+)
+def test_the_short_way_for_the_usual_keys_gives_the_id_by_the_book(texts, parents) -> None:
+    keys = ("author", "branch", "message", "snapshot_id", "committed_at")
+    body = {**dict(zip(keys, texts, strict=True)), "parent_ids": parents}
+    by_the_book = hashlib.sha256(cbor.encode(["starfish.commit.v1", body])).hexdigest()
+
+    assert commit_id({**body, "commit_id": "anything"}) == "sha256:" + by_the_book
+
+
+@pytest.mark.parametrize("key", BODY)
+@pytest.mark.parametrize("value", [object(), "\ud800", ["\ud800"], [object()]])
+def test_the_short_way_refuses_what_has_no_id(key: str, value) -> None:
+    with pytest.raises(MPackFormatError, match=key):
+        commit_id({**BODY, key: value, "commit_id": "anything"})
+
+
 @pytest.mark.parametrize("key", [*BODY, "unknown"])
 def test_every_key_counts(key: str) -> None:
     assert commit_id({**BODY, key: "another"}) != commit_id(BODY)

@@ -6,6 +6,7 @@ folders that they have in common, so the cost is that of the changes.
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -61,7 +62,8 @@ class PackVerification:
         self._on_progress = on_progress
         self._state = store.state()
         self._read: tuple[list[CommitRecord], list[SnapshotRecord]] | None = None
-        self._trees: dict[str, SnapshotTree] = {}
+        self._trees: dict[str, SnapshotTree] = {}  # that records still to come are differences to
+        self._newest: deque[SnapshotTree] = deque(maxlen=TREES_HANDED_ON)
         self._last = SnapshotTree.empty()
         self._last_files: dict[str, str] = {}
         self.commits: list[CommitRecord] = []
@@ -75,7 +77,7 @@ class PackVerification:
 
     def newest_trees(self) -> list[SnapshotTree]:
         """The trees that the next pack may build on."""
-        return list(self._trees.values())[-TREES_HANDED_ON:]
+        return list(self._newest)
 
     def run(self) -> None:
         """Verify everything.
@@ -132,19 +134,25 @@ class PackVerification:
                 elsewhere.update(record["upsert"].values())
             elsewhere -= here
         missing = self._store.missing("blob", elsewhere)
+        children = Counter(record["parent_snapshot_id"] for record in records)
         for record in records:
-            snapshot_id = record["snapshot_id"]
+            snapshot_id, parent = record["snapshot_id"], record["parent_snapshot_id"]
+            children[parent] -= 1
             absent = sorted(missing.intersection(record["upsert"].values())) if missing else []
             try:
                 if absent:
                     raise IncompleteHistoryError("blob", absent[0], snapshot_id)
                 tree = self._tree_of(record)
+                if parent is not None and not children[parent]:
+                    self._trees.pop(parent, None)
                 if tree.snapshot_id != snapshot_id:
                     raise MPackIntegrityError("the snapshot", snapshot_id, tree.snapshot_id)
             except MPackError as error:
                 self._refuse("snapshot", snapshot_id, error)
                 continue
-            self._trees[snapshot_id] = tree
+            self._newest.append(tree)
+            if children[snapshot_id]:
+                self._trees[snapshot_id] = tree
             self.snapshots.append(record)
 
     def _tree_of(self, record: SnapshotRecord) -> SnapshotTree:
@@ -185,7 +193,8 @@ class PackVerification:
         inside = {record["commit_id"] for record in records}
         outside = {parent for record in records for parent in record["parent_ids"]} - inside
         absent_commits = self._store.missing("commit", outside)
-        snapshots = {record["snapshot_id"] for record in records} - self._trees.keys()
+        snapshots = {record["snapshot_id"] for record in records}
+        snapshots.difference_update(each["snapshot_id"] for each in self.snapshots)
         absent_snapshots = self._store.missing("snapshot", snapshots)
         for record in records:
             try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from starfish_mpack_wire.errors import MPackFormatError
 from starfish_protocol import cbor
@@ -26,6 +26,9 @@ __all__ = (
 
 _OBJECT_ID = re.compile(r"sha256:[0-9a-f]{64}")
 _COMMIT_TAG = "starfish.commit.v1"
+_PLAIN_KEYS: frozenset[str] = frozenset(
+    ("commit_id", "branch", "snapshot_id", "parent_ids", "message", "author", "committed_at")
+)
 
 
 def is_object_id(text: object) -> bool:
@@ -79,8 +82,69 @@ def commit_id(record: Mapping[str, Any]) -> str:
     Raises:
         MPackFormatError: a value has no place in a commit; the message names its path.
     """
+    plain = _plain_commit(record)
+    if plain is not None:
+        return "sha256:" + sha256(plain).hexdigest()
     body = {key: value for key, value in record.items() if key != "commit_id"}
     try:
         return "sha256:" + sha256(cbor.encode([_COMMIT_TAG, body])).hexdigest()
     except (TypeError, ValueError) as error:
         raise MPackFormatError(f"a commit that has no id: {error}") from error
+
+
+def _plain_commit(record: Mapping[str, Any]) -> bytes | None:
+    """Encode a commit that has the usual keys and no others; ``None`` for any other record.
+
+    It gives the bytes of `cbor.encode` in a fraction of the time, which is most of what a commit costs
+    a clone; that they are the same is tested.
+    """
+    if len(record) != len(_PLAIN_KEYS) or not record.keys() >= _PLAIN_KEYS:
+        return None
+    parents: object = record["parent_ids"]
+    texts = (
+        record["author"],
+        record["branch"],
+        record["message"],
+        record["snapshot_id"],
+        record["committed_at"],
+    )
+    if type(parents) is not list:
+        return None
+    above = cast("list[Any]", parents)
+    if len(above) > 23:
+        return None
+    for text in (*texts, *above):
+        if type(text) is not str:
+            return None
+    try:
+        author, branch, message, snapshot, committed_at = map(_cbor_text, texts)
+        encoded_parents = b"".join(map(_cbor_text, above))
+    except UnicodeEncodeError:
+        return None
+    return b"".join(
+        (
+            b"\x82\x72starfish.commit.v1\xa6\x66author",
+            author,
+            b"\x66branch",
+            branch,
+            b"\x67message",
+            message,
+            b"\x6aparent_ids",
+            bytes((0x80 | len(above),)),
+            encoded_parents,
+            b"\x6bsnapshot_id",
+            snapshot,
+            b"\x6ccommitted_at",
+            committed_at,
+        )
+    )
+
+
+def _cbor_text(text: str) -> bytes:
+    encoded = text.encode()
+    size = len(encoded)
+    if size < 24:
+        return bytes((0x60 | size,)) + encoded
+    if size < 256:
+        return bytes((0x78, size)) + encoded
+    return cbor.encode(text)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
+from operator import itemgetter
 from typing import Self
 
 from starfish_mpack_wire.errors import MPackFormatError
@@ -24,17 +25,20 @@ _DIGEST, _FOLDER_DIGEST = b"\x58\x20", b"\x81\x58\x20"  # 32 bytes; an array of 
 
 
 class _Folder:
-    __slots__ = ("digest", "folders", "lines")
+    __slots__ = ("digest", "folders", "in_order", "lines")
 
     def __init__(self, lines: dict[str, bytes], folders: dict[str, _Folder]) -> None:
         self.lines = lines  # each name as its member of the map in CBOR, name and digest
         self.folders = folders
+        self.in_order = True  # until a name is added; a changed line keeps its place in the dict
         self.digest = b""
 
     def seal(self) -> bytes:
-        # Encoded names are prefix-free, so sorted members are members sorted by encoded name.
-        members = sorted(self.lines.values())
-        encoded = b"".join((_FOLDER_HEAD, _head(0xA0, len(members)), *members))
+        if not self.in_order:
+            # Encoded names are prefix-free, so sorted lines are lines sorted by encoded name.
+            self.lines = dict(sorted(self.lines.items(), key=itemgetter(1)))
+            self.in_order = True
+        encoded = b"".join((_FOLDER_HEAD, _head(0xA0, len(self.lines)), *self.lines.values()))
         self.digest = sha256(encoded).digest()
         return self.digest
 
@@ -219,6 +223,15 @@ class _Change:
         found = self._copies.get(path)
         if found is not None:
             return found
+        above, _, name = path.rpartition("/")
+        parent = self._copies.get(above)
+        child = parent.folders.get(name) if parent is not None else None
+        if parent is not None and child is not None:  # most often
+            copy = parent.folders[name] = self._copy(path, child)
+            return copy
+        return self._deep_folder(path, create=create)
+
+    def _deep_folder(self, path: str, *, create: bool) -> _Folder:
         cut = len(path)
         missing: list[str] = []
         while (found := self._copies.get(path[: max(cut, 0)])) is None:
@@ -240,7 +253,10 @@ class _Change:
                 child = _Folder({}, {})
             copy = self._copy(here, child)
             found.folders[name] = copy
-            found.lines.setdefault(name, b"")  # its digest is known when it is sealed
+            if name not in found.lines:
+                # Its digest is known when it is sealed.
+                found.lines[name] = _key(name) + _FOLDER_DIGEST + bytes(32)
+                found.in_order = False
             found = copy
         return found
 
@@ -249,9 +265,13 @@ class _Change:
         folder = self._folder(above, create=True)
         if name in folder.folders:
             raise MPackFormatError(f"{path!r:.200} is a folder, and cannot be a file as well")
-        new = name not in folder.lines
+        line = folder.lines.get(name)
+        if line is not None:
+            folder.lines[name] = line[:-32] + digest
+            return 0
         folder.lines[name] = _key(name) + _DIGEST + digest
-        return new
+        folder.in_order = False
+        return 1
 
     def _remove(self, path: str) -> None:
         above, _, name = path.rpartition("/")
@@ -279,7 +299,8 @@ class _Change:
             digest = folder.seal()
             if path:
                 above, _, name = path.rpartition("/")
-                self._copies[above].lines[name] = _key(name) + _FOLDER_DIGEST + digest
+                lines = self._copies[above].lines
+                lines[name] = lines[name][:-32] + digest
 
     def _check_empty(self, path: str) -> None:
         folder: _Folder | None = self.root

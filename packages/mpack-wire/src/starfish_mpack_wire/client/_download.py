@@ -126,8 +126,9 @@ class _Download:
             headers["Range"] = f"bytes={have}-"
             if self._etag is not None:
                 headers["If-Range"] = self._etag
-        request = self._transport.storage.build_request("GET", url, headers=headers)
-        with self._transport.open(self._transport.storage, request) as response:
+        client = self._transport.storage(url)
+        request = client.build_request("GET", url, headers=headers)
+        with self._transport.open(client, request) as response:
             self._check(response, have)
             if response.status_code == HTTPStatus.OK:
                 have = 0
@@ -206,8 +207,9 @@ def upload_pack(
                         on_progress(sent, size)
 
             headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-            request = transport.storage.build_request("PUT", url, content=chunks(), headers=headers)
-            with transport.open(transport.storage, request) as response:
+            client = transport.storage(url)
+            request = client.build_request("PUT", url, content=chunks(), headers=headers)
+            with transport.open(client, request) as response:
                 if not response.is_success:
                     raise transport.refusal(response, transport.read(response))
 

@@ -6,6 +6,7 @@ beyond its cap, and nothing is decompressed: what a server sends is what it cost
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -77,20 +78,21 @@ class Transport:
         self._limits = limits
         self._retries = retries
         self._clock = clock
-        headers = {"Accept-Encoding": "identity"}
-        # Two clients, so that no header, cookie or credential can slip from one to the other.
-        self.storage = httpx.Client(timeout=timeout_s, headers=headers, follow_redirects=False)
-        """For addresses that a server names: never a credential."""
+        self._timeout_s = timeout_s
+        headers: dict[str, str] = {}
         if token is not None:
             if not token.isascii() or not token.isprintable() or " " in token:
                 raise WireError("the token has characters that no token has")
-            headers = headers | {"Authorization": f"Bearer {token}"}
-        self._api = httpx.Client(timeout=timeout_s, headers=headers, follow_redirects=False)
+            headers["Authorization"] = f"Bearer {token}"
+        # Clients of their own for storage, so that no header, cookie or credential can slip from
+        # one to the other.
+        self._api = self._new_client(self.repo_url, headers)
+        self._storage: dict[bool, httpx.Client] = {}
 
     def close(self) -> None:
         """Close all connections."""
-        self._api.close()
-        self.storage.close()
+        for client in (self._api, *self._storage.values()):
+            client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -102,6 +104,22 @@ class Transport:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def storage(self, url: str) -> httpx.Client:
+        """The client for an address that a server named: it never sends a credential."""
+        encrypted = _is_encrypted(url)
+        if encrypted not in self._storage:
+            self._storage[encrypted] = self._new_client(url, {})
+        return self._storage[encrypted]
+
+    def _new_client(self, url: str, headers: dict[str, str]) -> httpx.Client:
+        # Certificates take tens of milliseconds to load. A context without any refuses every server.
+        return httpx.Client(
+            verify=True if _is_encrypted(url) else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+            timeout=self._timeout_s,
+            headers={"Accept-Encoding": "identity"} | headers,
+            follow_redirects=False,
+        )
 
     def get(self, path: str) -> dict[str, Any]:
         """Ask for a map; errors as `post`."""
@@ -207,6 +225,10 @@ class Transport:
         if 400 <= status < 500:
             return RemoteRefusedError(status, code, detail)
         return RemoteProtocolError(f"the server answered with the status {status}")
+
+
+def _is_encrypted(url: str) -> bool:
+    return urlsplit(url).scheme == "https"
 
 
 def check_url(url: str, what: str) -> str:

@@ -6,7 +6,6 @@ from typing import Final
 
 from starfish_mpack_wire.errors import MPackLimitError
 from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.object_ids import object_id_of
 from starfish_mpack_wire.pack.layout import Sections
 from starfish_mpack_wire.pack.parts import Parts
 from starfish_mpack_wire.records import BlobRecord, PackContents
@@ -37,13 +36,14 @@ def parse_wire_mpack(
     parts = Parts(Sections(memoryview(data).cast("B"), limits), limits)
     parts.check_seal()
     entries = parts.blobs.checked()
-    total = sum(entry.raw_length for entry in entries)
+    total = sum(entry[3] for entry in entries.values())
     if total > limits.max_content_bytes:
         raise MPackLimitError("max_content_bytes", total, limits.max_content_bytes)
     commits, snapshots, tags = parts.check_records()
     blobs: list[BlobRecord | None] = [None] * len(entries)
-    for number, content in parts.contents(dict(enumerate(entries))):
-        blobs[number] = {"object_id": object_id_of(entries[number].digest), "content": content}
+    names = parts.blob_names()
+    for number, content in parts.contents(entries):
+        blobs[number] = {"object_id": names[number], "content": content}
     return {
         "commits": commits,
         "snapshots": snapshots,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any, cast
@@ -13,10 +13,10 @@ from starfish_mpack_wire.object_ids import commit_id, object_id_of
 from starfish_mpack_wire.pack.blob_codec import decompress
 from starfish_mpack_wire.pack.blob_index import (
     BlobEntry,
+    BlobFields,
     BlobIndex,
     can_be_base,
     find_digest,
-    storage_order,
 )
 from starfish_mpack_wire.pack.chunks import Chunks
 from starfish_mpack_wire.pack.layout import (
@@ -114,6 +114,7 @@ class Parts:
         # The last chunk that was read: a pair, so that threads see both halves or neither.
         self._last_commits: tuple[int, list[CommitRecord]] = (-1, [])
         self._last_snapshots: tuple[int, list[SnapshotRecord]] = (-1, [])
+        self._blob_names: list[str] | None = None
 
     def check_seal(self) -> None:
         """Return if the hash at the end is that of all bytes before it.
@@ -141,34 +142,35 @@ class Parts:
             return bytes(stored)
         return decompress(stored, entry.raw_length, None if entry.base == NO_BASE else base)
 
-    def contents(self, entries: dict[int, BlobEntry]) -> Iterator[tuple[int, bytes]]:
-        """Give number and bytes of each blob, in the order in which they are stored.
+    def contents(self, entries: Mapping[int, BlobFields]) -> Iterator[tuple[int, bytes]]:
+        """Give number and bytes of each blob, in the order of ``entries``.
 
-        Each is decompressed once and checked against its id. ``entries`` holds the bases as well.
+        Each is decompressed once and checked against its id. ``entries`` were checked, are in the
+        order in which the blobs are stored, and hold the bases as well.
 
         Raises:
             MPackFormatError: a frame is damaged, or a base not where it must be.
             MPackIntegrityError: a blob does not have its id.
         """
         bases: list[tuple[int, bytes]] = []
-        numbers, ordered = list(entries), list(entries.values())
-        for place in storage_order(ordered):
-            entry = ordered[place]
-            if entry.base == NO_BASE:
-                bases.clear()
-                content = self.decode_blob(entry, None)
+        blobs = self._blob_bytes
+        for number, entry in entries.items():
+            expected, offset, stored_length, raw_length, base, codec = entry
+            stored = blobs[offset : offset + stored_length]
+            while bases and bases[-1][0] != base:
+                bases.pop()
+            if base == NO_BASE:
+                content = bytes(stored) if codec == CODEC_RAW else decompress(stored, raw_length)
+            elif bases:
+                content = decompress(stored, raw_length, bases[-1][1])
             else:
-                while bases and bases[-1][0] != entry.base:
-                    bases.pop()
-                if not bases:
-                    raise MPackFormatError("a base is neither the blob before nor one of its bases")
-                content = self.decode_blob(entry, bases[-1][1])
+                raise MPackFormatError("a base is neither the blob before nor one of its bases")
             digest = sha256(content).digest()
-            if digest != entry.digest:
-                check_id("blob", object_id_of(entry.digest), object_id_of(digest))
+            if digest != expected:
+                check_id("blob", object_id_of(expected), object_id_of(digest))
             if can_be_base(entry):
-                bases.append((numbers[place], content))
-            yield numbers[place], content
+                bases.append((number, content))
+            yield number, content
 
     # Records.
 
@@ -183,7 +185,15 @@ class Parts:
             raise MPackFormatError(f"foreign id {number} of {self.sections.foreign_count}")
         return "sha256:" + self._foreign[start : start + DIGEST_BYTES].hex()
 
+    def blob_names(self) -> list[str]:
+        """Give the ids of all blobs, sorted; records that are read later share these texts."""
+        if self._blob_names is None:
+            self._blob_names = ["sha256:" + digest.hex() for digest in self.blobs.digests()]
+        return self._blob_names
+
     def _blob_name(self, number: int) -> str:
+        if self._blob_names is not None and number < len(self._blob_names):
+            return self._blob_names[number]
         count = len(self.blobs)
         if number < count:
             return "sha256:" + self.blobs.digest(number).hex()
@@ -265,6 +275,7 @@ class Parts:
             MPackIntegrityError: a commit does not have its id.
             MPackLimitError: a record is larger than the limits allow.
         """
+        self.blob_names()
         commits = [
             each for chunk in range(len(self.commit_chunks)) for each in self.commits_in(chunk)
         ]
@@ -286,7 +297,7 @@ class Parts:
         if any(one >= two for one, two in pairwise(foreign)):
             raise MPackFormatError("foreign ids are out of order, or one is there twice")
         own_commits = {commit["commit_id"] for commit in commits}
-        own_blobs = {object_id_of(digest) for digest in self.blobs.digests()}
+        own_blobs = self.blob_names()
         named_commits = {parent for commit in commits for parent in commit["parent_ids"]}
         named_commits.update(tag["commit_id"] for tag in tags)
         named_snapshots = {commit["snapshot_id"] for commit in commits}
@@ -297,6 +308,6 @@ class Parts:
             named_blobs.update(snapshot["upsert"].values())
         named = named_commits - own_commits
         named |= named_snapshots - {each["snapshot_id"] for each in snapshots}
-        named |= named_blobs - own_blobs
+        named |= named_blobs.difference(own_blobs)
         if named != set(foreign):
             raise MPackFormatError("foreign ids are not exactly what the pack names and lacks")

@@ -20,7 +20,7 @@ from starfish_mpack_wire.errors import MPackFormatError, ObjectNotFoundError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.object_ids import digest_of, object_id_of
 from starfish_mpack_wire.pack.blob_codec import Codec, StoredBlob
-from starfish_mpack_wire.pack.blob_index import BlobEntry
+from starfish_mpack_wire.pack.blob_index import BlobEntry, BlobFields, in_storage_order
 from starfish_mpack_wire.pack.layout import CODEC_RAW, NO_BASE, Sections
 from starfish_mpack_wire.pack.parts import Parts, check_id
 from starfish_mpack_wire.records import CommitRecord, SnapshotRecord, TagRecord
@@ -119,7 +119,7 @@ class MPackReader:
 
     def blob_ids(self) -> Iterator[str]:
         """Give the ids of all blobs, sorted."""
-        return map(object_id_of, self._parts.blobs.digests())
+        return iter(self._parts.blob_names())
 
     def blob_length(self, object_id: str) -> int:
         """Give the length of a blob in bytes, as the pack declares it; nothing is decompressed.
@@ -163,17 +163,17 @@ class MPackReader:
         if object_ids is None:
             every = parts.blobs.checked()
             return (
-                (object_id_of(every[number].digest), content)
-                for number, content in parts.contents(dict(enumerate(every)))
+                (object_id_of(every[number][0]), content)
+                for number, content in parts.contents(every)
             )
         wanted = {self._blob_number(each): each for each in object_ids}
-        entries: dict[int, BlobEntry] = {}
+        entries: dict[int, BlobFields] = {}
         for number in wanted:
             if number not in entries:
                 entries.update(parts.blobs.chain(number))
         return (
             (wanted[number], content)
-            for number, content in parts.contents(entries)
+            for number, content in parts.contents(in_storage_order(entries))
             if number in wanted
         )
 
@@ -293,7 +293,7 @@ class MPackReader:
         """
         parts = self._parts
         parts.check_seal()
-        for _ in parts.contents(dict(enumerate(parts.blobs.checked()))):
+        for _ in parts.contents(parts.blobs.checked()):
             pass
         return parts.check_records()
 

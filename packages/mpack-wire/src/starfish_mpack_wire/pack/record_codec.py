@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Never, cast
 
 import msgpack  # type: ignore[import-untyped]  # it has neither types nor stubs
@@ -60,6 +60,11 @@ _TOO_MANY = re.compile(r"(\d+) exceeds max_(?:array|map)_len")
 _pack = cast("Callable[[object], bytes]", _msgpack.packb)
 
 
+def _pack_each(values: Iterable[object]) -> bytes:
+    # One packer for many values: packb reserves the memory of a new one each time.
+    return b"".join(map(_msgpack.Packer().pack, values))
+
+
 def _refuse_extension(code: int, data: bytes) -> Never:
     raise ValueError(f"an extension type ({code}, {len(data)} bytes)")
 
@@ -102,6 +107,11 @@ def _array_of(length: int, record: object, kind: str) -> list[Any]:
 
 def encode_commit(record: Mapping[str, Any], snapshot: int, parents: list[int]) -> bytes:
     """Give the bytes of a commit that `check_commit` accepted."""
+    return _pack(_commit_map(record, snapshot, parents))
+
+
+def _commit_map(record: Mapping[str, Any], snapshot: int, parents: list[int]) -> dict[str, object]:
+    """What is packed, its keys in their order."""
     body: dict[str, object] = {
         "branch": record["branch"],
         "snapshot_id": snapshot,
@@ -116,7 +126,7 @@ def encode_commit(record: Mapping[str, Any], snapshot: int, parents: list[int]) 
     if len(record) > len(body) + ("commit_id" in record):
         for key in sorted(record.keys() - body.keys() - {"commit_id"}):
             body[key] = _ordered(record[key])
-    return _pack(body)
+    return body
 
 
 def _ordered(value: object) -> object:
@@ -237,6 +247,7 @@ def decode_commits(data: bytes, count: int, limits: Limits) -> list[dict[str, An
     """
     records = _unpack_chunk(data, count, max(limits.max_items, len(_KNOWN_KEYS)))
     again: list[bytes] = []
+    pack = _msgpack.Packer().pack
     for record in records:
         if not isinstance(record, dict) or "commit_id" in record:
             raise MPackFormatError("a commit that is no map, or has its id inside")
@@ -245,7 +256,7 @@ def decode_commits(data: bytes, count: int, limits: Limits) -> list[dict[str, An
         snapshot, parents = record["snapshot_id"], record["parent_ids"]
         if type(snapshot) is not int or not all(type(parent) is int for parent in parents):
             raise MPackFormatError("a commit of a pack names objects by number")
-        again.append(encode_commit(record, snapshot, parents))
+        again.append(pack(_commit_map(record, snapshot, parents)))
     if b"".join(again) != data:
         raise MPackFormatError("commits are not in their one encoding")
     return records
@@ -300,7 +311,7 @@ def decode_snapshots(data: bytes, count: int) -> list[DecodedSnapshot]:
             raise MPackFormatError("a snapshot both changes and removes a path")
         numbers = struct.unpack(f">{len(names)}I", blobs)
         found.append((parent, names, numbers, gone, split_paths(directories)))
-    if b"".join(map(_pack, records)) != data:
+    if _pack_each(records) != data:
         raise MPackFormatError("snapshots are not in their one encoding")
     return found
 
@@ -325,6 +336,6 @@ def decode_tags(data: bytes, count: int) -> list[tuple[str, int]]:
         check_ref_name(name)
         if type(commit) is not int:
             raise MPackFormatError("a tag names its commit by number")
-    if b"".join(map(_pack, records)) != data:
+    if _pack_each(records) != data:
         raise MPackFormatError("tags are not in their one encoding")
     return [(name, commit) for name, commit in records]

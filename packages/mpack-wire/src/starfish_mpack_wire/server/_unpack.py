@@ -121,18 +121,18 @@ def _places(file: Path, mpack_id: str, limits: Limits) -> list[BlobPlace]:
     views = Sections(data, limits).views
     index = BlobIndex(views[Section.BLOB_INDEX], len(views[Section.BLOBS]), limits)
     entries = index.checked()
-    ids = [object_id_of(entry.digest) for entry in entries]
+    ids = [object_id_of(digest) for digest in index.digests()]
     return [
         BlobPlace(
-            object_id,
+            ids[number],
             mpack_id,
-            len(HEADER) + entry.offset,
-            entry.stored_length,
-            "raw" if entry.codec == CODEC_RAW else "zstd",
-            None if entry.base == NO_BASE else ids[entry.base],
-            entry.raw_length,
+            len(HEADER) + offset,
+            stored_length,
+            "raw" if codec == CODEC_RAW else "zstd",
+            None if base == NO_BASE else ids[base],
+            raw_length,
         )
-        for object_id, entry in zip(ids, entries, strict=True)
+        for number, (_, offset, stored_length, raw_length, base, codec) in sorted(entries.items())
     ]
 
 

@@ -75,15 +75,27 @@ def _generations(catalogue: Catalogue, commits: Mapping[str, CommitRecord]) -> d
         if parent not in commits
     }
     generations = {each: row.generation for each, row in catalogue.commits(outside).items()}
-    nodes = {
-        commit_id: CommitNode(commit_id, tuple(commit["parent_ids"]), None)
-        for commit_id, commit in commits.items()
-    }
-    for commit_id in topological_order(nodes):
-        generations[commit_id] = 1 + max(
-            (generations.get(parent, 0) for parent in nodes[commit_id].parent_ids), default=0
-        )
+    for commit_id in _parents_first(commits):
+        parents = commits[commit_id]["parent_ids"]
+        generations[commit_id] = 1 + max([generations.get(each, 0) for each in parents], default=0)
     return generations
+
+
+def _parents_first(commits: Mapping[str, CommitRecord]) -> Iterable[str]:
+    """The ids in an order for which one pack needs no sorting."""
+    seen: set[str] = set()
+    for commit_id, commit in commits.items():
+        if any(each in commits and each not in seen for each in commit["parent_ids"]):
+            break
+        seen.add(commit_id)
+    else:
+        return commits
+    return topological_order(
+        {
+            commit_id: CommitNode(commit_id, tuple(commit["parent_ids"]), None)
+            for commit_id, commit in commits.items()
+        }
+    )
 
 
 def _resolvable_snapshots(
@@ -102,10 +114,10 @@ def _resolvable_snapshots(
                 ready.append((name, snapshot_id, None, 0))
             else:
                 children.setdefault(parent, []).append((name, snapshot_id))
-    for parent, some in children.items():
+    for parent in catalogue.known("snapshot", children):
         row = catalogue.snapshot(parent)
         if row is not None:
-            ready.extend((*child, parent, row.chain + 1) for child in some)
+            ready.extend((*child, parent, row.chain + 1) for child in children[parent])
     rows: dict[str, list[SnapshotRow]] = {name: [] for name in packs}
     done: set[str] = set()
     while ready:
