@@ -13,10 +13,25 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID, uuid4
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    null,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.db.database import Database, is_database_error
@@ -24,6 +39,7 @@ from starfish_artifact_registry.db.schema import (
     artifact_files,
     artifact_packages,
     collected_content,
+    events,
     retention_classes,
 )
 from starfish_artifact_registry.errors import (
@@ -32,6 +48,7 @@ from starfish_artifact_registry.errors import (
     PackageNotFoundError,
     UnknownRetentionClassError,
 )
+from starfish_artifact_registry.event_digest import GENESIS_DIGEST
 from starfish_artifact_registry.events.catalogue import FileIngested, PackageCreated
 from starfish_artifact_registry.events.codec import Event, NewEvent
 from starfish_artifact_registry.events.log import (
@@ -39,7 +56,6 @@ from starfish_artifact_registry.events.log import (
     append_events,
     chain_events,
     digest_at,
-    head_of_log,
 )
 from starfish_artifact_registry.events.log_head import notify
 from starfish_artifact_registry.events.views import ViewWriter
@@ -56,6 +72,42 @@ _IDS_OF_ONE_STATEMENT: Final = 1000
 _ASK_AGAIN: Final = 10
 _ASK_AGAIN_S: Final = 0.2
 """How often, and after which growing pauses, a lost database is asked: about nine seconds."""
+
+
+def _kind(name: str) -> ColumnElement[str]:
+    return literal_column(f"'{name}'", Text)
+
+
+_NO_ID: Final = cast(null(), Uuid)
+_NO_TEXT: Final = cast(null(), Text)
+_NO_NUMBER: Final = cast(null(), events.c.sequence.type)
+_NO_DIGEST: Final = cast(null(), events.c.event_digest.type)
+_NEWEST: Final = select(func.max(events.c.sequence)).scalar_subquery()
+_HEAD: Final[Select[*tuple[Any, ...]]] = select(
+    *(_kind("head"), _NO_ID, _NO_TEXT, events.c.sequence, events.c.event_digest)
+).where(events.c.sequence == _NEWEST)
+_PACKAGE: Final = artifact_packages.c
+_FILE: Final = artifact_files.c
+_LOCATION: Final = collected_content.c.storage_location_id
+_LOOK_UP: Final[dict[str, Select[*tuple[Any, ...]]]] = {
+    "packages": select(
+        *(_kind("package"), _PACKAGE.package_id),
+        *(_PACKAGE.status, _PACKAGE.file_count, _NO_DIGEST),
+    ).where(_PACKAGE.package_id.in_(bindparam("packages", expanding=True))),
+    "paths": select(
+        *(_kind("path"), _FILE.package_id),
+        *(_FILE.relative_path, _NO_NUMBER, _NO_DIGEST),
+    ).where(tuple_(_FILE.package_id, _FILE.relative_path).in_(bindparam("paths", expanding=True))),
+    "locations": select(*(_kind("collected"), _LOCATION, _NO_TEXT, _NO_NUMBER, _NO_DIGEST)).where(
+        _LOCATION.in_(bindparam("locations", expanding=True))
+    ),
+}
+"""All that a group of commands asks for has these five columns, to be read by one statement."""
+
+
+@cache
+def _query(*names: str) -> CompoundSelect[*tuple[Any, ...]]:
+    return union_all(_HEAD, *(_LOOK_UP[name] for name in names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +141,6 @@ class CommandState:
         self,
         connection: AsyncConnection,
         view_writer: ViewWriter,
-        head: Head,
         *,
         now: datetime,
         new_id: Callable[[], UUID],
@@ -98,8 +149,8 @@ class CommandState:
         """The time of the append, which new events get unless they bring their own."""
         self.new_id = new_id
         """Makes ids."""
-        self.head = head
-        """The end of the log, events of commands before this one included."""
+        self.head = Head(0, GENESIS_DIGEST)
+        """The end of the log, events of commands before this one included; known after `load`."""
         self._connection = connection
         self._view_writer = view_writer
         self._pending: list[Event] = []
@@ -113,7 +164,7 @@ class CommandState:
         cls, connection: AsyncConnection, view_writer: ViewWriter, now: datetime
     ) -> CommandState:
         """The registry as it is now, the log not locked: to refuse early what will be refused."""
-        return cls(connection, view_writer, Head(0, b""), now=now, new_id=uuid4)
+        return cls(connection, view_writer, now=now, new_id=uuid4)
 
     async def connection(self) -> AsyncConnection:
         """A connection for reading; rows are up to date with the commands before this one."""
@@ -134,14 +185,14 @@ class CommandState:
     async def find_package(self, package_id: UUID) -> PackageState | None:
         """State of a package, ``None`` when there is none of this id."""
         if package_id not in self._packages:
-            await self.load_packages([package_id])
+            await self.load(packages=[package_id])
         return self._packages[package_id]
 
     async def has_path(self, package_id: UUID, relative_path: str) -> bool:
         """Whether a package has a file at this path."""
         path = (package_id, relative_path)
         if path not in self._paths:
-            await self.load_paths([path])
+            await self.load(paths=[path])
         return self._paths[path]
 
     async def was_collected(self, storage_location_id: UUID) -> bool:
@@ -150,7 +201,7 @@ class CommandState:
         Where it did not, it will not either before this command is done: it needs the log's lock.
         """
         if storage_location_id not in self._collected:
-            await self.load_collected([storage_location_id])
+            await self.load(locations=[storage_location_id])
         return self._collected[storage_location_id]
 
     async def retention_days(self, retention_class: str) -> int | None:
@@ -168,37 +219,37 @@ class CommandState:
             raise UnknownRetentionClassError(retention_class, known)
         return self._retention_classes[retention_class]
 
-    async def load_packages(self, package_ids: Collection[UUID]) -> None:
-        """Read several at once, for the calls that follow."""
-        if not package_ids:
-            return
+    async def load(
+        self,
+        packages: Collection[UUID] = (),
+        paths: Collection[_Path] = (),
+        locations: Collection[UUID] = (),
+    ) -> None:
+        """Read what the calls that follow ask for, and whatever the log's end is, at once."""
         await self.flush()
-        row = artifact_packages.c
-        wanted = select(row.package_id, row.status, row.file_count)
-        found = await self._connection.execute(wanted.where(row.package_id.in_(package_ids)))
-        self._packages |= dict.fromkeys(package_ids)
-        self._packages |= {key: PackageState(status, count) for key, status, count in found}
+        wanted = list(locations)
+        await self._load(list(packages), list(paths), wanted[:_IDS_OF_ONE_STATEMENT])
+        for start in range(_IDS_OF_ONE_STATEMENT, len(wanted), _IDS_OF_ONE_STATEMENT):
+            await self._load([], [], wanted[start : start + _IDS_OF_ONE_STATEMENT])
 
-    async def load_paths(self, paths: Collection[_Path]) -> None:
-        """Read several at once, for the calls that follow."""
-        if not paths:
-            return
-        await self.flush()
-        columns = artifact_files.c.package_id, artifact_files.c.relative_path
-        wanted = select(*columns).where(tuple_(*columns).in_(list(paths)))
-        found = await self._connection.execute(wanted)
+    async def _load(self, packages: list[UUID], paths: list[_Path], locations: list[UUID]) -> None:
+        wanted = {"packages": packages, "paths": paths, "locations": locations}
+        asked = {name: ids for name, ids in wanted.items() if ids}
+        query = _query(*asked)
+        self._packages |= dict.fromkeys(packages)
         self._paths |= dict.fromkeys(paths, False)
-        self._paths |= {(row.package_id, row.relative_path): True for row in found}
-
-    async def load_collected(self, storage_location_ids: Collection[UUID]) -> None:
-        """Read several at once, for the calls that follow."""
-        column = collected_content.c.storage_location_id
-        wanted = list(storage_location_ids)
-        self._collected |= dict.fromkeys(wanted, False)
-        for start in range(0, len(wanted), _IDS_OF_ONE_STATEMENT):
-            some = wanted[start : start + _IDS_OF_ONE_STATEMENT]
-            found = await self._connection.execute(select(column).where(column.in_(some)))
-            self._collected |= dict.fromkeys(found.scalars(), True)
+        self._collected |= dict.fromkeys(locations, False)
+        self.head = Head(0, GENESIS_DIGEST)
+        for kind, key, value, number, digest in await self._connection.execute(query, asked):
+            match kind:
+                case "head":
+                    self.head = Head(number, digest)
+                case "package":
+                    self._packages[key] = PackageState(value, number)
+                case "path":
+                    self._paths[key, value] = True
+                case _:
+                    self._collected[key] = True
 
     def record(self, new: Sequence[NewEvent]) -> None:
         """Give the events of a decision their places; stored by the next `flush`."""
@@ -344,13 +395,15 @@ class GroupCommit:
         accepted: list[tuple[_Waiting, Any]],
         refused: list[tuple[_Waiting, Exception]],
     ) -> Head:
-        before = await head_of_log(connection)
         state = CommandState(
-            connection, self._view_writer, before, now=self._clock.now(), new_id=self._new_id
+            connection, self._view_writer, now=self._clock.now(), new_id=self._new_id
         )
-        await state.load_packages({key for one in group for key in one.packages})
-        await state.load_paths({path for one in group for path in one.paths})
-        await state.load_collected({key for one in group for key in one.locations})
+        await state.load(
+            {key for one in group for key in one.packages},
+            {path for one in group for path in one.paths},
+            {key for one in group for key in one.locations},
+        )
+        before = state.head
         for one in group:
             try:
                 decision = await one.decide(state)

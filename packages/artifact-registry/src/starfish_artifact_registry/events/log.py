@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
@@ -26,7 +27,10 @@ __all__ = (
     "read_events",
 )
 
-_COLUMNS: Final = [events.c[field.name] for field in fields(Event)]
+_NAMES: Final = tuple(field.name for field in fields(Event))
+_COLUMNS: Final = [events.c[name] for name in _NAMES]
+_INSERT: Final = events.insert()
+_values: Final[Callable[[Event], tuple[object, ...]]] = attrgetter(*_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,8 @@ def chain_events(
 
 async def append_events(connection: AsyncConnection, chained: Sequence[Event]) -> None:
     """Store events whose first follows the head; the connection has locked the log."""
-    names = [column.name for column in _COLUMNS]
-    rows = [dict(zip(names, _values(event), strict=True)) for event in chained]
-    await connection.execute(events.insert(), rows)
+    rows = [dict(zip(_NAMES, _values(event), strict=True)) for event in chained]
+    await connection.execute(_INSERT, rows)
 
 
 async def read_events(
@@ -97,7 +100,3 @@ async def read_events(
         page = page.where(events.c.package_id == package_id)
     rows = await connection.execute(page.order_by(events.c.sequence).limit(limit))
     return [Event(*row) for row in rows]
-
-
-def _values(event: Event) -> tuple[object, ...]:
-    return tuple(getattr(event, column.name) for column in _COLUMNS)

@@ -130,10 +130,19 @@ class LogHead:
     async def _poll(self) -> None:
         self._following.set()
         while True:
-            async with self._database.read() as connection:
-                newest = await connection.execute(select(func.max(events.c.sequence)))
-            self.advance(newest.scalar() or 0)
+            # Cancelled in the middle, it would cost the connection, and so a database in memory.
+            looking = asyncio.create_task(self._look())
+            try:
+                await asyncio.shield(looking)
+            except asyncio.CancelledError:
+                await asyncio.wait([looking])
+                raise
             await asyncio.sleep(min(self._intervals, default=0.0))
+
+    async def _look(self) -> None:
+        async with self._database.read() as connection:
+            newest = await connection.execute(select(func.max(events.c.sequence)))
+        self.advance(newest.scalar() or 0)
 
     async def _listen(self) -> None:
         """Until the connection is lost."""

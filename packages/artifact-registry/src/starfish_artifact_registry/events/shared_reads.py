@@ -17,7 +17,7 @@ from starfish_artifact_registry.events.group_commit import CommandState
 __all__ = ("SharedReads",)
 
 _MAX_CALLS = 256
-"""Calls that share two queries."""
+"""Calls that share a query."""
 
 
 class SharedReads:
@@ -67,8 +67,7 @@ class SharedReads:
     async def _look_up(self, paths: Collection[tuple[UUID, str]]) -> CommandState:
         async with self._database.read() as connection:
             state = self._new_state(connection)
-            await state.load_packages({package_id for package_id, _ in paths})
-            await state.load_paths(set(paths))
+            await state.load({package_id for package_id, _ in paths}, set(paths))
         return state
 
 

@@ -49,6 +49,24 @@ _CHANGING: Final[dict[Table, tuple[str, ...]]] = {
     retention_state: ("retain_until", "holds", "expired_at", "deleted_at"),
 }
 """Columns that a later event may change."""
+_LOAD: Final = {
+    table: select(table).where(table.c.package_id.in_(bindparam("about", expanding=True)))
+    for table in _CHANGING
+}
+_UPDATE: Final = {
+    table: table.update()
+    .where(table.c.package_id == bindparam("key"))
+    .values({name: bindparam(f"new_{name}") for name in columns})
+    for table, columns in _CHANGING.items()
+}
+_INSERT: Final = {
+    table: table.insert()
+    for table in (artifact_packages, artifact_metadata, artifact_files, retention_state)
+}
+_INSERT_NEW_LOCATIONS: Final = {
+    "sqlite": sqlite_insert(storage_locations).on_conflict_do_nothing(),
+    "postgresql": postgres_insert(storage_locations).on_conflict_do_nothing(),
+}
 
 
 class ViewWriter(Protocol):
@@ -163,21 +181,20 @@ class _Fold:
         new = [row for key, row in self.packages.items() if key not in self._old_packages]
         old = [row for key, row in self.packages.items() if key in self._old_packages]
         if new:
-            await connection.execute(artifact_packages.insert(), new)
+            await connection.execute(_INSERT[artifact_packages], new)
         if old:
             await _update(connection, artifact_packages, old)
         if self._metadata:
-            await connection.execute(artifact_metadata.insert(), self._metadata)
+            await connection.execute(_INSERT[artifact_metadata], self._metadata)
         if self._locations:
-            insert = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
-            known_are_skipped = insert(storage_locations).on_conflict_do_nothing()
+            known_are_skipped = _INSERT_NEW_LOCATIONS[connection.dialect.name]
             await connection.execute(known_are_skipped, list(self._locations.values()))
         if self._files:
-            await connection.execute(artifact_files.insert(), self._files)
+            await connection.execute(_INSERT[artifact_files], self._files)
         new = [row for key, row in self.retention.items() if key in self._new_retention]
         old = [row for key, row in self.retention.items() if key not in self._new_retention]
         if new:
-            await connection.execute(retention_state.insert(), new)
+            await connection.execute(_INSERT[retention_state], new)
         if old:
             await _update(connection, retention_state, old)
 
@@ -258,7 +275,7 @@ def _retain_until(start: datetime, days: int | None) -> datetime | None:
 
 async def _load(connection: AsyncConnection, table: Table, events: Collection[Event]) -> _Rows:
     about = {event.package_id for event in events}
-    found = await connection.execute(select(table).where(table.c.package_id.in_(about)))
+    found = await connection.execute(_LOAD[table], {"about": list(about)})
     return {row["package_id"]: dict(row) for row in found.mappings()}
 
 
@@ -266,12 +283,7 @@ async def _update(
     connection: AsyncConnection, table: Table, rows: Sequence[dict[str, Any]]
 ) -> None:
     columns = _CHANGING[table]
-    statement = (
-        table.update()
-        .where(table.c.package_id == bindparam("key"))
-        .values({name: bindparam(f"new_{name}") for name in columns})
-    )
     changes = [
         {"key": row["package_id"]} | {f"new_{name}": row[name] for name in columns} for row in rows
     ]
-    await connection.execute(statement, changes)
+    await connection.execute(_UPDATE[table], changes)

@@ -58,9 +58,10 @@ class ContentFolder:
                 draft.create(incoming)
 
     def keep(self, draft: Draft, address: ContentAddress, size: int, now_ns: int) -> bool:
-        """Give a draft its name, durably; ``True`` when the content was there already."""
-        if self.renew(address, now_ns, size):
-            return True
+        """Give a draft its name, durably; ``True`` when the content is there by now.
+
+        Ask `renew` first: it saves writing what was there before.
+        """
         draft.sync(now_ns)
         with self._folder(*_place(address), create=True) as folder:
             with _locked(folder):

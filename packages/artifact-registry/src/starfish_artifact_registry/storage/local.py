@@ -142,7 +142,7 @@ class LocalBackend:
         try:
             await self._run(partial(self._folder.create_draft, draft))
             hashed = await hash_and_write(gathered, partial(self._write, draft), self._threads)
-            return await self._run(partial(self._keep, draft, hashed))
+            return await self._run(partial(self._keep_unless_present, draft, hashed))
         finally:
             await self._run(draft.discard)
 
@@ -162,6 +162,11 @@ class LocalBackend:
     def _write(self, draft: Draft, block: Block) -> None:
         with self._translated():  # here already: an OSError of the stream is not the storage's
             draft.write(block)
+
+    def _keep_unless_present(self, draft: Draft, hashed: Hashed) -> StoredContent:
+        if self._folder.renew(hashed.address, self._now_ns(), hashed.size):
+            return hashed.stored(was_present=True)
+        return self._keep(draft, hashed)
 
     def _keep(self, draft: Draft, hashed: Hashed) -> StoredContent:
         was_present = self._folder.keep(draft, hashed.address, hashed.size, self._now_ns())
