@@ -7,8 +7,6 @@ from typing import Any
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from starfish_artifact_registry.db import sqlite_connection
-
 __all__ = ("create_engine",)
 
 BUSY_TIMEOUT_MS = 30_000
@@ -42,15 +40,8 @@ def create_engine(url: str | URL, **options: Any) -> AsyncEngine:
         parsed = parsed.set(drivername=drivers[parsed.drivername])
     engine = create_async_engine(parsed, **options)
     if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "do_connect", _choose_connection)
         event.listen(engine.sync_engine, "connect", _set_pragmas)
     return engine
-
-
-def _choose_connection(
-    _dialect: object, _record: object, _arguments: object, options: dict[str, Any]
-) -> None:
-    options.setdefault("async_creator_fn", sqlite_connection.connect)
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:
