@@ -110,7 +110,7 @@ def _plain_commit(record: Mapping[str, Any]) -> bytes | None:
     )
     if type(parents) is not list:
         return None
-    above = cast("list[Any]", parents)
+    above = cast("list[object]", parents)
     if len(above) > 23:
         return None
     for text in (*texts, *above):
@@ -118,7 +118,7 @@ def _plain_commit(record: Mapping[str, Any]) -> bytes | None:
             return None
     try:
         author, branch, message, snapshot, committed_at = map(_cbor_text, texts)
-        encoded_parents = b"".join(map(_cbor_text, above))
+        encoded_parents = b"".join(map(_cbor_text, cast("list[str]", above)))
     except UnicodeEncodeError:
         return None
     return b"".join(
