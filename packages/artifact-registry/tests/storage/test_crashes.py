@@ -133,10 +133,14 @@ async def test_what_was_acknowledged_survives_kill_9_at_any_moment(tmp_path: Pat
     for _ in range(ROUNDS):
         child = await asyncio.to_thread(child_that_puts, tmp_path, body)
         assert child.stdout
+        assert child.stderr
         lines = [await asyncio.to_thread(child.stdout.readline)]
         await asyncio.to_thread(time.sleep, chance.uniform(0, 0.3))
         child.kill()
-        printed, error = await asyncio.to_thread(child.communicate)
+        # Not communicate(): it passes over what readline() has read ahead.
+        with child:
+            printed = await asyncio.to_thread(child.stdout.read)
+            error = await asyncio.to_thread(child.stderr.read)
         assert not error, error
         lines += printed.split("\n")[:-1]
         acknowledged = {ContentAddress.parse(line.strip()) for line in lines}
