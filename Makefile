@@ -30,8 +30,9 @@ ifdef PKG
 test: $(filter .tools/bin/uv,$(UV))  ## run all tests, or one package's alone: PKG=outbox
 	@$(ALONE) --group test $(call group,test-extra) pytest packages/$(PKG)
 else
+# Two files at a time: much of what tests do is wait for a process, a server or a disk.
 test: setup
-	@$(UV) run --no-sync pytest
+	@$(UV) run --no-sync pytest --numprocesses 2 --dist loadfile
 endif
 
 lint: setup     ## ruff and the import contracts

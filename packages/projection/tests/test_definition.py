@@ -33,7 +33,7 @@ async def _async_target(event: object) -> str:
         ("notes", _async_target, _project, TypeError),
         ("notes", "list", None, TypeError),
     ],
-    ids=repr,
+    ids=lambda value: getattr(value, "__name__", repr(value)),
 )
 def test_a_projection_that_cannot_work_is_refused_when_it_is_built(
     source: Any, target: Any, project: Any, error: type[Exception]
