@@ -1,7 +1,7 @@
 # ruff: noqa: INP001 - a script, not a package
-"""Feeds a coverage-guided fuzzer's bytes to all that reads packs.
+r"""Feeds a coverage-guided fuzzer's bytes to all that reads packs.
 
-    uv run --isolated --no-default-groups --package starfish-mpack-wire --group fuzz \\
+    uv run --isolated --no-default-groups --package starfish-mpack-wire --group fuzz \
       python packages/mpack-wire/fuzz/fuzz_pack.py -max_total_time=600 NEW packages/mpack-wire/fuzz/corpus
 
 What it finds new goes to the folder NEW, which must be there.
