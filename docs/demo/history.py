@@ -6,13 +6,10 @@ Called with the project's folder and an empty one, by the demo or by hand.
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-
-import httpx
 
 from starfish_mpack_wire import LocalStore, WireClient
 from starfish_mpack_wire.client import RetryPolicy
@@ -66,22 +63,19 @@ def _bare_copy(root: Path, target: Path) -> Path | None:
     return target
 
 
-def serve(data: Path) -> tuple[subprocess.Popen[bytes], str]:
-    """A server of its own process, as `mpack serve` starts one."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+def serve(data: Path) -> tuple[subprocess.Popen[str], str]:
+    """A server of its own process, as `mpack serve` starts one, and the address that it tells."""
     command = "from starfish_mpack_wire.cli import main; main()"
-    arguments = ["serve", "--data", str(data), "--port", str(port)]
-    server = subprocess.Popen([sys.executable, "-c", command, *arguments])
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(600):
-        try:
-            if httpx.get(f"{url}/health").status_code == httpx.codes.OK:
-                return server, url
-        except httpx.TransportError:
-            time.sleep(0.05)
-    server.kill()
-    raise SystemExit("the server of histories does not answer /health")
+    arguments = ["serve", "--data", str(data), "--port", "0"]
+    server = subprocess.Popen(
+        [sys.executable, "-c", command, *arguments], stderr=subprocess.PIPE, text=True
+    )
+    told = server.stderr.readline() if server.stderr is not None else ""
+    url = told.rpartition(" ")[2].strip()
+    if not url.startswith("http://"):
+        server.kill()
+        raise SystemExit(f"the server of histories did not start: {told}")
+    return server, url
 
 
 def tell_history(root: Path, scratch: Path) -> None:
@@ -115,7 +109,7 @@ def tell_history(root: Path, scratch: Path) -> None:
         )
     finally:
         server.terminate()
-        server.wait(20)
+        server.communicate(timeout=20)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 # ruff: noqa: INP001 - a script, not a package
-"""Feeds a coverage-guided fuzzer's bytes to all that reads packs.
+r"""Feeds a coverage-guided fuzzer's bytes to all that reads packs.
 
-    python packages/mpack-wire/fuzz/fuzz_pack.py -max_total_time=600 packages/mpack-wire/fuzz/corpus
+    uv run --isolated --no-default-groups --package starfish-mpack-wire --group fuzz \
+      python packages/mpack-wire/fuzz/fuzz_pack.py -max_total_time=600 NEW packages/mpack-wire/fuzz/corpus
 
+What it finds new goes to the folder NEW, which must be there.
 The first byte says what the rest is, so that the fuzzer gets behind each check that would stop
 random bytes: a whole file, one with a seal that fits, one section of a good pack, the msgpack inside, or
 blobs upon each other.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import random
 import resource
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,6 @@ from starfish_mpack_wire import (
     snapshot_id,
 )
 from starfish_mpack_wire.testing.strategies import damaged_packs, histories
-
-KILLS = int(os.environ.get("STARFISH_KILLS", "10"))
 
 
 def commit_of(files: dict[str, bytes], *parents: str, message: str = "m") -> dict[str, Any]:
@@ -237,34 +235,56 @@ def in_a_child(work: Callable[[], None]) -> int:
     return process
 
 
-def test_kill_9_during_apply_leaves_a_store_in_which_the_next_run_completes(
+STEPS = {"open", "write", "sendfile", "fsync", "rename", "replace", "unlink", "flock"} | {
+    "execute",
+    "executemany",
+}
+"""What changes a file, a lock or the catalogue, by the name of the function of Python."""
+
+
+def kill_at(step: int) -> None:
+    """Kill this process before the so many-th of these steps."""
+    steps = itertools.count()
+
+    def profile(_frame: object, event: str, function: Any) -> None:
+        taken = event == "c_call" and function.__name__ in STEPS
+        if taken and not isinstance(function.__self__, str) and next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(profile)
+
+
+def test_kill_9_at_any_step_of_apply_leaves_a_store_in_which_the_next_run_completes(
     tmp_path: Path,
 ) -> None:
-    files = {f"d{n % 7}/f{n}": random.Random(n).randbytes(600) for n in range(600)}
+    files = {f"d{n % 7}/f{n}": random.Random(n).randbytes(600) for n in range(60)}
     pack = build_mpack(**commit_of(files))
-    chance = random.Random(1)
-    seen: set[bool] = set()
-    for round_number in range(KILLS):
-        folder = tmp_path / f"store{round_number}"
+    held: list[bool] = []
+    for step in itertools.count():
+        folder = tmp_path / f"store{step}"
         LocalStore(folder).close()
 
-        def apply(folder: Path = folder) -> None:
+        def apply(folder: Path = folder, step: int = step) -> None:
+            kill_at(step)
             with LocalStore(folder) as store:
                 apply_mpack(store, pack)
 
-        child = in_a_child(apply)
-        time.sleep(chance.uniform(0.0, 0.25))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        _, status = os.waitpid(in_a_child(apply), 0)
 
         with LocalStore(folder) as store:
-            seen.add(bool(store.packs.ids()))
+            held.append(bool(store.packs.ids()))
             assert store.packs.ids() <= {blob_id(pack)}
             assert not store.verify().problems
             apply_mpack(store, pack)
             assert not store.verify().problems
             assert store.catalogue.count("blob") == len(files)
             assert list((folder / "incoming").iterdir()) == []
+        if status == 0:
+            break
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    assert held == sorted(held), "once it is there, it stays"
+    assert held.count(False) > 10, "there are steps before the rename"
+    assert held.count(True) > 5, "and after it"
 
 
 def test_a_full_disk_is_a_store_error_and_leaves_nothing(tmp_path: Path) -> None:

@@ -29,8 +29,6 @@ def test_the_story_of_the_readme_runs(tmp_path: Path) -> None:
         r"^```console\n(mpack init.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL
     )
     assert found is not None
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     program = tmp_path / "bin/mpack"
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nfrom starfish_mpack_wire.cli import main\nmain()\n")
@@ -38,22 +36,25 @@ def test_the_story_of_the_readme_runs(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
     environment.pop("MPACK_TOKEN", None)
-    script = found[1].replace("8765", str(port))
-
-    story = subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", script + "\nkill %1\nwait %1 || true\n"],
-        cwd=tmp_path / "empty",
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, errors = story.communicate(timeout=170)
-    finally:
-        if story.poll() is None:
-            os.killpg(story.pid, signal.SIGKILL)
+    with socket.socket() as holder:
+        # It does not listen: the server may, and nobody else gets the port meanwhile.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        script = found[1].replace("8765", str(holder.getsockname()[1]))
+        story = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", script + "\nkill %1\nwait %1 || true\n"],
+            cwd=tmp_path / "empty",
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            output, errors = story.communicate(timeout=170)
+        finally:
+            if story.poll() is None:
+                os.killpg(story.pid, signal.SIGKILL)
 
     assert story.returncode == 0, errors
     assert "first letter" in output

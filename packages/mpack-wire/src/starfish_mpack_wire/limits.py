@@ -33,8 +33,6 @@ class Limits:
     """Single blobs that one request may ask for."""
     max_message_bytes: int = 2 * 1024 * 1024
     """A request or an answer other than a pack: 10,000 ids and room to spare."""
-    max_path_bytes: int = 4096
-    """A path of a snapshot, and a prefix that is asked for: the limit of common systems."""
 
     max_pack_bytes: int = 16 * 1024**3
     """A pack as it is stored; larger histories travel in several."""

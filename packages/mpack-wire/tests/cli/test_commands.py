@@ -6,9 +6,9 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,6 +214,38 @@ def test_rule_12_a_message_of_a_peer_cannot_move_the_cursor(run: Run, tmp_path: 
     assert "there" in shown
 
 
+def test_a_name_of_nothing_and_settings_of_another_kind_are_told(run: Run, tmp_path: Path) -> None:
+    run("init work")
+    (tmp_path / "work/.mpack/config.json").write_text('{"remotes": 7}')
+
+    with pytest.raises(MPackError, match="'nope' is no branch, no tag"):
+        run("log nope", at="work")
+    with pytest.raises(MPackError, match="no remote 'origin'"):
+        run("push", at="work")
+    run("remote add origin http://127.0.0.1:9/ada/notes", at="work")
+    assert json.loads(run("remote list --json", at="work")) == {
+        "origin": "http://127.0.0.1:9/ada/notes"
+    }
+
+
+def test_a_server_that_cannot_serve_says_why_before_it_begins(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/mpack.sqlite").write_text("no database, but as long as the header of one")
+
+    with pytest.raises(MPackError, match="cannot be used"):
+        run("serve --data file --port 0")
+    with pytest.raises(MPackError, match="database failed"):
+        run("serve --data damaged --port 0")
+    with pytest.raises(MPackError, match="not the address that clients use"):
+        run("serve --data srv --port 0 --public-url nonsense")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(MPackError, match="cannot listen"),
+    ):
+        run(f"serve --data srv --port {taken.getsockname()[1]}")
+
+
 def test_a_damaged_store_is_reported_with_status_1(run: Run, tmp_path: Path) -> None:
     run("init work")
     write(tmp_path / "work", a="text " * 100)
@@ -251,22 +283,16 @@ def test_an_error_is_one_line_and_a_status(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_serve_answers_health_and_stops_when_it_is_told(tmp_path: Path) -> None:
     httpx = pytest.importorskip("httpx")
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    process = subprocess.Popen(
-        [*MPACK, "serve", "--data", str(tmp_path / "srv"), "--port", str(port)]
-    )
-    try:
-        status = 0
-        give_up_at = time.monotonic() + 40
-        while status != 200 and time.monotonic() < give_up_at:
-            try:
-                status = httpx.get(f"http://127.0.0.1:{port}/health").status_code
-            except httpx.TransportError:
-                time.sleep(0.05)
-        assert status == 200
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
+    with subprocess.Popen(
+        [*MPACK, "serve", "--data", str(tmp_path / "srv"), "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            # Whoever listens is told where; what comes before the loop runs waits in the queue.
+            url = process.stderr.readline().split()[-1]
+            assert httpx.get(f"{url}/health", timeout=40).status_code == 200
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(20)

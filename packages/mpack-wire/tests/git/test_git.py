@@ -17,7 +17,7 @@ if shutil.which("git") is None:
 from dulwich.objects import Commit, Tree
 from dulwich.repo import Repo
 
-from starfish_mpack_wire import GitError, LocalStore, NonFastForwardError
+from starfish_mpack_wire import GitError, LocalStore, NonFastForwardError, ObjectNotFoundError
 from starfish_mpack_wire.git import export_git, import_git
 from starfish_mpack_wire.working_tree import WorkingTree
 
@@ -232,6 +232,16 @@ def test_branches_that_went_apart_are_not_overwritten(
     with pytest.raises(GitError, match="would be lost"):
         export_git(store, tmp_path / "out")
     export_git(store, tmp_path / "out", force=True)
+
+
+def test_a_store_with_a_hole_is_not_exported(git: Git, store: LocalStore, tmp_path: Path) -> None:
+    commit(git, tmp_path / "g", a="1")
+    import_git(store, tmp_path / "g")
+    for pack in (store.path / "packs").iterdir():
+        pack.unlink()
+
+    with LocalStore(store.path) as damaged, pytest.raises(ObjectNotFoundError):
+        export_git(damaged, tmp_path / "out")
 
 
 def test_what_has_no_place_here_is_said(git: Git, store: LocalStore, tmp_path: Path) -> None:

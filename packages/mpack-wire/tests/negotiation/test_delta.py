@@ -52,14 +52,18 @@ def some_of(parents: Parents, *, at_least: int = 0) -> st.SearchStrategy[list[st
     return st.lists(st.sampled_from(sorted(parents)), min_size=at_least, max_size=4)
 
 
-class CountingGraph(InMemoryCommitGraph):
+class TrustedGraph(InMemoryCommitGraph):
+    """Believes its generations, as a database does."""
+
+    async def generations_hold(self) -> bool:
+        return True
+
+
+class CountingGraph(TrustedGraph):
     """Counts what a database would be asked."""
 
     queries = 0
     read = 0
-
-    async def generations_hold(self) -> bool:
-        return True  # a database knows it; it does not look
 
     async def nodes(self, commit_ids: Collection[str]) -> Mapping[str, CommitNode]:
         self.queries += 1
@@ -136,6 +140,27 @@ async def test_rule_07_one_wrong_generation_changes_nothing(
     delta = await compute_delta(graph, want, have)
 
     assert set(delta.commit_ids) == ancestors(parents, want) - ancestors(parents, have)
+
+
+@given(data=st.data(), parents=histories())
+async def test_rule_07_wrong_generations_that_are_taken_for_right_cost_at_most_a_second_copy(
+    data: st.DataObject, parents: Parents
+) -> None:
+    graph = TrustedGraph(InMemoryCommitGraph.of(parents).by_id.values())
+    for wrong in data.draw(some_of(parents, at_least=1)):
+        generation = data.draw(st.none() | st.integers(0, 12))
+        graph.by_id[wrong] = replace(graph.by_id[wrong], generation=generation)
+    want, have = data.draw(some_of(parents, at_least=1)), data.draw(some_of(parents))
+
+    delta = await compute_delta(graph, want, have)
+
+    sent, held = set(delta.commit_ids), ancestors(parents, have)
+    assert ancestors(parents, want) - held <= sent <= ancestors(parents, want)
+    assert delta.boundary <= held
+    position = {commit_id: number for number, commit_id in enumerate(delta.commit_ids)}
+    assert len(position) == len(delta.commit_ids)
+    for commit_id, place in position.items():
+        assert all(position.get(parent, -1) < place for parent in parents[commit_id])
 
 
 @given(data=st.data(), parents=histories())

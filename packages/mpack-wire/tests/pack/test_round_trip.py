@@ -11,6 +11,8 @@ from starfish_mpack_wire import (
     parse_wire_mpack,
     write_mpack,
 )
+from starfish_mpack_wire.pack.layout import Section
+from starfish_mpack_wire.testing.damage import sections_of
 
 
 def test_parsing_gives_what_was_built_and_building_that_gives_the_same_bytes(
@@ -30,6 +32,13 @@ def test_records_in_another_order_give_the_same_bytes(history_contents) -> None:
     backwards = {kind: records[::-1] for kind, records in history.items()}
 
     assert build_mpack(**backwards) == build_mpack(**history)
+
+
+def test_blobs_that_no_snapshot_names_are_stored_by_id() -> None:
+    contents = [b"%d" % number for number in range(8)]
+    pack = build_mpack([], [], [{"object_id": blob_id(each), "content": each} for each in contents])
+
+    assert sections_of(pack)[Section.BLOBS] == b"".join(sorted(contents, key=blob_id))
 
 
 def test_a_reader_is_a_source_whose_frames_are_copied_as_they_are(history_contents) -> None:

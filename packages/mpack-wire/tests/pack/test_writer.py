@@ -150,6 +150,27 @@ def test_what_comes_twice_is_refused(history_contents) -> None:
             build_mpack(**twice)
 
 
+@pytest.mark.parametrize("kind", ["commits", "snapshots", "blobs", "tags"])
+def test_a_record_that_lacks_a_member_or_is_no_map_is_refused(kind: str, history_contents) -> None:
+    good = history_contents[kind][0]
+
+    def built(record: object) -> bytes:
+        return build_mpack(**{**history_contents, kind: [record]})
+
+    built(good)
+    for name in good:
+        with pytest.raises(MPackFormatError, match=f"without '{name}'"):
+            built({key: each for key, each in good.items() if key != name})
+        with pytest.raises((MPackFormatError, MPackIntegrityError)):
+            built({**good, name: 7})
+    for record in (None, [], "text"):
+        with pytest.raises(MPackFormatError, match="no map"):
+            built(record)
+    if kind == "snapshots":
+        with pytest.raises(MPackFormatError, match="'remove' of a snapshot"):
+            built({**good, "remove": "a text is no list"})
+
+
 def test_snapshots_that_are_their_own_ancestor_are_refused() -> None:
     one, two = blob_id(b"1"), blob_id(b"2")
     snapshots = [

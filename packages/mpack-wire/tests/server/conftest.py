@@ -174,7 +174,8 @@ class Wire:
         given = {"Accept": "application/x-msgpack"} | dict(headers or {})
         if token is not None:
             given["Authorization"] = f"Bearer {self.token if token == 'own' else token}"
-        content = body if body is None or isinstance(body, bytes) else msgpack.packb(body)
+        as_it_is = body is None or isinstance(body, bytes | AsyncIterator)
+        content = body if as_it_is else msgpack.packb(body)
         url = path if path.startswith("http") else (self.repo if repo is None else repo) + path
         answer = await self.http.request(method, url, content=content, headers=given)
         assert answer.status_code != 500

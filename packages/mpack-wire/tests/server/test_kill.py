@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -28,41 +27,42 @@ from starfish_mpack_wire.server import create_repo, create_token
 
 ROUNDS = int(os.environ.get("STARFISH_REPEAT", "4"))
 FORK = """
-import os, signal, sys, uvicorn
+import os, signal, socket, sys, uvicorn
 from starfish_mpack_wire.server import create_app
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+holder = socket.socket()
+holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+holder.bind(("127.0.0.1", 0))
+port = holder.getsockname()[1]
+print(port, flush=True)
 for _ in sys.stdin:
     pid = os.fork()
     if pid == 0:
         app = create_app(sys.argv[1])
-        uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="critical")
+        uvicorn.run(app, host="127.0.0.1", port=port, log_level="critical")
         os._exit(0)
     print(pid, flush=True)
 """
-"""Imports once and starts a server for each line that it reads."""
+"""Imports once and starts a server for each line that it reads; holds the port, so that nobody takes it in between."""
 
 
 class KilledServer:
     """A server over a folder, started again after each kill on the same port."""
 
     def __init__(self, data: Path) -> None:
-        self.data = data
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
         token = create_token(data, "ada")
         create_repo(data, "ada/notes")
-        self.http = httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}",
-            headers={"Authorization": f"Bearer {token}", "Accept": "application/x-msgpack"},
-            timeout=30,
-        )
-
         self.starter = subprocess.Popen(
-            [sys.executable, "-c", FORK, str(data), str(self.port)],
+            [sys.executable, "-c", FORK, str(data)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+        )
+        assert self.starter.stdout is not None
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{int(self.starter.stdout.readline())}",
+            headers={"Authorization": f"Bearer {token}", "Accept": "application/x-msgpack"},
+            timeout=30,
         )
         self.pid = 0
 

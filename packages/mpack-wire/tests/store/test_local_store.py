@@ -11,6 +11,7 @@ import pytest
 from starfish_mpack_wire import (
     LocalStore,
     MPackFormatError,
+    MPackReader,
     ObjectNotFoundError,
     RefConflictError,
     StoreError,
@@ -160,11 +161,39 @@ def test_verify_names_a_pack_that_is_gone(tree: WorkingTree) -> None:
     commit(tree, a="1")
     at = commit(tree, a="2")
     for pack in (tree.store.path / "packs").iterdir():
-        if not LocalStore(tree.store.path).packs.open(f"sha256:{pack.stem}").has_commit(at):
+        if not MPackReader(pack).has_commit(at):
             pack.unlink()
 
     with LocalStore(tree.store.path) as store:
         assert any("is missing" in problem for problem in store.verify().problems)
+
+
+def test_history_behind_a_hole_is_never_taken_for_what_nothing_leads_to(
+    tree: WorkingTree,
+) -> None:
+    first, middle, _ = (commit(tree, a=str(n)) for n in range(3))
+    for pack in (tree.store.path / "packs").iterdir():
+        if MPackReader(pack).has_commit(middle):
+            pack.unlink()
+
+    with LocalStore(tree.store.path) as store:
+        head = store.branches()["main"]
+        for walk in (lambda: list(store.log([head])), lambda: store.gc(grace_ms=0)):
+            with pytest.raises(ObjectNotFoundError, match=middle):
+                walk()
+        assert store.has_commit(first)
+        with pytest.raises(ObjectNotFoundError):
+            list(store.log(["sha256:" + "0" * 64]))
+
+
+def test_a_folder_that_copying_left_out_because_it_was_empty_is_made_again(
+    tree: WorkingTree,
+) -> None:
+    commit(tree, a="1")
+    (tree.store.path / "incoming").rmdir()
+
+    with WorkingTree(tree.root) as again:
+        commit(again, a="2")
 
 
 def test_a_folder_with_other_things_in_it_is_no_store(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from starfish_mpack_wire.client.wire_client import WireClient
-from starfish_mpack_wire.errors import ObjectNotFoundError, WireError
+from starfish_mpack_wire.errors import MPackError, WireError
 from starfish_mpack_wire.object_ids import is_object_id
 from starfish_mpack_wire.store.local_store import LocalStore
 from starfish_mpack_wire.store.state import StoreState
@@ -93,7 +93,7 @@ def resolve(store: LocalStore, name: str) -> str:
     """The commit that a name stands for: branch, tag, ``remote/branch``, id or the start of one.
 
     Raises:
-        ObjectNotFoundError: none, or more than one.
+        MPackError: none, or more than one.
     """
     state: StoreState = store.state()
     if name == "HEAD":
@@ -109,4 +109,6 @@ def resolve(store: LocalStore, name: str) -> str:
         matches = [each for each in store.catalogue.ids("commit") if each[7:].startswith(digits)]
         if len(matches) == 1:
             return matches[0]
-    raise ObjectNotFoundError(f"no single branch, tag or commit {name!r}")
+    raise MPackError(
+        f"{name!r:.200} is no branch, no tag, and not the beginning of one commit's id"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -99,8 +99,9 @@ def remote_list(as_json: Json = False) -> None:  # noqa: FBT002 - a flag
 
 def _note_remote(store: LocalStore, name: str, url: str) -> None:
     def added(settings: dict[str, Any]) -> dict[str, Any]:
-        remotes: dict[str, Any] = settings.get("remotes") or {}
-        return settings | {"remotes": remotes | {name: {"url": url}}}
+        remotes = settings.get("remotes")
+        others = cast("dict[str, Any]", remotes) if isinstance(remotes, dict) else {}
+        return settings | {"remotes": others | {name: {"url": url}}}
 
     store.change_settings(added)
 
@@ -114,7 +115,7 @@ def clone(  # noqa: PLR0917 - the command line gives them by name
     depth: Depth = None,
     blob_filter: Filter = None,
     path: Annotated[
-        list[str] | None, typer.Option(help="Only files below this folder; repeatable.")
+        list[str] | None, typer.Option(help="Files elsewhere come when needed; repeatable.")
     ] = None,
     as_json: Json = False,  # noqa: FBT002 - a flag
 ) -> None:

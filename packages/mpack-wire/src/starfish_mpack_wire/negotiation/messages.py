@@ -13,9 +13,10 @@ from typing import Any, Final, TypeVar, cast
 
 import msgpack  # type: ignore[import-untyped]  # it has neither types nor stubs
 
-from starfish_mpack_wire.errors import InvalidMessageError
+from starfish_mpack_wire.errors import InvalidMessageError, MPackFormatError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.object_ids import is_object_id
+from starfish_mpack_wire.snapshot_paths import check_path
 
 __all__ = (
     "MEDIA_TYPE",
@@ -182,14 +183,11 @@ def _a_list_of(
     return read
 
 
-def _a_prefix(limits: Limits) -> Callable[[str, object], str]:
-    def read(key: str, value: object) -> str:
-        prefix = _a_text(key, value).removesuffix("/")
-        if not prefix or len(prefix.encode("utf-8", "replace")) > limits.max_path_bytes:
-            raise InvalidMessageError(f"{key} holds a prefix that is empty or too long")
-        return prefix
-
-    return read
+def _a_prefix(key: str, value: object) -> str:
+    try:
+        return check_path(_a_text(key, value).removesuffix("/"))
+    except MPackFormatError as error:
+        raise InvalidMessageError(f"{key}: {error}") from error
 
 
 class _Message:
@@ -242,7 +240,7 @@ class FetchRequest(_Message):
             depth=reader.take("depth", _an_integer(1, limits.max_depth), None),
             shallow=reader.take("shallow", _a_list_of(_an_id, limits.max_shallow), ()),
             filter=reader.take("filter", _a_filter, None),
-            paths=reader.take("paths", _a_list_of(_a_prefix(limits), limits.max_path_prefixes), ()),
+            paths=reader.take("paths", _a_list_of(_a_prefix, limits.max_path_prefixes), ()),
             base=reader.take("base", _a_boolean, False),
         )
         reader.finish()

@@ -8,6 +8,7 @@ from typing import Protocol
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, ObjectNotFoundError
 from starfish_mpack_wire.object_ids import blob_id, check_object_id
 from starfish_mpack_wire.pack.blob_codec import StoredBlob, decompress
+from starfish_mpack_wire.pack.given_records import BLOB, check_members
 from starfish_mpack_wire.pack.layout import MAX_BLOB_CHAIN
 from starfish_mpack_wire.records import BlobRecord
 
@@ -47,6 +48,7 @@ class GivenBlobs:
                 new = object_id not in self._contents and object_id not in self._stored
                 self._stored[object_id] = blob
             else:
+                check_members("blob", blob, BLOB)
                 object_id, content = check_object_id(blob["object_id"]), blob["content"]
                 actual = blob_id(content)
                 if actual != object_id:

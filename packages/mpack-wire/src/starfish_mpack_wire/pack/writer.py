@@ -19,6 +19,7 @@ from starfish_mpack_wire.object_ids import check_object_id, commit_id, digest_of
 from starfish_mpack_wire.pack.blob_codec import BlobCompressor, StoredBlob
 from starfish_mpack_wire.pack.blob_source import BlobSource, GivenBlobs
 from starfish_mpack_wire.pack.chunks import encode_chunks
+from starfish_mpack_wire.pack.given_records import COMMIT, SNAPSHOT, TAG, check_members
 from starfish_mpack_wire.pack.layout import (
     BLOB_ENTRY,
     CODEC_RAW,
@@ -182,7 +183,7 @@ class _Plan:
         snapshot_ids = order_snapshots(snapshots_by_id, self._commits)
         self._snapshots = [snapshots_by_id[each] for each in snapshot_ids]
         check_chains(self._snapshots)
-        self._tags = sorted(tags, key=_name)
+        self._tags = sorted(map(_checked_tag, tags), key=_name)
         self.blob_ids = sorted(blob_ids)
         _refuse_doubles("blob", self.blob_ids)
         _refuse_doubles("tag", [tag["name"] for tag in self._tags])
@@ -253,6 +254,11 @@ class _Plan:
         )
 
 
+def _checked_tag(tag: TagRecord) -> TagRecord:
+    check_members("tag", tag, TAG)
+    return tag
+
+
 def _name(tag: TagRecord) -> str:
     return tag["name"]
 
@@ -260,6 +266,7 @@ def _name(tag: TagRecord) -> str:
 def _unique_commits(commits: Iterable[CommitRecord]) -> dict[str, CommitRecord]:
     found: dict[str, CommitRecord] = {}
     for commit in commits:
+        check_members("commit", commit, COMMIT)
         check_commit(commit, _LIMITS)
         actual, stated = commit_id(commit), check_object_id(commit["commit_id"])
         if actual != stated:
@@ -275,6 +282,7 @@ def _unique_commits(commits: Iterable[CommitRecord]) -> dict[str, CommitRecord]:
 def _unique_snapshots(snapshots: Iterable[SnapshotRecord]) -> dict[str, SnapshotRecord]:
     found: dict[str, SnapshotRecord] = {}
     for snapshot in snapshots:
+        check_members("snapshot", snapshot, SNAPSHOT)
         stated = check_object_id(snapshot["snapshot_id"])
         if stated in found:
             raise MPackFormatError(f"snapshot {stated} comes twice")

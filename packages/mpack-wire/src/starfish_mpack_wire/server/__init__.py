@@ -4,7 +4,13 @@ Needs the extra ``server``, and ``postgres`` for rows in PostgreSQL.
 """
 
 try:
-    from starfish_mpack_wire.server.app import create_app, create_repo, create_token, open_rows
+    from starfish_mpack_wire.server.app import (
+        create_app,
+        create_repo,
+        create_token,
+        open_rows,
+        prepare_data,
+    )
     from starfish_mpack_wire.server.options import WireOptions
     from starfish_mpack_wire.server.repos import Repo, Repos, Tokens
     from starfish_mpack_wire.server.routes import create_wire_router
@@ -29,4 +35,5 @@ __all__ = (
     "create_token",
     "create_wire_router",
     "open_rows",
+    "prepare_data",
 )

@@ -28,6 +28,7 @@ from starfish_mpack_wire.errors import (
     RefConflictError,
 )
 from starfish_mpack_wire.negotiation.messages import MEDIA_TYPE, encode_message
+from starfish_mpack_wire.server._request_body import LingeringResponse
 from starfish_mpack_wire.server.errors import (
     BlobUnavailableError,
     ForbiddenError,
@@ -109,7 +110,7 @@ def error_answer(request: Request, error: MPackError) -> Response:
         body["error"] = "unknown_blob"
     if isinstance(error, RequestTooLargeError):
         body["error"] = f"{error.what}_too_large"
-        headers["Connection"] = "close"  # the rest of the body is not read
+        return LingeringResponse(request, answer(request, body, status))
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(error.retry_after_s)
     if status == 503:

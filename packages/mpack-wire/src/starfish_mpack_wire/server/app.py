@@ -19,7 +19,7 @@ from starfish_mpack_wire.server.repos import Repo, Repos, Tokens
 from starfish_mpack_wire.server.routes import create_wire_router
 from starfish_mpack_wire.server.rows import WireRows
 
-__all__ = ("create_app", "create_repo", "create_token", "open_rows")
+__all__ = ("create_app", "create_repo", "create_token", "open_rows", "prepare_data")
 
 _T = TypeVar("_T")
 
@@ -65,6 +65,15 @@ def create_app(
     app = FastAPI(title="mpack", lifespan=lifespan, openapi_url=None)
     app.include_router(create_wire_router(options))
     return app
+
+
+def prepare_data(data_dir: str | Path) -> None:
+    """Make a data folder, and the tables in it, where there are none; for a command, not for a running event loop.
+
+    Raises:
+        StorageUnavailableError: the folder or the file in it cannot be used.
+    """
+    _run(data_dir, lambda rows: rows.open())
 
 
 def create_repo(data_dir: str | Path, name: str, *, private: bool = False) -> Repo:

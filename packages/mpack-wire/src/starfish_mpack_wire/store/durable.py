@@ -32,7 +32,8 @@ def refuse_as_store_error(what: str, path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"{what} {path}: {error.strerror or error!r}") from error
+        reason = error.strerror or repr(error)
+        raise StoreError(f"{what} {path}: {reason}") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush
 from typing import TypeVar
 
+from starfish_mpack_wire.errors import ObjectNotFoundError
 from starfish_mpack_wire.negotiation.commit_graph import CommitNode
 from starfish_mpack_wire.store.catalogue import Catalogue, CommitRow
 
@@ -66,8 +67,15 @@ class StoreGraph:
 def newest_first(
     catalogue: Catalogue, tips: Iterable[str], shallow: Collection[str] = ()
 ) -> Iterator[CommitRow]:
-    """All commits that can be reached, none after one of its ancestors; read as they are asked for."""
-    read = catalogue.commits(list(tips))
+    """All commits that can be reached, none after one of its ancestors; read as they are asked for.
+
+    Raises:
+        ObjectNotFoundError: one is missing that is not behind ``shallow``. Who went on without it would take what is
+            behind it for unreachable.
+    """
+    tips = set(tips)
+    read = catalogue.commits(tips)
+    _refuse_holes(tips, read)
     queued = set(read)
     queue = [(-row.generation, row.commit_id) for row in read.values()]
     heapify(queue)
@@ -82,7 +90,13 @@ def newest_first(
             ahead = catalogue.commits_below(-negative, READ_AHEAD)
             read.update((each, found) for each, found in ahead.items() if each not in queued)
             read.update(catalogue.commits([each for each in parents if each not in read]))
+            _refuse_holes(parents, read)
         for parent in parents:
-            if parent in read:
-                queued.add(parent)
-                heappush(queue, (-read[parent].generation, parent))
+            queued.add(parent)
+            heappush(queue, (-read[parent].generation, parent))
+
+
+def _refuse_holes(commit_ids: Iterable[str], read: Collection[str]) -> None:
+    for commit_id in commit_ids:
+        if commit_id not in read:
+            raise ObjectNotFoundError(commit_id)

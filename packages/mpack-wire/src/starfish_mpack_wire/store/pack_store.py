@@ -100,6 +100,8 @@ class PackStore:
                 raise StoreError(
                     f"{self.path} is of another format, {found[:40]!r}; this program knows {FORMAT!r}"
                 )
+            # Nearly always empty, so that some programs that copy folders leave it out.
+            (self.path / "incoming").mkdir(exist_ok=True)
 
     def close(self) -> None:
         """Close all files."""
@@ -300,7 +302,11 @@ class PackStore:
         return StoreGraph(self.catalogue, self.state().shallow)
 
     def log(self, tips: Iterable[str]) -> Iterator[CommitRow]:
-        """All commits that can be reached, newest first: none after one of its ancestors."""
+        """All commits that can be reached, newest first: none after one of its ancestors.
+
+        Raises:
+            ObjectNotFoundError: the store lacks one of them, and not on purpose.
+        """
         return newest_first(self.catalogue, tips, self.state().shallow)
 
     def is_ancestor(self, ancestor: str, of: str) -> bool:

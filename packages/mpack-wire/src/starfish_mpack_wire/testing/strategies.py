@@ -102,7 +102,7 @@ def _difference(tree: SnapshotTree, parent: SnapshotTree | None) -> SnapshotReco
 
 @st.composite
 def histories(draw: st.DrawFn, max_commits: int = 8) -> PackContents:
-    """Whole histories: several roots, merges, empty folders, unknown keys, one blob twice."""
+    """Whole histories: several roots, merges, empty folders, unknown keys, one blob twice, others nowhere."""
     blobs: dict[str, bytes] = {}
     trees: dict[str, SnapshotTree] = {}  # by commit
     commits: dict[str, CommitRecord] = {}
@@ -137,6 +137,8 @@ def histories(draw: st.DrawFn, max_commits: int = 8) -> PackContents:
         record = {"commit_id": commit_id(record), **record}
         commits[record["commit_id"]] = cast("CommitRecord", record)
         trees[record["commit_id"]] = tree
+    for content in draw(st.lists(contents(), max_size=3)):
+        blobs.setdefault(blob_id(content), content)  # one that no snapshot names
     names = draw(st.lists(st.sampled_from(["v1", "v1.0", "a/b", "ü"]), unique=True, max_size=3))
     tags: list[TagRecord] = [
         {"name": name, "commit_id": draw(st.sampled_from([*commits, blob_id(b"elsewhere")]))}
