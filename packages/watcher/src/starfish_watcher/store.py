@@ -138,10 +138,21 @@ class EventStore:
 
     @classmethod
     def memory(
-        cls, *, clock: Clock | None = None, fault_points: FaultPoints | None = None
+        cls,
+        *,
+        durability: Durability = "commit",
+        clock: Clock | None = None,
+        snapshots: SnapshotCache | None = None,
+        fault_points: FaultPoints | None = None,
     ) -> EventStore:
-        """A store that ends with the process."""
-        return cls(MemoryEventLog(), clock=clock, fault_points=fault_points)
+        """A store that ends with the process, whatever the durability; else as `open`."""
+        return cls(
+            MemoryEventLog(),
+            durability=durability,
+            clock=clock,
+            snapshots=snapshots,
+            fault_points=fault_points,
+        )
 
     @cached_property
     def aio(self) -> AsyncEventStore:
