@@ -388,6 +388,7 @@ def patiently(call: Callable[[], Any]) -> Any:
             time.sleep(0.05)
 
 
+@pytest.mark.usefixtures("repetition")
 def test_readers_and_writers_share_a_store_while_it_is_compacted(place: Place) -> None:
     with place.open() as store, place.open() as other:
         store.append_batch([(at(f"e:{n % 5}"), CREDIT, {"amount": n}) for n in range(200)])

@@ -307,6 +307,7 @@ class WatchContract(BeginningContract, ConvergenceContract):
                     )
                     assert store.project_if_changed(Named(), "a", 0) == Change(2, 21)
 
+    @pytest.mark.usefixtures("repetition")
     def test_a_stuck_watcher_does_not_slow_appends(self, store: EventStore) -> None:
         """Appends end while a projection does not."""
         stuck, go_on = threading.Event(), threading.Event()
