@@ -271,11 +271,18 @@ class EventStore:
             ValueError: ``limit`` is not 1 to 65,536, or ``after`` is negative.
         """
         _check_page(after, limit)
+        _check_type("region", region, Region)
         with self._reading():
             return self._log.read(after, limit, region=region)
 
     def get(self, event_id: UUID) -> Event | None:
-        """The event, ``None`` when there is none with this id or compaction removed it."""
+        """The event, ``None`` when there is none with this id or compaction removed it.
+
+        Raises:
+            StoreClosed: the store is closed.
+            TypeError: ``event_id`` is not a UUID.
+        """
+        _check_type("event_id", event_id, UUID)
         with self._reading():
             return self._log.get(event_id.bytes)
 
@@ -343,7 +350,8 @@ class EventStore:
         """
         self._check_open()
         if entity is None:
-            region = region or EVERYWHERE
+            region = EVERYWHERE if region is None else region
+            _check_type("region", region, Region)
             return Subscription(self._hub, region.entity_prefix, region.matches, capacity)
         if region is not None:
             msg = "a subscription is for a region or for an entity, not for both"
@@ -357,6 +365,7 @@ class EventStore:
             CheckpointError: the file is damaged, or belongs to another region or store.
         """
         self._check_open()
+        _check_type("region", region, Region)
         return Cursor(
             self._log, self._hub, region, self._checkpoint(f"cursor {region}", checkpoint)
         )
@@ -488,6 +497,12 @@ class EventStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_type(what: str, value: object, wanted: type) -> None:
+    if not isinstance(value, wanted):
+        msg = f"{what} must be a {wanted.__name__}, not a {type(value).__name__}"
+        raise TypeError(msg)
 
 
 def _check_page(after: int, limit: int) -> None:
