@@ -268,6 +268,7 @@ class EventStore:
 
         Raises:
             StoreClosed: the store is closed.
+            TypeError: ``region`` is not a `Region`.
             ValueError: ``limit`` is not 1 to 65,536, or ``after`` is negative.
         """
         _check_page(after, limit)

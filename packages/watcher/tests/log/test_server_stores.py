@@ -428,7 +428,10 @@ def test_a_store_its_watchers_and_cursors_do_what_a_list_of_events_says(place: P
         def open_handle(self) -> EventStore:
             return self.place.open()
 
-    run_state_machine_as_test(Machine, settings=settings(max_examples=6, stateful_step_count=30))
+    examples = settings().max_examples // 6  # of the profile: a schema or a stream each
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=examples, stateful_step_count=30)
+    )
 
 
 def test_entities_with_hostile_names_stay_apart(place: Place) -> None:

@@ -33,6 +33,6 @@ class SqliteMachine(StoreMachine):
 
 
 TestStoreInMemory = MemoryMachine.TestCase
-TestStoreInMemory.settings = settings(max_examples=40, stateful_step_count=40)
+TestStoreInMemory.settings = settings(stateful_step_count=40)
 TestStoreInSqlite = SqliteMachine.TestCase
-TestStoreInSqlite.settings = settings(max_examples=25, stateful_step_count=30)
+TestStoreInSqlite.settings = settings(stateful_step_count=30)
