@@ -84,6 +84,7 @@ async def test_waiting_needs_no_thread(aio: AsyncEventStore) -> None:
     assert changes == [Change(1, n) for n in range(200)]
 
 
+@pytest.mark.usefixtures("repetition")
 async def test_a_cancelled_recv_has_taken_nothing(aio: AsyncEventStore) -> None:
     watcher = await aio.watch_projection(Balance, "a")
     prefix = await aio.watch_prefix(Balance, "a")
@@ -174,6 +175,7 @@ async def test_checkpoints_are_acknowledged(aio: AsyncEventStore, tmp_path: Path
     assert (watcher.acked, await again.try_recv()) == (4, None)
 
 
+@pytest.mark.usefixtures("repetition")
 async def test_everybody_who_waits_wakes_when_the_store_closes(aio: AsyncEventStore) -> None:
     calls = [
         (await aio.watch_projection(Balance, "a")).recv(),
@@ -228,6 +230,7 @@ def test_a_loop_that_ended_does_not_harm_the_writer() -> None:
         assert credit(store, "a") == 2
 
 
+@pytest.mark.usefixtures("repetition")
 async def test_a_watcher_whose_making_was_cancelled_is_not_left_behind(
     aio: AsyncEventStore,
 ) -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import get_args
@@ -186,3 +187,51 @@ def test_checkpointed_cursor_watcher_across_kill_9_never_goes_back(tmp_path: Pat
     with EventStore.open(path) as store:
         watcher = store.watch_projection_cursor(Balance, "a", checkpoint=tmp_path / "w")
         assert acked <= watcher.acked <= store.generation("a")
+
+
+def test_a_full_disk_refuses_appends_keeps_what_was_acknowledged_and_goes_on_with_room(
+    tmp_path: Path,
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = (
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o size=1m none "{disk}" && exec "$@"',
+    )
+    try:
+        subprocess.run([*mounted, "sh", "true"], check=True, capture_output=True, timeout=20)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no small disk can be mounted here: {error}")
+    script = (
+        "import os, sys\n"
+        "from starfish_watcher import *\n"
+        "from starfish_watcher.testing.samples import *\n"
+        f"os.chdir({str(disk)!r})\n"
+        "with open('ballast', 'wb') as ballast: ballast.write(bytes(200_000))\n"
+        "store = EventStore.open('events.db')\n"
+        "watcher = store.watch_projection(Balance, 'a')\n"
+        "def large(): store.append(at('a'), CREDIT, {'amount': 1, 'blob': bytes(20_000)})\n"
+        "count = 0\n"
+        "for _ in range(2):\n"
+        "    try:\n"
+        "        while True: large(); count += 1\n"
+        "    except StoreFullError: pass\n"
+        "assert count > 5, count\n"
+        "assert store.last_sequence() == store.verify_chain().events == count\n"
+        "assert watcher.recv(5) == (count, count)\n"
+        "os.unlink('ballast')\n"
+        "large(); count += 1\n"
+        "assert watcher.recv(5) == (count, count)\n"
+        "store.close()\n"
+        "with EventStore.open('events.db') as store:\n"
+        "    assert store.verify_chain().events == store.project(Balance, 'a') == count\n"
+    )
+    done = subprocess.run(
+        [*mounted, "sh", sys.executable, "-c", script],
+        check=False, capture_output=True, text=True, timeout=50,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr

@@ -138,10 +138,21 @@ class EventStore:
 
     @classmethod
     def memory(
-        cls, *, clock: Clock | None = None, fault_points: FaultPoints | None = None
+        cls,
+        *,
+        durability: Durability = "commit",
+        clock: Clock | None = None,
+        snapshots: SnapshotCache | None = None,
+        fault_points: FaultPoints | None = None,
     ) -> EventStore:
-        """A store that ends with the process."""
-        return cls(MemoryEventLog(), clock=clock, fault_points=fault_points)
+        """A store that ends with the process, whatever the durability; else as `open`."""
+        return cls(
+            MemoryEventLog(),
+            durability=durability,
+            clock=clock,
+            snapshots=snapshots,
+            fault_points=fault_points,
+        )
 
     @cached_property
     def aio(self) -> AsyncEventStore:
@@ -257,14 +268,22 @@ class EventStore:
 
         Raises:
             StoreClosed: the store is closed.
+            TypeError: ``region`` is not a `Region`.
             ValueError: ``limit`` is not 1 to 65,536, or ``after`` is negative.
         """
         _check_page(after, limit)
+        _check_type("region", region, Region)
         with self._reading():
             return self._log.read(after, limit, region=region)
 
     def get(self, event_id: UUID) -> Event | None:
-        """The event, ``None`` when there is none with this id or compaction removed it."""
+        """The event, ``None`` when there is none with this id or compaction removed it.
+
+        Raises:
+            StoreClosed: the store is closed.
+            TypeError: ``event_id`` is not a UUID.
+        """
+        _check_type("event_id", event_id, UUID)
         with self._reading():
             return self._log.get(event_id.bytes)
 
@@ -332,7 +351,8 @@ class EventStore:
         """
         self._check_open()
         if entity is None:
-            region = region or EVERYWHERE
+            region = EVERYWHERE if region is None else region
+            _check_type("region", region, Region)
             return Subscription(self._hub, region.entity_prefix, region.matches, capacity)
         if region is not None:
             msg = "a subscription is for a region or for an entity, not for both"
@@ -346,6 +366,7 @@ class EventStore:
             CheckpointError: the file is damaged, or belongs to another region or store.
         """
         self._check_open()
+        _check_type("region", region, Region)
         return Cursor(
             self._log, self._hub, region, self._checkpoint(f"cursor {region}", checkpoint)
         )
@@ -477,6 +498,12 @@ class EventStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_type(what: str, value: object, wanted: type) -> None:
+    if not isinstance(value, wanted):
+        msg = f"{what} must be a {wanted.__name__}, not a {type(value).__name__}"
+        raise TypeError(msg)
 
 
 def _check_page(after: int, limit: int) -> None:

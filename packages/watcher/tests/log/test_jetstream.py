@@ -335,7 +335,11 @@ def test_a_message_that_no_store_wrote_ends_those_who_read_it(opener: Opener, ra
         opener()
 
 
-def test_a_stream_that_is_deleted_ends_its_watchers(opener: Opener, raw: Raw) -> None:
+def test_a_stream_that_is_deleted_ends_its_watchers(
+    opener: Opener, raw: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Three of them must be missing before anybody asks whether the stream is there.
+    monkeypatch.setattr("starfish_watcher.log._jetstream_follower.HEARTBEAT_S", 0.3)
     with opener() as store:
         credit(store, "a")
         watcher = store.watch_projection(Balance, "a")

@@ -10,11 +10,15 @@ import signal
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
 
 from starfish_watcher import (
     EventStore,
@@ -25,6 +29,7 @@ from starfish_watcher import (
 from starfish_watcher.errors import AppendUncertainError
 from starfish_watcher.fault_points import FaultPoint, FaultPoints
 from starfish_watcher.testing.samples import CREDIT, Balance, at, credit, in_process
+from starfish_watcher.testing.store_machine import StoreMachine
 
 pytestmark = pytest.mark.network
 ROUNDS = int(os.environ.get("STARFISH_KILLS", "4"))
@@ -79,9 +84,7 @@ def assert_sound(store: EventStore) -> None:
 
 
 @pytest.mark.parametrize("point", get_args(FaultPoint))
-def test_a_writer_that_is_killed_at_a_point_leaves_all_or_nothing(
-    place: Place, point: FaultPoint
-) -> None:
+def test_crash_at_each_injection_point_then_reopen(place: Place, point: FaultPoint) -> None:
     body = (
         "import os, signal\n"
         "credit(store, 'a', 1)\n"
@@ -107,6 +110,18 @@ def test_a_writer_that_is_killed_at_a_point_leaves_all_or_nothing(
         assert_sound(store)
 
 
+def numbers_until_killed(place: Place, body: str, seconds: float) -> list[int]:
+    """Run ``body`` until so long after its first line; the numbers of its whole lines."""
+    with in_process(place.expression(), body) as child:
+        assert child.stdout
+        first = child.stdout.readline()
+        time.sleep(seconds)
+        child.kill()
+        lines = (first + child.stdout.read()).splitlines(keepends=True)
+        assert first, child.stderr.read() if child.stderr else ""
+    return [int(line) for line in lines if line.endswith("\n")]
+
+
 @pytest.mark.timeout(600)
 def test_what_was_acknowledged_survives_kill_9_of_its_writer(place: Place) -> None:
     chance = random.Random(7)
@@ -119,19 +134,38 @@ def test_what_was_acknowledged_survives_kill_9_of_its_writer(place: Place) -> No
     with place.open() as store:
         watcher = store.watch_projection(Balance, "a")
         for _ in range(ROUNDS):
-            with in_process(place.expression(), body) as child:
-                assert child.stdout
-                first = child.stdout.readline()
-                time.sleep(chance.uniform(0.02, 0.1))
-                child.kill()
-                lines = (first + child.stdout.read()).splitlines(keepends=True)
-            acknowledged = [int(line) for line in lines if line.endswith("\n")]
+            acknowledged = numbers_until_killed(place, body, chance.uniform(0.02, 0.1))
             assert store.last_sequence() >= acknowledged[-1]
             assert store.generation("a") == store.generation("b")
         generation = credit(store, "a")
         while watcher.recv(5).generation < generation:
             pass
         assert_sound(store)
+
+
+@pytest.mark.timeout(600)
+def test_checkpointed_cursor_across_kill_9_loses_nothing_and_repeats_little(
+    place: Place, tmp_path: Path
+) -> None:
+    total, batch = 400, 10
+    checkpoint = tmp_path / "reader.checkpoint"
+    chance = random.Random(9)
+    body = (
+        f"cursor = store.cursor(checkpoint={str(checkpoint)!r})\n"
+        f"while batch := cursor.poll({batch}):\n"
+        "    for event in batch: print(event.sequence, flush=True)\n"
+        "    cursor.ack()\n"
+    )
+    received: list[int] = []
+    with place.open() as store:
+        store.append_batch([(at(f"e:{n % 3}"), CREDIT, {"amount": 1}) for n in range(total)])
+        for _ in range(ROUNDS // 2):
+            received += numbers_until_killed(place, body, chance.uniform(0, 0.02))
+        # A line that was printed and a batch that was polled may be cut off: at least once.
+        received += [event.sequence for event in store.cursor(checkpoint=checkpoint).poll(total)]
+
+    assert set(received) == set(range(1, total + 1))
+    assert len(received) - total <= (ROUNDS // 2 + 1) * batch
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["stopped", "killed"])
@@ -354,6 +388,7 @@ def patiently(call: Callable[[], Any]) -> Any:
             time.sleep(0.05)
 
 
+@pytest.mark.usefixtures("repetition")
 def test_readers_and_writers_share_a_store_while_it_is_compacted(place: Place) -> None:
     with place.open() as store, place.open() as other:
         store.append_batch([(at(f"e:{n % 5}"), CREDIT, {"amount": n}) for n in range(200)])
@@ -382,6 +417,21 @@ def test_readers_and_writers_share_a_store_while_it_is_compacted(place: Place) -
         assert fresh.project(Balance, "e:0") == sum(range(100, 200, 5))
         assert fresh.verify_chain().removed == 100
         assert credit(fresh, "e:0") == 41
+
+
+def test_a_store_its_watchers_and_cursors_do_what_a_list_of_events_says(place: Place) -> None:
+    class Machine(StoreMachine):
+        def __init__(self) -> None:
+            self.place = Place(place.server, place.kind, f"t_{uuid.uuid4().hex[:16]}")
+            super().__init__()
+
+        def open_handle(self) -> EventStore:
+            return self.place.open()
+
+    examples = settings().max_examples // 6  # of the profile: a schema or a stream each
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=examples, stateful_step_count=30)
+    )
 
 
 def test_entities_with_hostile_names_stay_apart(place: Place) -> None:

@@ -55,3 +55,5 @@ def test_a_region_takes_a_kind_or_a_category() -> None:
         Region(kind=16)
     with pytest.raises(ValueError, match="entity prefix"):
         Region(entity_prefix="a/b")
+    with pytest.raises(TypeError, match="an EventKind or a category, not str"):
+        Region(kind="credited")  # type: ignore[arg-type]

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from starfish_watcher import EventStore, Projection, SnapshotCache
 from starfish_watcher.testing.samples import Balance, History, at, credit
@@ -161,26 +159,6 @@ def test_the_cache_of_another_history_is_not_believed(tmp_path: Path) -> None:
 
     with open_store(tmp_path) as store:
         assert store.project(Accepting, "a") == 26
-
-
-@settings(max_examples=60)
-@given(st.integers(0, 10**9), st.integers(1, 255))
-def test_a_damaged_row_never_changes_an_answer(
-    tmp_path_factory: pytest.TempPathFactory, place: int, flip: int
-) -> None:
-    folder = tmp_path_factory.mktemp("damaged")
-    fill(folder, Accepting)
-    with sqlite3.connect(folder / "cache.db") as connection:
-        key, body, checksum = connection.execute("SELECT * FROM snapshots_1").fetchone()
-        data = bytearray(key + body + checksum)
-        data[place % len(data)] ^= flip
-        parts = data[:32], data[32:-32], data[-32:]
-        connection.execute("UPDATE snapshots_1 SET key = ?, body = ?, checksum = ?", parts)
-    connection.close()
-
-    with open_store(folder) as store:
-        credit(store, "a", 10)
-        assert store.project(Accepting, "a") == 13
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,9 @@ from hypothesis import strategies as st
 
 from starfish_watcher import Change, ProjectionFailed, ProjectionWatcher, StoreClosed
 from starfish_watcher.delivery.wake_flag import WakeFlag
+from starfish_watcher.watchers.lookers import Lookers, PendingLook
 from starfish_watcher.watchers.progress import Progress
+from starfish_watcher.watchers.projection_watcher import AsyncProjectionWatcher
 
 
 class ScriptedWakeUp(WakeFlag):
@@ -139,6 +143,56 @@ def test_a_look_that_fails_beside_one_that_succeeds_is_tried_again() -> None:
         watcher.recv(0)
 
     assert watcher.recv(0) == Change(2, None)
+
+
+def test_a_wake_up_is_not_lost_to_an_older_look_that_ends_just_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watcher, wake_up = watcher_of([0, 0], [2])
+    woken = watcher._progress.woken
+
+    def overtaken() -> None:
+        woken()
+        watcher.delivered(Change(1, "state 1"))  # what another thread looked at before
+
+    monkeypatch.setattr(watcher._progress, "woken", overtaken)
+    wake_up.put_up()
+
+    assert watcher.recv(0) == Change(2, "state 2")
+
+
+class LookersByHand(Lookers):
+    """Makes each look when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.submitted: list[PendingLook[Any]] = []
+
+    def submit(self, look: PendingLook[Any]) -> None:
+        self.submitted.append(look)
+
+
+async def test_a_wake_up_is_not_lost_to_the_older_look_of_another_task() -> None:
+    watcher, wake_up = watcher_of([0, 0], [1, 1, 2])
+    lookers = LookersByHand()
+    receiver = AsyncProjectionWatcher(watcher, lookers)
+    wake_up.put_up()
+    older, newer = (asyncio.create_task(receiver.recv(5)) for _ in range(2))
+    await asyncio.sleep(0)
+    lookers.submitted[1].run()
+    assert await newer == Change(1, "state 1")
+
+    wake_up.put_up()
+    newest = asyncio.create_task(receiver.recv(5))
+    lookers.submitted[0].run()
+    for _ in range(5):  # the new task has taken the flag down, then the older look is settled
+        await asyncio.sleep(0)
+    lookers.submitted[2].run()
+
+    assert await newest == Change(2, "state 2")
+    older.cancel()
+    await asyncio.gather(older, return_exceptions=True)
+    lookers.close()
 
 
 @pytest.mark.parametrize(

@@ -270,3 +270,21 @@ async def test_a_pruned_asynchronous_watcher_behaves_like_the_other() -> None:
     feed.add("note")
     await watcher.resubscribe()
     assert (await watcher.recv(0)).generation == 4
+
+
+async def test_a_wake_up_is_not_lost_to_the_older_look_of_another_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    feed = Feed()
+    watcher = await watch_async(AsyncFeed(feed), Titles, "note")
+    pull_batch = watcher._subscription.pull_batch
+
+    async def overtaken(max_events: int, timeout: float | None) -> Sequence[events.Event]:
+        batch = await pull_batch(max_events, timeout)
+        watcher._progress.accept(Change(0, None))
+        return batch
+
+    monkeypatch.setattr(watcher._subscription, "pull_batch", overtaken)
+    feed.add("note", payload="a")
+
+    assert await watcher.recv(1) == Change(1, ["a"])

@@ -28,6 +28,10 @@ class HubListener(Protocol):
         """Take the event, or say false to be told no more."""
         ...
 
+    def touch(self, entity: str) -> None:
+        """Learn that the entity's generation grew by events that compaction removed since."""
+        ...
+
     def fail(self, error: BaseException) -> None:
         """Learn that nothing more will come, and why."""
         ...
@@ -110,12 +114,23 @@ class Hub:
         if last <= self._published:
             return False
         while self._published < last:
-            events = self._log.read(self._published, CATCH_UP_EVENTS)
+            before = self._published
+            events = self._log.read(before, CATCH_UP_EVENTS)
             self._deliver(events)
             if len(events) < CATCH_UP_EVENTS:
                 # Compaction may already have removed the newest ones.
                 self._published = max(self._published, last)
+            if len(events) < self._published - before:
+                self._touch_removed(before, {event.sequence for event in events})
         return True
+
+    def _touch_removed(self, after: int, told: set[int]) -> None:
+        """Nobody can be told of events that are gone, but the heads say whose they were."""
+        for entity, head in self._log.heads(None).items():
+            if after < head.sequence <= self._published and head.sequence not in told:
+                for namespace in (*namespaces_of(entity), None):
+                    for listener in self._by_namespace.get(namespace, ()):
+                        listener.touch(entity)
 
     def _deliver(self, events: Iterable[Event]) -> None:
         for event in events:

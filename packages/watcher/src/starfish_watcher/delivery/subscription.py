@@ -60,6 +60,9 @@ class Subscription:
         self._flag.offer(event)
         return taken
 
+    def touch(self, entity: str) -> None:
+        """Called by the hub; what was removed before anybody was told is not received."""
+
     def fail(self, error: BaseException) -> None:
         """Called by the hub."""
         self._error = error

@@ -35,6 +35,10 @@ class WakeFlag:
             self.put_up()
         return True
 
+    def touch(self, entity: str) -> None:  # noqa: ARG002 - likewise
+        """Put the flag up."""
+        self.put_up()
+
     def fail(self, error: BaseException) -> None:
         """Put the flag up for good; `take_down` raises from now on."""
         self._error = error

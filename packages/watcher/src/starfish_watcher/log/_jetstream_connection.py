@@ -12,7 +12,6 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -30,6 +29,7 @@ from starfish_watcher.errors import (
     StoreUnavailableError,
     WatcherError,
 )
+from starfish_watcher.log._jetstream_follower import StreamFollower
 from starfish_watcher.log._jetstream_replica import StoredMessage
 
 __all__ = ("MAX_ATOMIC_MESSAGES", "JetStreamConnection", "LostAnswerError", "WrongSequenceError")
@@ -40,8 +40,6 @@ MAX_ATOMIC_MESSAGES: Final = 1000
 """Messages that a server takes as one atomic batch, as it is configured by default."""
 CONNECT_TIMEOUT_S: Final = 5.0
 REQUEST_TIMEOUT_S: Final = 5.0
-HEARTBEAT_S: Final = 1.0
-"""How often the server says that a consumer with nothing to tell is still there."""
 RECONNECT_PAUSE_S: Final = 0.1
 PING_INTERVAL_S: Final = 10
 """How soon a server that vanished without a word is noticed: after two of them."""
@@ -81,8 +79,7 @@ class JetStreamConnection:
         self._lost = lost
         self._closing = False
         self._giving_up: asyncio.TimerHandle | None = None
-        self._following: asyncio.Task[None] | None = None
-        self._consuming: asyncio.Task[None] | None = None
+        self._follower: StreamFollower | None = None
         self._asking: set[asyncio.Task[Msg]] = set()
         self._cut_off: set[asyncio.Task[Msg]] = set()
         hosts = ",".join(server.rsplit("@", 1)[-1].removeprefix("nats://") for server in servers)
@@ -93,7 +90,6 @@ class JetStreamConnection:
             target=self._loop.run_forever, name="starfish-nats", daemon=True
         )
         self._thread.start()
-        self._taker = ThreadPoolExecutor(1, thread_name_prefix="starfish-replica")
         self._client: Any = Client()  # its annotations leave too much unknown
         try:
             self.run(self._connect(options))
@@ -177,9 +173,8 @@ class JetStreamConnection:
         if self._giving_up is not None:
             self._giving_up.cancel()
             self._giving_up = None
-        if self._consuming is not None:
-            # The consumer may be gone with the server; a new one begins where that one was.
-            self._consuming.cancel()
+        if self._follower is not None:
+            self._follower.renew()
 
     async def _on_closed(self) -> None:
         if not self._closing:
@@ -367,103 +362,25 @@ class JetStreamConnection:
         """
 
         async def start() -> None:
-            self._following = asyncio.create_task(self._follow(first_missing, take))
+            self._follower = StreamFollower(
+                self._client,
+                self._stream,
+                self.location,
+                last_sequence=self.last_sequence,
+                first_missing=first_missing,
+                take=take,
+                lost=self._lost,
+            )
 
         self.run(start())
-
-    async def _follow(
-        self,
-        first_missing: Callable[[], int],
-        take: Callable[[Sequence[StoredMessage]], None],
-    ) -> None:
-        while True:
-            self._consuming = asyncio.create_task(self._consume(first_missing(), take))
-            done, _ = await asyncio.wait([self._consuming])
-            (task,) = done
-            error = None if task.cancelled() else task.exception()
-            if error is None:
-                continue
-            if isinstance(error, NotFoundError):
-                self._lost(StoreDamagedError(self.location, "the stream is gone"))
-                return
-            if isinstance(error, WatcherError) and not isinstance(error, StoreUnavailableError):
-                self._lost(error)
-                return
-            if not isinstance(
-                error, (StoreUnavailableError, nats.errors.Error, OSError, asyncio.TimeoutError)
-            ):
-                self._lost(StoreClosed.because_of(error))
-                return
-            logger.debug("%s: following was interrupted: %r", self.location, error)
-            await asyncio.sleep(RECONNECT_PAUSE_S)
-
-    async def _consume(self, first: int, take: Callable[[Sequence[StoredMessage]], None]) -> None:
-        if (last := await self.last_sequence()) < first - 1:
-            raise StoreDamagedError(
-                self.location, f"it ends at message {last}, and {first - 1} were read from it"
-            )
-        inbox = self._client.new_inbox()
-        subscription = await self._client.subscribe(inbox)
-        try:
-            js = self._client.jetstream(timeout=REQUEST_TIMEOUT_S)
-            await js.add_consumer(
-                self._stream,
-                api.ConsumerConfig(
-                    deliver_subject=inbox,
-                    deliver_policy=api.DeliverPolicy.BY_START_SEQUENCE,
-                    opt_start_seq=first,
-                    ack_policy=api.AckPolicy.NONE,
-                    max_deliver=1,
-                    flow_control=True,
-                    idle_heartbeat=HEARTBEAT_S,
-                    inactive_threshold=10 * HEARTBEAT_S,
-                    mem_storage=True,
-                    num_replicas=1,
-                ),
-            )
-            delivered = 0
-            while True:
-                message = await subscription.next_msg(timeout=3 * HEARTBEAT_S)
-                found: list[StoredMessage] = []
-                while True:
-                    if status := message.headers and message.headers.get("Status"):
-                        # Anything but a heartbeat or flow control says that the consumer ended.
-                        if status != "100" or not await self._is_complete(message, delivered):
-                            return
-                    else:
-                        metadata = message.metadata
-                        delivered += 1
-                        if metadata.sequence.consumer != delivered:
-                            return
-                        found.append(StoredMessage(metadata.sequence.stream, message.data))
-                    if not subscription.pending_msgs or len(found) >= 512:
-                        break
-                    message = await subscription.next_msg(timeout=HEARTBEAT_S)
-                if found:
-                    await self._loop.run_in_executor(self._taker, take, found)
-        finally:
-            with suppress(nats.errors.Error, OSError):
-                await subscription.unsubscribe()
-
-    async def _is_complete(self, control: Msg, delivered: int) -> bool:
-        """Answer flow control; false when a heartbeat knows of messages that did not come."""
-        headers = control.headers or {}
-        stalled = headers.get("Nats-Consumer-Stalled") or control.reply
-        if stalled:
-            await self._client.publish(stalled)
-        last = headers.get("Nats-Last-Consumer")
-        return last is None or int(last) == delivered
 
     def close(self) -> None:
         """End the connection and the thread."""
         self._closing = True
 
         async def end() -> None:
-            for task in (self._following, self._consuming):
-                # Before Python 3.12 a wait_for that ends just then forgets that it was cancelled.
-                while task is not None and not task.done():
-                    task.cancel()
-                    await asyncio.wait([task], timeout=0.1)
+            if self._follower is not None:
+                await self._follower.end()
             if self._giving_up is not None:
                 self._giving_up.cancel()
             with suppress(Exception):
@@ -476,7 +393,8 @@ class JetStreamConnection:
             await asyncio.sleep(0)  # transports close in the loop's next round
 
         asyncio.run_coroutine_threadsafe(end(), self._loop).result()
-        self._taker.shutdown()
+        if self._follower is not None:
+            self._follower.join()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -16,6 +16,7 @@ class Region:
     """Events that fulfil each condition that is given; without any, all events.
 
     Raises:
+        TypeError: a name is not a string, or the kind neither a kind nor a category.
         ValueError: a name breaks the rules of `Coordinate`, or the category is not four bits.
 
     Examples:
@@ -35,7 +36,12 @@ class Region:
             check_name("entity prefix", self.entity_prefix)
         if self.scope is not None:
             check_name("scope", self.scope)
-        if isinstance(self.kind, int) and not 0 <= self.kind <= 0xF:
+        if self.kind is None or isinstance(self.kind, EventKind):
+            return
+        if not isinstance(self.kind, int):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+            msg = f"kind must be an EventKind or a category, not {type(self.kind).__name__}"
+            raise TypeError(msg)
+        if not 0 <= self.kind <= 0xF:
             msg = f"category {self.kind:#x} is refused: 0x0 to 0xF are legal, or an EventKind"
             raise ValueError(msg)
 

@@ -174,6 +174,15 @@ class AppendContract:
             for event in store.read()
         )
 
+    def test_what_is_of_another_type_is_refused_with_its_name(self, store: EventStore) -> None:
+        """Not with what it broke inside."""
+        name: Any = "alice"
+        for call in (store.query, store.subscribe, store.cursor):
+            with pytest.raises(TypeError, match="region must be a Region, not a str"):
+                call(name)
+        with pytest.raises(TypeError, match="event_id must be a UUID, not a str"):
+            store.get(name)
+
     def test_pages_join_without_gap_or_overlap(self, store: EventStore) -> None:
         """Whatever the limit is."""
         store.append_batch([(at(f"e:{n % 3}"), CREDIT, n) for n in range(10)])

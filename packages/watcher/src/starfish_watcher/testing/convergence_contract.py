@@ -148,6 +148,7 @@ class ConvergenceContract:
 
             assert sorted(delays)[5] < 0.1
 
+    @pytest.mark.usefixtures("repetition")
     def test_close_everywhere_wakes_the_watchers_of_other_processes(
         self, opener: Opener, expression: str | None
     ) -> None:

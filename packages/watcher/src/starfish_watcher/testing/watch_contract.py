@@ -5,12 +5,15 @@ Each test carries the name of the promise that it is about.
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -18,7 +21,9 @@ from starfish_watcher.delivery.hub import Hub
 from starfish_watcher.errors import ProjectionFailed, StoreClosed, SubscriptionPruned
 from starfish_watcher.fault_points import FaultPoints
 from starfish_watcher.projection.definition import Change, MaybeStale, Projection
+from starfish_watcher.projection.snapshots import SnapshotCache
 from starfish_watcher.store import EventStore
+from starfish_watcher.testing.beginning_contract import BeginningContract
 from starfish_watcher.testing.convergence_contract import ConvergenceContract
 from starfish_watcher.testing.samples import (
     NOTE,
@@ -36,7 +41,7 @@ __all__ = ("WatchContract",)
 Opener = Callable[..., EventStore]
 
 
-class WatchContract(ConvergenceContract):
+class WatchContract(BeginningContract, ConvergenceContract):
     """Inherit and supply ``opener``, ``expression`` and ``repetition``."""
 
     @pytest.fixture
@@ -44,32 +49,6 @@ class WatchContract(ConvergenceContract):
         """A store, closed at the end."""
         with opener() as store:
             yield store
-
-    def test_start_up_race_equal(self, store: EventStore) -> None:
-        """Nothing came in between: the first ``recv`` waits."""
-        credit(store, "a")
-        watcher = store.watch_projection(Balance, "a")
-
-        with pytest.raises(TimeoutError, match="newer than generation 1"):
-            watcher.recv(0)
-
-    def test_append_between_baseline_and_subscribe_is_delivered_alone(
-        self, store: EventStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """Without another event, and without waiting; afterwards nothing is left."""
-        attach = Hub.attach
-
-        def late(hub: Hub, namespace: str | None, listener: Any) -> int:
-            monkeypatch.setattr(Hub, "attach", attach)
-            credit(store, "a", 5)
-            return attach(hub, namespace, listener)
-
-        monkeypatch.setattr(Hub, "attach", late)
-        watcher = store.watch_projection(Balance, "a")
-
-        assert watcher.recv(0) == Change(1, 5)
-        with pytest.raises(TimeoutError):
-            watcher.recv(0)
 
     def test_burst_is_one_delivery_of_the_newest_state(self, store: EventStore) -> None:
         """However long it is: a flag is never full."""
@@ -157,38 +136,6 @@ class WatchContract(ConvergenceContract):
 
         assert watcher.recv(5).state == {"sequences": [1, 2], "amounts": 2}
 
-    def test_include_initial_and_since_generation(self, store: EventStore) -> None:
-        """The state as it is, or only when it is newer than a token."""
-        assert store.watch_projection(Balance, "a", include_initial=True).recv(0) == Change(0, None)
-        credit(store, "a")
-        credit(store, "a")
-
-        initial = store.watch_projection(Balance, "a", include_initial=True)
-        older = store.watch_projection(Balance, "a", since_generation=1)
-        same = store.watch_projection(Balance, "a", since_generation=2)
-
-        assert initial.recv(0) == older.recv(0) == Change(2, 2)
-        assert initial.try_recv() is older.try_recv() is same.try_recv() is None
-
-    def test_cursor_watcher_delivers_what_was_there_first(
-        self, store: EventStore, tmp_path: Path
-    ) -> None:
-        """Then what comes; after an ``ack`` only what is newer."""
-        credit(store, "a")
-        path = tmp_path / "watcher.checkpoint"
-        watcher = store.watch_projection_cursor(Balance, "a", checkpoint=path)
-        assert watcher.recv(0) == Change(1, 1)
-        assert store.watch_projection_cursor(Balance, "a", checkpoint=path).recv(0) == Change(1, 1)
-        watcher.ack()
-
-        again = store.watch_projection_cursor(Balance, "a", checkpoint=path)
-        assert again.try_recv() is None
-        for _ in range(20):
-            credit(store, "a")
-
-        assert again.recv(5) == watcher.recv(5) == Change(21, 21)
-        assert (again.acked, watcher.acked) == (1, 1)
-
     def test_child_namespace_wakes_but_emits_nothing(self, store: EventStore) -> None:
         """A watcher of ``a`` is about ``a``; a prefix watch is about all below it."""
         watcher = store.watch_projection(Balance, "a")
@@ -204,20 +151,6 @@ class WatchContract(ConvergenceContract):
         assert watcher.recv(5) == Change(1, 1)
         assert prefix.recv(5) == ("a", Change(1, 1))
         assert prefix.try_recv() is None
-
-    def test_prefix_watch_begins_with_what_is_there_when_asked(self, store: EventStore) -> None:
-        """Of each entity once, and generations increase for each."""
-        for entity in ("a:1", "a:2", "b"):
-            credit(store, entity)
-
-        with store.watch_prefix(Balance, "a", include_initial=True) as watcher:
-            found = sorted((watcher.recv(0), watcher.recv(0)))
-            credit(store, "a:2")
-            credit(store, "a:2")
-
-            assert found == [("a:1", Change(1, 1)), ("a:2", Change(1, 1))]
-            assert watcher.recv(5) == ("a:2", Change(3, 3))
-            assert watcher.try_recv() is None
 
     def test_stale_freshness_never_leaks_into_a_watcher(self, store: EventStore) -> None:
         """An old state is for who asked for it."""
@@ -329,24 +262,52 @@ class WatchContract(ConvergenceContract):
 
         assert watcher.recv(5) == Change(3, 1)
 
-    def test_tokens_comparable_after_reopening(
-        self, opener: Opener, expression: str | None
+    def test_compaction_of_what_nobody_was_told_of_does_not_mute(
+        self, opener: Opener, expression: str | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A generation from before is older than one from after."""
+        """Another handle appends and compacts before this one hears of it."""
         if expression is None:
             pytest.skip("this storage ends with its handle")
-        with opener() as store:
-            token = credit(store, "a")
-            credit(store, "a")
-            store.compact(lambda _: False)
-        with opener() as store:
-            assert store.generation("a") == 2
-            assert store.project_if_changed(Balance, "a", token) == Change(2, None)
-            watcher = store.watch_projection(Balance, "a", since_generation=2)
-            assert watcher.try_recv() is None
-            credit(store, "a")
-            assert watcher.recv(5) == Change(3, 1)
+        with opener() as store, opener() as other:
+            watcher = store.watch_projection(Balance, "a:b")
+            prefix = store.watch_prefix(Balance, "a")
+            subscription = store.subscribe()
+            with monkeypatch.context() as deaf:
+                deaf.setattr(Hub, "_catch_up", Mock(return_value=False))
+                credit(other, "a:b")
+                credit(other, "c")
+                other.compact(lambda event: event.entity == "c")
+            store.subscribe().close()  # whoever begins to listen makes the others hear
 
+            assert watcher.recv(5) == Change(1, None)
+            assert prefix.recv(5) == ("a:b", Change(1, None))
+            assert [event.entity for event in subscription.pull_batch(10, 5)] == ["c"]
+
+    def test_damaged_cache_never_changes_an_answer(self, opener: Opener, tmp_path: Path) -> None:
+        """Whatever bit of a cached state is wrong, the log is folded again."""
+
+        class Named(Balance):
+            name = "balance"  # instances of one name share what is on disk, not what is in memory
+
+        path = tmp_path / "cache.db"
+        with opener(snapshots=SnapshotCache(path, min_events=1)) as store:
+            for amount in (1, 20):
+                credit(store, "a", amount)
+            assert store.project_if_changed(Named(), "a", 0) == Change(2, 21)
+            with closing(sqlite3.connect(path, isolation_level=None)) as file:
+                ((row, *parts),) = file.execute("SELECT rowid, * FROM snapshots_1").fetchall()
+                key, checksum = len(parts[0]), len(parts[2])
+                whole = b"".join(parts)
+                for place in range(len(whole)):
+                    spoilt = bytearray(whole)
+                    spoilt[place] ^= 1
+                    file.execute(
+                        "UPDATE snapshots_1 SET key = ?, body = ?, checksum = ? WHERE rowid = ?",
+                        (spoilt[:key], spoilt[key:-checksum], spoilt[-checksum:], row),
+                    )
+                    assert store.project_if_changed(Named(), "a", 0) == Change(2, 21)
+
+    @pytest.mark.usefixtures("repetition")
     def test_a_stuck_watcher_does_not_slow_appends(self, store: EventStore) -> None:
         """Appends end while a projection does not."""
         stuck, go_on = threading.Event(), threading.Event()

@@ -5,7 +5,8 @@ of them compete with whoever appends.
 
 Rule 1: one thread, the leader, takes look after look; what comes meanwhile costs no switch of
 threads. Rule 2: whoever waits behind a look that takes long is served by another leader after
-`PATIENCE_S`. Rule 3: looks take at most half of the leader's time, the rest belongs to producers.
+`PATIENCE_S`. Rule 3: quick looks take at most a third of the leader's time, however many wait;
+the rest belongs to producers, and what changes meanwhile needs one look fewer.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ __all__ = ("Lookers", "PendingLook")
 T = TypeVar("T")
 PATIENCE_S: Final = 0.01
 """How long others wait behind one look, at most twice that."""
+STINT_S: Final = 0.002
+"""After so much looking the leader pauses, also when more looks wait."""
+PAUSE_SHARE: Final = 2.0
+"""How long it pauses, in times of what it looked."""
 MAX_PAUSE_S: Final = 0.005
-"""Of the leader after looks that took long, below `PATIENCE_S`."""
+"""Of the leader after a look that took long, below `PATIENCE_S`."""
 MAX_LOOKERS: Final = 32
 """Looks that may take long at the same time; the next one waits for one of them."""
 
@@ -76,12 +81,13 @@ class Lookers:
         self._pool.submit(self._lead, leader)
 
     def _lead(self, leader: object) -> None:
-        begun = time.thread_time()
         while self._leader is leader:
-            while (look := self._take(leader)) is not None:
-                look.run()
-            time.sleep(min(time.thread_time() - begun, MAX_PAUSE_S))
             begun = time.thread_time()
+            looked = 0.0
+            while looked < STINT_S and (look := self._take(leader)) is not None:
+                look.run()
+                looked = time.thread_time() - begun
+            time.sleep(min(PAUSE_SHARE * looked, MAX_PAUSE_S))
             with self._lock:
                 if self._leader is leader and not self._waiting:
                     self._leader = None

@@ -29,10 +29,10 @@ class _TouchedEntities(WakeFlag):
         self._names: dict[str, None] = {}
 
     def offer(self, event: Event) -> bool:
-        self.add(event.entity)
+        self.touch(event.entity)
         return True
 
-    def add(self, entity: str) -> None:
+    def touch(self, entity: str) -> None:
         with self._names_lock:
             self._names[entity] = None
         self.put_up()
@@ -78,11 +78,16 @@ class PrefixWatcher(Generic[S]):
         self._seen = {entity: head.generation for entity, head in heads().items()}
         self._touched = _TouchedEntities()
         hub.attach(prefix, self._touched)
-        for entity, head in heads().items():
+        try:
+            now = heads()
+        except BaseException:
+            self.close()
+            raise
+        for entity, head in now.items():
             if include_initial:
                 self._seen.pop(entity, None)
             if head.generation > self._seen.get(entity, 0):
-                self._touched.add(entity)
+                self._touched.touch(entity)
 
     @property
     def closed(self) -> bool:
@@ -115,7 +120,7 @@ class PrefixWatcher(Generic[S]):
 
     def again(self, entity: str) -> None:
         """Give an entity back that nothing was returned of."""
-        self._touched.add(entity)
+        self._touched.touch(entity)
 
     def look(self, entity: str) -> Change[S]:
         """The entity's state as it is; moves nothing."""

@@ -129,9 +129,13 @@ class ProjectionWatcher(Generic[S]):
             msg = "the watcher was closed"
             raise StoreClosed(msg)
         # Who is due already looks first: the error of a pruned subscription comes after that.
-        if not self._progress.due and self._wake_up.take_down():
+        if self._progress.due:
+            return True
+        if self._wake_up.take_down():
+            # Whoever took the flag down looks, even if an older look that ends now settles it all.
             self._progress.woken()
-        return self._progress.due
+            return True
+        return False
 
     def look(self) -> Change[S]:
         """The state as it is; moves nothing, so that whoever was cancelled looks again."""
@@ -220,9 +224,10 @@ class AsyncProjectionWatcher(Generic[S]):
     async def _next(self, timeout: float | None) -> Change[S] | None:
         """What the next look gives, when it is due or woken; nothing when the time is up before."""
         watcher = self._watcher
-        looking = self._lookers.prepare(watcher.look_if_due, watcher.wake)
+        due = watcher.is_due()
+        looking = self._lookers.prepare(watcher.look if due else watcher.look_if_due, watcher.wake)
         timer = None
-        if watcher.is_due():
+        if due:
             looking.start()
         else:
             # Whoever wakes the watcher starts the look: the loop wakes for its answer only.

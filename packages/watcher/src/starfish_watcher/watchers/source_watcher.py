@@ -166,7 +166,11 @@ class AsyncSourceWatcher(Generic[S]):
                 msg = "the watcher was closed"
                 raise StoreClosed(msg)
             if self._progress.due:
-                change = await self._look()
+                try:
+                    change = await self._look()
+                except BaseException:
+                    self._progress.woken()
+                    raise
                 if self._progress.accept(change):
                     return change
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -179,10 +183,13 @@ class AsyncSourceWatcher(Generic[S]):
         try:
             while await self._subscription.pull_batch(1024, 0 if came else timeout):
                 came = True
-                self._progress.woken()
         except events.SubscriptionPruned as error:
             if not came:
                 raise SubscriptionPruned(error.capacity) from error
+        finally:
+            # Last: another task's older look may end, and settle it all, while this one awaits.
+            if came:
+                self._progress.woken()
 
     async def _look(self) -> Change[S]:
         async with self._turn:
