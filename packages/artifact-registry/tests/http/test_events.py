@@ -132,6 +132,24 @@ async def test_a_stream_that_is_left_closes_its_source() -> None:
     assert closed.is_set()
 
 
+async def test_a_stream_ends_when_the_service_closes() -> None:
+    closing, left = asyncio.Event(), asyncio.Event()
+
+    async def endless() -> AsyncGenerator[int]:
+        try:
+            yield 1
+            await asyncio.sleep(60)
+        finally:
+            left.set()
+
+    stream = until(endless(), heartbeat_s=60, lifetime_s=60, closing=closing)
+    first = await anext(stream)
+    asyncio.get_running_loop().call_soon(closing.set)
+
+    assert (first, [item async for item in stream]) == (1, [])
+    assert left.is_set()
+
+
 async def test_an_error_of_the_source_comes_out() -> None:
     async def broken() -> AsyncGenerator[int]:
         yield 1

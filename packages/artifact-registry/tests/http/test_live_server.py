@@ -331,10 +331,32 @@ async def test_an_event_stream_whose_reader_leaves_frees_its_place(port: int, li
 def serve(folder: Path) -> tuple[subprocess.Popen[str], int]:
     command = [sys.executable, "-m", "starfish_artifact_registry", "serve", "--port", "0"]
     process = subprocess.Popen(
-        [*command, "--registry", str(folder)], stdout=subprocess.PIPE, text=True
+        [*command, "--registry", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     return process, int(process.stdout.readline().rpartition(":")[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+async def test_a_service_that_is_told_to_stop_ends_its_streams_and_says_nothing(
+    tmp_path: Path, engine: object, number: signal.Signals, status: int
+) -> None:
+    process, port = await asyncio.to_thread(serve, tmp_path)
+    reader = await Client.connect(port)
+    reader.send("GET", "/events")
+    assert b"200" in await reader.reader.readline()
+
+    process.send_signal(number)
+    said, complaints = await asyncio.to_thread(process.communicate, timeout=20)  # of the drain's 30
+    rest = await reader.reader.read()
+    reader.writer.close()
+
+    assert (process.returncode, said, complaints) == (status, "", "")
+    assert rest.endswith(b"0\r\n\r\n")  # whole, not cut
 
 
 @pytest.mark.slow
@@ -364,18 +386,14 @@ async def test_nothing_acknowledged_is_lost_when_the_server_is_killed(
                 process.send_signal(signal.SIGKILL)
 
     await asyncio.gather(*(upload(number) for number in range(8)))
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
+    process.communicate()
     restarted, port = await asyncio.to_thread(serve, tmp_path)
     client = await Client.connect(port)
     _, _, listed = await client.ask("GET", f"{package}/files?limit=1000")
     _, _, verified = await client.ask("POST", f"{package}/verify")
     client.writer.close()
     restarted.terminate()
-    restarted.wait()
-    assert restarted.stdout is not None
-    restarted.stdout.close()
+    restarted.communicate()
 
     assert acknowledged <= {file["relative_path"] for file in listed["files"]}
     assert verified["ok"]
