@@ -69,8 +69,13 @@ def linger_s() -> float:
 
 
 @pytest.fixture
-def limits(limits: HttpLimits, linger_s: float) -> HttpLimits:
-    return dataclasses.replace(limits, linger_s=linger_s)
+def body_interval_s() -> float:
+    return 60.0
+
+
+@pytest.fixture
+def limits(limits: HttpLimits, linger_s: float, body_interval_s: float) -> HttpLimits:
+    return dataclasses.replace(limits, linger_s=linger_s, body_interval_s=body_interval_s)
 
 
 @pytest.fixture
@@ -111,6 +116,12 @@ async def files(live: Client) -> str:
     """Where files of a new package go."""
     _, headers, _ = await live.ask("POST", "/v1/packages", PACKAGE, content_type="application/json")
     return f"{headers['location']}/files"
+
+
+async def the_request_begins(server: uvicorn.Server) -> None:
+    async with asyncio.timeout(20):
+        while not server.server_state.tasks:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.01)
 
 
 async def is_empty(registry: Registry, files: str, tmp_path: Path) -> bool:
@@ -254,6 +265,7 @@ async def test_a_refusal_of_a_request_without_a_body_keeps_the_connection(live: 
     assert (status, again, "connection" in headers) == (404, 404, False)
 
 
+@pytest.mark.parametrize("body_interval_s", [0.2])
 @pytest.mark.parametrize("dripping", [False, True])
 async def test_a_body_that_stalls_or_drips_is_cut_off(
     *, live: Client, files: str, registry: Registry, tmp_path: Path, dripping: bool
@@ -275,15 +287,21 @@ async def test_a_body_that_stalls_or_drips_is_cut_off(
 
 @pytest.mark.parametrize("framing", ["content-length: 100000", "transfer-encoding: chunked"])
 async def test_a_connection_that_is_cut_leaves_nothing(
-    live: Client, files: str, registry: Registry, tmp_path: Path, framing: str
+    *,
+    live: Client,
+    server: uvicorn.Server,
+    files: str,
+    registry: Registry,
+    tmp_path: Path,
+    framing: str,
 ) -> None:
     live.writer.write(
         f"PUT {files}/a HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n3e8\r\n".encode() + b"x" * 500
     )
     await live.writer.drain()
-    await asyncio.sleep(0.05)
+    await the_request_begins(server)
     live.writer.transport.abort()
-    await asyncio.sleep(0.1)
+    await asyncio.wait(server.server_state.tasks, timeout=20)
 
     assert await is_empty(registry, files, tmp_path)
 
@@ -319,13 +337,15 @@ async def test_a_full_disk_is_507_and_the_service_goes_on(
     assert created == 201
 
 
-async def test_an_event_stream_whose_reader_leaves_frees_its_place(port: int, limits: Any) -> None:
+async def test_an_event_stream_whose_reader_leaves_frees_its_place(
+    port: int, server: uvicorn.Server, limits: Any
+) -> None:
     for _ in range(3 * limits.max_event_streams):
         reader = await Client.connect(port)
         reader.send("GET", "/v1/events")
         assert b"200" in await reader.reader.readline()
         reader.writer.transport.abort()
-        await asyncio.sleep(0.05)
+        await asyncio.wait(server.server_state.tasks, timeout=20)
 
 
 def serve(folder: Path) -> tuple[subprocess.Popen[str], int]:
