@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import select
 
 from starfish_artifact_registry.dataplane import InProcessDataPlane
@@ -64,6 +65,7 @@ for _ in sys.stdin:
 """
 
 
+@pytest.mark.timeout(60 + 2 * KILLS)
 def test_what_was_acknowledged_is_there_after_a_kill(database_url: str, tmp_path: Path) -> None:
     rng = random.Random(7)
     content = tmp_path / "content"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid5
@@ -15,6 +16,7 @@ from uuid import UUID, uuid5
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 from starfish_artifact_registry import manifest as manifests
 from starfish_artifact_registry import proof as proofs
@@ -408,6 +410,42 @@ for name in ("sqlalchemy", "aiosqlite", "asyncpg", "obstore", "fastapi", "typer"
 sys.argv[0] = "proof"
 runpy.run_module("starfish_artifact_registry.proof", run_name="__main__", alter_sys=True)
 """
+
+
+def installed_with_protocol() -> set[str]:
+    """Names of modules that are there when nothing but ``starfish-protocol`` was installed."""
+    wanted, found = ["starfish-protocol"], set[str]()
+    while wanted:
+        name = wanted.pop()
+        found.add(name)
+        needed = (Requirement(text) for text in metadata.requires(name) or ())
+        wanted += {
+            each.name for each in needed if each.marker is None or each.marker.evaluate()
+        } - found
+    return {
+        module
+        for module, owners in metadata.packages_distributions().items()
+        if not found.isdisjoint(owner.lower().replace("_", "-") for owner in owners)
+    }
+
+
+def test_the_verifier_imports_nothing_but_protocol_and_what_comes_with_it() -> None:
+    code = "import sys, starfish_artifact_registry.proof; print(*sys.modules)"
+    clean = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    names = {
+        name.partition(".")[0] for name in set(loaded.stdout.split()) - set(clean.stdout.split())
+    }
+
+    ours = {"starfish_artifact_registry", "starfish_protocol"}
+    assert ours <= names
+    assert names - ours - sys.stdlib_module_names <= installed_with_protocol()
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

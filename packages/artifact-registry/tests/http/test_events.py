@@ -34,7 +34,7 @@ def events_of(text: str) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def limits() -> HttpLimits:
-    return HttpLimits(heartbeat_s=0.1, event_stream_s=0.5, max_event_streams=1)
+    return HttpLimits(heartbeat_s=0.1, event_stream_s=1.0, max_event_streams=1)
 
 
 async def test_the_log_comes_in_order_and_then_what_is_new(
@@ -96,7 +96,8 @@ async def test_a_place_that_is_none_is_refused(
 
 async def test_there_are_only_so_many_streams_at_a_time(client: httpx.AsyncClient) -> None:
     first = asyncio.ensure_future(client.get("/events"))
-    await asyncio.sleep(0.1)
+    for _ in range(50):  # steps of the first one, however slow the machine is
+        await asyncio.sleep(0)
 
     second = await client.get("/events")
 
@@ -130,6 +131,24 @@ async def test_a_stream_that_is_left_closes_its_source() -> None:
     await stream.aclose()
 
     assert closed.is_set()
+
+
+async def test_a_stream_ends_when_the_service_closes() -> None:
+    closing, left = asyncio.Event(), asyncio.Event()
+
+    async def endless() -> AsyncGenerator[int]:
+        try:
+            yield 1
+            await asyncio.sleep(60)
+        finally:
+            left.set()
+
+    stream = until(endless(), heartbeat_s=60, lifetime_s=60, closing=closing)
+    first = await anext(stream)
+    asyncio.get_running_loop().call_soon(closing.set)
+
+    assert (first, [item async for item in stream]) == (1, [])
+    assert left.is_set()
 
 
 async def test_an_error_of_the_source_comes_out() -> None:

@@ -13,11 +13,18 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import NullType
 
+from servers.postgres import PostgresServer
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.database import Database
 from starfish_artifact_registry.db.engine import create_engine
@@ -65,9 +72,9 @@ class RegistryMachine(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
         root = Path(self.folder.name)
-        self.engine = create_engine(f"sqlite:///{root / 'registry.sqlite'}")
+        self.engine = create_engine(self.new_database())
         self.run(self._prepare(self.engine))
-        self.elsewhere_engine = create_engine(f"sqlite:///{root / 'elsewhere.sqlite'}")
+        self.elsewhere_engine = create_engine(self.new_database())
         self.run(self._prepare(self.elsewhere_engine))
         self.dataplane = InProcessDataPlane(LocalBackend(root / "content"))
         self.elsewhere = Registry(
@@ -90,6 +97,9 @@ class RegistryMachine(RuleBasedStateMachine):
         self.travelled: set[UUID] = set()
         self.classes: dict[UUID, str] = {}
         self.events = 0
+
+    def new_database(self) -> str:
+        return f"sqlite:///{self.folder.name}/{uuid4().hex}.sqlite"
 
     def teardown(self) -> None:
         self.run(self.engine.dispose())
@@ -299,11 +309,11 @@ class RegistryMachine(RuleBasedStateMachine):
     @invariant()
     def the_views_say_what_the_model_says(self) -> None:
         rows = self.run(self._rows())
-        found: dict[str, dict[str, str]] = {package_id.hex: {} for package_id in self.model}
+        found: dict[UUID, dict[str, str]] = {package_id: {} for package_id in self.model}
         for _, package_id, path, *_rest in rows["artifact_files"]:
-            found[package_id][path] = _rest[2]
+            found[UUID(str(package_id))][path] = _rest[2]
         assert found == {
-            package_id.hex: {path: str(ContentAddress.of(data)) for path, data in files.items()}
+            package_id: {path: str(ContentAddress.of(data)) for path, data in files.items()}
             for package_id, files in self.model.items()
         }
         assert len(rows["storage_locations"]) == len(
@@ -347,7 +357,40 @@ class RegistryMachine(RuleBasedStateMachine):
             }
 
 
+def limited(share: int) -> settings:
+    return settings(max_examples=max(settings().max_examples // share, 4), stateful_step_count=15)
+
+
 TestRegistryMachine = RegistryMachine.TestCase
-TestRegistryMachine.settings = settings(
-    max_examples=max(settings().max_examples // 4, 5), stateful_step_count=15
-)
+TestRegistryMachine.settings = limited(4)
+
+
+def test_postgresql_keeps_the_same_promises(
+    postgres_server: PostgresServer, postgres_template: str
+) -> None:
+    asyncpg = pytest.importorskip("asyncpg", reason="the extra postgres is not installed")
+
+    async def administer(statement: str) -> None:
+        connection = await asyncpg.connect(postgres_server.dsn)
+        await connection.execute(statement)
+        await connection.close()
+
+    class OnPostgres(RegistryMachine):
+        def __init__(self) -> None:
+            self.databases: list[str] = []
+            super().__init__()
+
+        def new_database(self) -> str:
+            name = f"m_{uuid4().hex[:16]}"
+            self.run(administer(f"CREATE DATABASE {name} TEMPLATE {postgres_template}"))
+            self.databases.append(name)
+            return postgres_server.address("asyncpg", name)
+
+        def teardown(self) -> None:
+            self.run(self.engine.dispose())
+            self.run(self.elsewhere_engine.dispose())
+            for name in self.databases:
+                self.run(administer(f"DROP DATABASE {name}"))
+            super().teardown()
+
+    run_state_machine_as_test(OnPostgres, settings=limited(10))

@@ -1,5 +1,5 @@
-"""The command line, ``artifact-registry``."""
+"""The command line, ``artifact-registry``; needs the extra ``cli``."""
 
-from starfish_artifact_registry.cli._main import main
+from starfish_artifact_registry.cli._start import main
 
 __all__ = ("main",)

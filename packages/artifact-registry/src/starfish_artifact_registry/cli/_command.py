@@ -179,6 +179,9 @@ def _run(command: Awaitable[None], output: Output) -> None:
         row = error_code(error)
         output.error(row.code, str(error), error_facts(error))
         raise typer.Exit(exit_status(row)) from error
+    except FileNotFoundError as error:
+        output.error("not_found", _first_line(error))
+        raise typer.Exit(ExitStatus.NOT_FOUND) from error
     except (SQLAlchemyError, OSError) as error:
         output.error("unavailable", _first_line(error))
         raise typer.Exit(ExitStatus.UNAVAILABLE) from error
@@ -189,4 +192,6 @@ async def _awaited(command: Awaitable[None]) -> None:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return f"{error.filename}: {error.strerror}"
     return str(error).partition("\n")[0] or type(error).__name__

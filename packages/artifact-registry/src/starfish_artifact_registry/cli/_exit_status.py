@@ -19,7 +19,7 @@ class ExitStatus(IntEnum):
     USAGE = 2
     """The command line itself is wrong; nothing was tried."""
     NOT_FOUND = 3
-    """There is no such package, file or registry."""
+    """There is no such package, file or registry, or a file of the command line is missing."""
     CONFLICT = 4
     """The state does not allow it: finalized already, path taken, under hold."""
     UNAVAILABLE = 5

@@ -17,17 +17,12 @@ from starfish_artifact_registry.cli._proof import add_proof_commands
 from starfish_artifact_registry.cli._retention import add_retention_commands
 from starfish_artifact_registry.cli._serve import add_serve_commands
 
-__all__ = ("build_app", "main")
+__all__ = ("build_app",)
 
 _EPILOG = (
     "Exit status: 0 done; 1 refused, or a check found damage; 2 wrong usage; 3 not found; "
     "4 the state does not allow it; 5 database or storage unavailable; 130 interrupted."
 )
-
-
-def main() -> None:
-    """Run the command that the process was started with, and exit."""
-    build_app()()
 
 
 def build_app() -> typer.Typer:

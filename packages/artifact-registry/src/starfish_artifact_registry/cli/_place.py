@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ("RegistryPlace", "locate")
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
+_NEEDS = "this {0} needs the extra {1}: pip install 'starfish-artifact-registry[{1}]'"
 _LEGAL = "sqlite:///PATH or postgresql://USER@HOST/DATABASE"
 
 
@@ -62,21 +63,37 @@ class RegistryPlace:
     @asynccontextmanager
     async def engine(self) -> AsyncGenerator[AsyncEngine]:
         """The database, closed at the end."""
-        engine = create_engine(self.database)
+        try:
+            engine = create_engine(self.database)
+        except ImportError:
+            raise typer.BadParameter(_NEEDS.format("--database", "postgres")) from None
         try:
             yield engine
         finally:
             await engine.dispose()
 
     def backend(self) -> ContentBackend:
-        """The storage."""
+        """The storage.
+
+        Raises:
+            typer.BadParameter: there is no such kind of storage, or an extra is missing.
+        """
         if "://" not in self.storage:
             return LocalBackend(Path(self.storage), backend_id=self.backend_id)
-        from obstore.store import from_url
+        try:
+            from obstore.exceptions import BaseError
+            from obstore.store import from_url
+        except ImportError:
+            raise typer.BadParameter(_NEEDS.format("--storage", "s3")) from None
 
         from starfish_artifact_registry.storage.object_store import ObjectStoreBackend
 
-        return ObjectStoreBackend(from_url(self.storage), backend_id=self.backend_id)
+        try:
+            store = from_url(self.storage)
+        except BaseError as error:
+            reason = str(error).partition("\n")[0]
+            raise typer.BadParameter(f"--storage is refused: {reason}") from None
+        return ObjectStoreBackend(store, backend_id=self.backend_id)
 
     @asynccontextmanager
     async def registry(self) -> AsyncGenerator[Registry]:
@@ -84,7 +101,7 @@ class RegistryPlace:
 
         Raises:
             RegistryNotFoundError: there is none.
-        SchemaRevisionError: its tables are of another version.
+            SchemaRevisionError: its tables are of another version.
         """
         self.require()
         async with self.engine() as engine:

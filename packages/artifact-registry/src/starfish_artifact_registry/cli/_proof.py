@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -22,9 +23,19 @@ from starfish_artifact_registry.registry import Registry
 
 __all__ = ("add_proof_commands",)
 
+
+def _key(text: str) -> str:
+    if _HEX_KEY.fullmatch(text) is None:
+        raise typer.BadParameter("a public key is 64 lowercase hex digits")
+    return text
+
+
+_HEX_KEY = re.compile("[0-9a-f]{64}")
 _Keys = Annotated[
     list[str] | None,
-    typer.Option("--key", metavar="HEX", help="A trusted Ed25519 public key; repeatable."),
+    typer.Option(
+        "--key", metavar="HEX", parser=_key, help="A trusted Ed25519 public key; repeatable."
+    ),
 ]
 _Output = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Where to.")]
 
@@ -54,6 +65,8 @@ async def verify(
     actor: Actor = "cli",
 ) -> None:
     """Walk the log's chain of digests and hash every stored file again; name what has changed."""
+    if keys and not checkpoints:
+        raise typer.BadParameter("--key says who may sign a checkpoint: give --checkpoint too")
     known = [
         Checkpoint.decode(await asyncio.to_thread(file.read_bytes)) for file in checkpoints or []
     ]
@@ -173,6 +186,8 @@ async def checkpoint(
 ) -> None:
     """Sign the head of the log; keep the result where no writer of the database comes."""
     key = (await asyncio.to_thread(key_file.read_text, "ascii", "replace")).strip()
+    if _HEX_KEY.fullmatch(key) is None:  # which is not shown: it may be half of one
+        raise typer.BadParameter(f"{str(key_file)!r} does not hold 64 lowercase hex digits")
     async with session.registry() as registry:
         signed = await registry.sign_checkpoint(key)
     await asyncio.to_thread(output.write_bytes, signed.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import signal
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from starfish_artifact_registry.cli._command import Session, command
+from starfish_artifact_registry.cli._exit_status import ExitStatus
 
 __all__ = ("add_serve_commands",)
 
@@ -52,7 +54,7 @@ async def serve(
             session.output.finish()
 
         async with session.registry() as registry:
-            await run_server(
+            stopped_by = await run_server(
                 registry,
                 listener,
                 tokens=tokens,
@@ -60,6 +62,8 @@ async def serve(
                 drain_s=drain,
                 on_ready=announce,
             )
+    if stopped_by == signal.SIGINT:
+        raise typer.Exit(ExitStatus.INTERRUPTED)
 
 
 async def token(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from typing_extensions import override
@@ -26,16 +29,17 @@ async def run_server(
     max_file_bytes: int | None,
     drain_s: int,
     on_ready: Callable[[str], None],
-) -> None:
-    """Serve until SIGTERM or Ctrl-C, then finish what is in flight."""
+) -> signal.Signals:
+    """Serve until SIGTERM or Ctrl-C, then finish what is in flight, and say which of them it was."""
     authenticate = None
     if tokens is not None:
         file = TokenFile(tokens)
         await asyncio.to_thread(file.read)
         authenticate = file.authenticate
     limits = HttpLimits() if max_file_bytes is None else HttpLimits(max_file_bytes=max_file_bytes)
+    closing = asyncio.Event()
     config = uvicorn.Config(
-        create_registry_app(registry, authenticate=authenticate, limits=limits),
+        create_registry_app(registry, authenticate=authenticate, limits=limits, closing=closing),
         lifespan="off",
         ws="none",
         log_level="warning",
@@ -46,17 +50,47 @@ async def run_server(
     )
     address = listener.getsockname()
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    await _Server(config, lambda: on_ready(f"http://{host}:{address[1]}")).serve(sockets=[listener])
+    server = _Server(config, closing, lambda: on_ready(f"http://{host}:{address[1]}"))
+    await server.serve(sockets=[listener])
+    return server.stopped_by
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready."""
+    """Says when it is ready, ends streams when it stops, and leaves the end to its caller.
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    uvicorn raises the signal anew when it is done, which would cut off the closing of the registry.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, closing: asyncio.Event, on_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
+        self._closing = closing
         self._on_ready = on_ready
+        self.stopped_by = signal.SIGTERM
 
     @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._closing.set()
+        await super().shutdown(sockets)
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.stopped_by = signal.Signals(sig)
+        super().handle_exit(sig, frame)
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        handled = (signal.SIGTERM, signal.SIGINT)
+        before = {each: signal.signal(each, self.handle_exit) for each in handled}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import URL, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 __all__ = ("create_engine",)
 
@@ -40,8 +44,26 @@ def create_engine(url: str | URL, **options: Any) -> AsyncEngine:
         parsed = parsed.set(drivername=drivers[parsed.drivername])
     engine = create_async_engine(parsed, **options)
     if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "do_connect", _refuse_early)
         event.listen(engine.sync_engine, "connect", _set_pragmas)
     return engine
+
+
+def _refuse_early(
+    _dialect: object, _record: object, arguments: Sequence[Any], options: dict[str, Any]
+) -> None:
+    """Raise what opening the file raises.
+
+    aiosqlite would have begun a thread by then, which ends after the caller was told, and fails
+    loudly when the event loop is gone meanwhile.
+    """
+    own = {"async_creator_fn", "iter_chunk_size"}
+    of_sqlite = {name: value for name, value in options.items() if name not in own}
+    await_only(asyncio.to_thread(_open_once, arguments, of_sqlite))
+
+
+def _open_once(arguments: Sequence[Any], options: dict[str, Any]) -> None:
+    sqlite3.connect(*arguments, **options).close()
 
 
 def _set_pragmas(connection: Any, _record: object) -> None:

@@ -22,6 +22,7 @@ from typing_extensions import override
 
 from starfish_artifact_registry.error_codes import error_code, error_facts
 from starfish_artifact_registry.errors import RegistryError
+from starfish_artifact_registry.http._lingering_response import LingeringResponse
 from starfish_artifact_registry.http._refusals import RequestRefusedError
 from starfish_artifact_registry.http._request_body import BoundedBody
 from starfish_artifact_registry.http.limits import HttpLimits
@@ -99,13 +100,10 @@ def route_class(limits: HttpLimits, *, max_body_bytes: int) -> type[APIRoute]:
             async def handle_bounded(request: Request) -> Response:
                 body = BoundedBody(request.scope, request.receive, limits, max_bytes=max_body_bytes)
                 try:
-                    return await handle(Request(request.scope, body))
+                    answer = await handle(Request(request.scope, body))
                 except Exception as error:  # noqa: BLE001 - answer_to raises what is a defect again
                     answer = answer_to(error)
-                    if not body.is_complete:
-                        # What is left of it would be read as the next request, or without end.
-                        answer.headers["connection"] = "close"
-                    return answer
+                return LingeringResponse(answer, limits.linger_s) if body.is_unread else answer
 
             return handle_bounded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
@@ -21,7 +22,11 @@ _MAX_SEQUENCE = 2**53 - 1
 
 
 def add_event_routes(
-    router: APIRouter, registry: Registry, access: AccessControl, limits: HttpLimits
+    router: APIRouter,
+    registry: Registry,
+    access: AccessControl,
+    limits: HttpLimits,
+    closing: asyncio.Event | None,
 ) -> None:
     """Add the stream of events."""
     open_streams = 0
@@ -64,6 +69,7 @@ def add_event_routes(
             registry.tail_events(since_sequence=after),
             heartbeat_s=limits.heartbeat_s,
             lifetime_s=limits.event_stream_s,
+            closing=closing,
         )
         return StreamedResponse(
             counted(stream),

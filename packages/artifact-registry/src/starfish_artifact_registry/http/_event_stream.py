@@ -25,31 +25,46 @@ HEARTBEAT = b": \n\n"
 
 
 async def event_stream(
-    events: AsyncIterator[Event], *, heartbeat_s: float, lifetime_s: float
+    events: AsyncIterator[Event],
+    *,
+    heartbeat_s: float,
+    lifetime_s: float,
+    closing: asyncio.Event | None = None,
 ) -> AsyncGenerator[bytes]:
     """The text of an event stream: each event as soon as it is there, else a sign of life.
 
-    Ends after ``lifetime_s`` or with the last event, and closes the iterator.
+    Ends after ``lifetime_s``, with the last event or when ``closing`` is set, and closes the iterator.
     """
     yield HEARTBEAT  # the client learns at once that it is connected
-    async for event in until(events, heartbeat_s=heartbeat_s, lifetime_s=lifetime_s):
+    async for event in until(
+        events, heartbeat_s=heartbeat_s, lifetime_s=lifetime_s, closing=closing
+    ):
         yield HEARTBEAT if event is None else _text(event)
 
 
 async def until(
-    items: AsyncIterator[T], *, heartbeat_s: float, lifetime_s: float
+    items: AsyncIterator[T],
+    *,
+    heartbeat_s: float,
+    lifetime_s: float,
+    closing: asyncio.Event | None = None,
 ) -> AsyncGenerator[T | None]:
     """The items as they come, and ``None`` for each ``heartbeat_s`` without one."""
     loop = asyncio.get_running_loop()
     end = loop.time() + lifetime_s
     following: asyncio.Task[T] | None = None
+    closed = asyncio.ensure_future((closing or asyncio.Event()).wait())
     try:
-        while (left := end - loop.time()) > 0:
+        while (left := end - loop.time()) > 0 and not closed.done():
             if following is None:
                 following = asyncio.ensure_future(_next(items))
-            await asyncio.wait({following}, timeout=min(heartbeat_s, left))
+            await asyncio.wait(
+                {following, closed},
+                timeout=min(heartbeat_s, left),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
             if not following.done():
-                if heartbeat_s <= left:
+                if heartbeat_s <= left and not closed.done():
                     yield None
                 continue
             try:
@@ -59,6 +74,7 @@ async def until(
             following = None
             yield item
     finally:
+        closed.cancel()
         if following is not None:
             following.cancel()
             await asyncio.wait({following})

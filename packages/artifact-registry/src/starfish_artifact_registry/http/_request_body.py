@@ -11,8 +11,6 @@ from starfish_artifact_registry.http.limits import HttpLimits
 
 __all__ = ("BoundedBody",)
 
-_CLOSE = {"connection": "close"}  # the rest of the body stays unread
-
 
 class BoundedBody:
     """An ASGI ``receive`` that refuses a body that is too long or comes too slowly.
@@ -29,17 +27,22 @@ class BoundedBody:
         self._size = 0
         self._progress = 0
         self._waited_s = 0.0
-        self.is_complete = scope["method"] in {"GET", "HEAD"}
-        """Whether all of it has been read, or there is none."""
-        self._declared = _content_length(scope)
+        self._declared = _declared_length(scope)
+        self._is_complete = scope["method"] in {"GET", "HEAD"}
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether some of it may still come."""
+        return not self._is_complete and self._declared != 0
 
     async def __call__(self) -> Message:
         """The next message of the client.
 
         Raises:
-            RequestRefusedError: 413, as soon as it is known; 408; 400 for a broken length.
+            RequestRefusedError: 413, as soon as it is known; 408; 400 for another length than
+                was declared.
         """
-        if self.is_complete:
+        if self._is_complete:
             return await self._receive()  # the next news is that the client has gone
         if self._declared is not None and self._declared > self._max_bytes:
             raise self._too_large()
@@ -54,13 +57,12 @@ class BoundedBody:
         if self._progress >= self._limits.min_body_bytes:
             self._progress, self._waited_s = 0, 0.0
         if not message.get("more_body", False):
-            self.is_complete = True
+            self._is_complete = True
             if self._declared is not None and self._size != self._declared:
                 raise RequestRefusedError(
                     400,
                     "incomplete_body",
-                    f"the body has {self._size} bytes, Content-Length promised {self._declared}",
-                    headers=_CLOSE,
+                    f"the body has {self._size} bytes, its header promised {self._declared}",
                 )
         return message
 
@@ -76,7 +78,6 @@ class BoundedBody:
                 "body_too_slow",
                 f"less than {self._limits.min_body_bytes} bytes of the body arrived within "
                 f"{self._limits.body_interval_s:g} s",
-                headers=_CLOSE,
             ) from error
         finally:
             self._waited_s += loop.time() - began
@@ -86,17 +87,16 @@ class BoundedBody:
             413,
             "body_too_large",
             f"a body of this request has at most {self._max_bytes} bytes",
-            headers=_CLOSE,
             max_bytes=self._max_bytes,
         )
 
 
-def _content_length(scope: Scope) -> int | None:
+def _declared_length(scope: Scope) -> int | None:
+    """How long the headers say the body is; ``None`` when its end will tell."""
     for name, value in scope["headers"]:
-        if name == b"content-length":
-            if not value.isdigit():
-                raise RequestRefusedError(
-                    400, "invalid_request", "Content-Length is not a number", headers=_CLOSE
-                )
+        if name == b"content-length" and value.isdigit():
             return int(value[:20])
-    return None
+        if name == b"transfer-encoding":
+            return None
+    # RFC 9112, section 6.3: a request of HTTP/1 that says nothing has no body.
+    return 0 if scope["http_version"].startswith("1") else None

@@ -24,6 +24,9 @@ class HttpLimits:
     """How long a client may take for ``min_body_bytes`` of a body, or for the rest of it."""
     min_body_bytes: int = 16 * 1024
     """What has to arrive within ``body_interval_s``: a client that drips is cut off too."""
+    linger_s: float = 2.0
+    """How long what a client still sends is thrown away after an answer that did not wait for the
+    end of its body: so long it has to read the answer before the connection closes."""
     unread_timeout_s: float = 60.0
     """How long an answer may wait for its reader in full buffers before the connection is dropped."""
     heartbeat_s: float = 15.0

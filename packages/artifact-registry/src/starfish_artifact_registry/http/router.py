@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
@@ -30,6 +31,7 @@ def create_registry_router(
     authenticate: Authenticator | None = None,
     authorize: Authorizer | None = None,
     limits: HttpLimits | None = None,
+    closing: asyncio.Event | None = None,
 ) -> APIRouter:
     """Serve a registry over HTTP.
 
@@ -42,6 +44,7 @@ def create_registry_router(
         authenticate: answers which actor a bearer token belongs to.
         authorize: answers whether an actor may do something; everybody may everything without.
         limits: what one request may cost.
+        closing: set it when the service stops: streams of events end, which else would be waited for.
 
     Examples:
         >>> from fastapi import FastAPI
@@ -62,9 +65,9 @@ def create_registry_router(
         add_query_routes,
         add_file_routes,
         add_custody_routes,
-        add_event_routes,
     ):
         add(router, registry, access, limits)
+    add_event_routes(router, registry, access, limits, closing)
     _refuse_other_methods(router, route_class(limits, max_body_bytes=limits.max_json_bytes))
     return router
 
