@@ -175,7 +175,7 @@ def main() -> int:
                     times[label].append(time.perf_counter() - started)
                     work[label].append(cpu_seconds() - worked)
         finally:
-            daemon.kill()
+            daemon.terminate()  # killed, git would leave the daemon that it started
             daemon.wait()
     median = {label: statistics.median(values) for label, values in times.items()}
     for label, value in median.items():
