@@ -40,7 +40,7 @@ from starfish_mpack_wire import (
     commit_id,
     parse_wire_mpack,
 )
-from starfish_mpack_wire.pack.layout import BLOB_ENTRY, NO_BASE, Section
+from starfish_mpack_wire.pack.layout import BLOB_ENTRY, Section
 from starfish_mpack_wire.testing.damage import (
     RECORD_SECTIONS,
     assemble,
@@ -116,32 +116,23 @@ def pack_of(data: bytes) -> bytes:
 
 
 def pack_of_blobs(data: bytes) -> bytes:
-    """Blobs with the digests they have and any base and codec: three bytes each, and the content."""
-    stored, contents, entries = b"", [], []
-    while len(data) > 3:
-        base, codec, length = data[0] % (len(contents) + 2) - 1, data[1] % 4, data[2]
-        content, data = data[3 : 3 + length] * (1 + data[1] // 64), data[3 + length :]
-        prefix = None
-        if codec == 2 and 0 <= base < len(contents) and len(contents[base]) >= 8:
-            prefix = zstd.ZstdDict(contents[base], is_raw=True).as_prefix
-        frame = content if codec == 0 else zstd.compress(content, zstd_dict=prefix)
-        entries.append((content, len(stored), len(frame), base, codec))
-        contents.append(content)
-        stored += frame
-    names = sorted(sha256(content).digest() for content in contents)
-    index = b"".join(
-        BLOB_ENTRY.pack(
-            sha256(content).digest(),
-            offset,
-            length,
-            len(content),
-            NO_BASE if codec != 2 else names.index(sha256(contents[base]).digest()),
-            codec,
-        )
-        for content, offset, length, base, codec in sorted(
-            entries, key=lambda entry: sha256(entry[0]).digest()
-        )
-    )
+    """Blocks of blobs with the digests they have; four bytes a blob say what is wrong with it, then its content."""
+    stored, blobs, entries = b"", [], []
+    while len(data) > 4:
+        flags, shift, growth, size = data[:4]
+        blobs.append((data[4 : 4 + size] * (1 + flags // 64), shift % 4, growth % 4))
+        data = data[4 + size :]
+        if flags & 1 and len(data) > 4:
+            continue  # the next one is in the same block
+        block = b"".join(content for content, _, _ in blobs)
+        kept = zstd.compress(block) if flags & 2 else block
+        start = 0
+        for content, shift, growth in blobs:
+            place = (len(stored), len(kept), len(block) + growth, start + shift, len(content))
+            entries.append((sha256(content).digest(), *place))
+            start += len(content)
+        stored, blobs = stored + kept, []
+    index = b"".join(BLOB_ENTRY.pack(*entry) for entry in sorted(entries))
     return assemble({**EMPTY, Section.BLOBS: stored, Section.BLOB_INDEX: index})
 
 
@@ -163,7 +154,6 @@ def check_input(data: bytes) -> bool:
             continue
     for object_id in list(reader.blob_ids())[:8]:
         try:
-            reader.stored_blob(object_id)
             reader.blob(object_id)
         except (*REFUSALS, ObjectNotFoundError):
             continue

@@ -61,7 +61,7 @@ def test_examples_in_docstrings_run(name: str, tmp_path: Path, monkeypatch) -> N
 def test_the_names_that_the_page_shows_are_there() -> None:
     names = (
         "blob_id snapshot_id commit_id build_mpack write_mpack parse_wire_mpack MPackReader "
-        "StoredBlob SnapshotTree apply_mpack LocalStore Limits "
+        "SnapshotTree apply_mpack LocalStore Limits "
         "MPackError MPackFormatError MPackIntegrityError MPackLimitError"
     )
 

@@ -30,7 +30,6 @@ from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.object_ids import blob_id, commit_id
 from starfish_mpack_wire.pack import (
     MPackReader,
-    StoredBlob,
     WrittenPack,
     build_mpack,
     parse_wire_mpack,
@@ -66,7 +65,6 @@ __all__ = (
     "RemoteUnavailableError",
     "SnapshotTree",
     "StoreError",
-    "StoredBlob",
     "UnsafePathError",
     "UnsupportedFilesError",
     "WireClient",

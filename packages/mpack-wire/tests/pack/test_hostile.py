@@ -25,7 +25,7 @@ from starfish_mpack_wire.pack.layout import (
     BLOB_ENTRY,
     CHUNK_ENTRY,
     HEADER,
-    NO_BASE,
+    MAX_BLOCK_BYTES,
     Section,
     encode_section_table,
 )
@@ -121,14 +121,14 @@ def test_a_frame_that_makes_more_than_was_declared_stops_there() -> None:
     name = digest(bytes(512 * MIB))
     raw = len(bomb) + 1
 
-    refuse(pack_of_blobs(bomb, (name, 0, len(bomb), raw, NO_BASE, 1)), "frame")
+    refuse(pack_of_blobs(bomb, (name, 0, len(bomb), raw, 0, raw)), "frame")
 
 
 def test_a_frame_that_does_not_say_its_size_stops_there_as_well() -> None:
     bomb = zstd.compress(bytes(512 * MIB), options={zstd.CompressionParameter.content_size_flag: 0})
     raw = len(bomb) + 1
 
-    refuse(pack_of_blobs(bomb, (bytes(32), 0, len(bomb), raw, NO_BASE, 1)), "frame")
+    refuse(pack_of_blobs(bomb, (bytes(32), 0, len(bomb), raw, 0, raw)), "frame")
 
 
 def test_a_chunk_of_records_that_makes_more_than_was_declared_stops_there() -> None:
@@ -140,7 +140,7 @@ def test_a_chunk_of_records_that_makes_more_than_was_declared_stops_there() -> N
 
 def test_a_declared_size_beyond_the_limits_is_refused_before_it_is_used() -> None:
     frame = zstd.compress(bytes(1000))
-    entry = (digest(bytes(1000)), 0, len(frame), 1 << 31, NO_BASE, 1)
+    entry = (digest(bytes(1000)), 0, len(frame), 1 << 31, 0, 1 << 31)
     chunk = b"\0\0\0\1" + CHUNK_ENTRY.pack(1, len(frame), 1 << 31) + frame
 
     refuse(pack_of_blobs(frame, entry), "max_blob_bytes", MPackLimitError)
@@ -152,13 +152,13 @@ def test_a_frame_that_wants_a_large_window_is_refused() -> None:
     compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
     frame = compressor.compress(content) + compressor.flush()
     assert zstd.decompress(frame) == content
-    entry = (digest(content), 0, len(frame), len(content), NO_BASE, 1)
+    entry = (digest(content), 0, len(frame), len(content), 0, len(content))
 
     refuse(pack_of_blobs(frame, entry), "frame")
 
 
 @pytest.mark.parametrize("kind", ["two frames", "bytes behind", "skippable", "short", "no frame"])
-def test_a_stored_blob_is_exactly_one_frame_of_the_declared_size(kind: str) -> None:
+def test_a_stored_block_is_exactly_one_frame_of_the_declared_size(kind: str) -> None:
     content = bytes(200)
     frame = zstd.compress(content)
     stored, length = {
@@ -168,104 +168,80 @@ def test_a_stored_blob_is_exactly_one_frame_of_the_declared_size(kind: str) -> N
         "short": (frame, 201),
         "no frame": (b"not a frame", 200),
     }[kind]
-    entry = (digest(content), 0, len(stored), length, NO_BASE, 1)
+    entry = (digest(content), 0, len(stored), length, 0, length)
 
     refuse(pack_of_blobs(stored, entry), "frame")
 
 
-RAW = (digest(b"x"), 0, 1, 1, NO_BASE, 0)
+X = digest(b"x")
+RAW = (X, 0, 1, 1, 0, 1)
 
 
 @pytest.mark.parametrize(
     ("entry", "match"),
     [
-        ((digest(b"x"), 0, 1, 1, NO_BASE, 3), "codec 3"),
-        ((digest(b"x"), 0, 1, 1, NO_BASE, 255), "codec 255"),
-        ((digest(b"x"), 0, 1, 2, NO_BASE, 0), "raw keeps"),
-        ((digest(b"x"), 0, 1, 1, NO_BASE, 1), "becomes smaller"),
-        ((digest(b"x"), 0, 1, 1, 0, 0), "base"),
-        ((digest(b"x"), 0, 1, 2, NO_BASE, 2), "base"),
-        ((digest(b"x"), 0, 1, 2, 0, 2), "base"),
-        ((digest(b"x"), 0, 1, 2, 7, 2), "base"),
-        ((digest(b"x"), 1, 1, 1, NO_BASE, 0), "outside"),
-        ((digest(b"x"), 2**64 - 1, 1, 1, NO_BASE, 0), "outside"),
-        ((digest(b"x"), 0, 2, 2, NO_BASE, 0), "outside"),
-        ((digest(b""), 0, 0, 0, NO_BASE, 0), "belong to no blob"),
+        ((X, 0, 1, 0, 0, 0), "is stored as 1"),
+        ((X, 0, 1, 1, 0, 2), "not in its block"),
+        ((X, 0, 1, 1, 1, 1), "not in its block"),
+        ((X, 0, 1, 1, 2**32 - 1, 1), "not in its block"),
+        ((X, 0, 1, MAX_BLOCK_BYTES + 1, 0, 1), "several blobs"),
+        ((X, 0, 1, 2**32 - 1, 0, 1), "several blobs"),
+        ((X, 0, 1, 2, 0, 1), "no blob's"),
+        ((X, 0, 1, 2, 1, 1), "leave a gap"),
+        ((X, 1, 1, 1, 0, 1), "outside"),
+        ((X, 2**64 - 1, 1, 1, 0, 1), "outside"),
+        ((X, 0, 2, 2, 0, 2), "outside"),
+        ((digest(b""), 0, 0, 0, 0, 0), "no blob's"),
     ],
 )
 def test_an_entry_that_contradicts_itself(entry, match: str) -> None:
     refuse(pack_of_blobs(b"x", entry), match)
 
 
-def test_blobs_twice_out_of_order_overlapping_or_with_a_gap() -> None:
+@pytest.mark.parametrize(
+    ("stored", "one", "two", "match"),
+    [
+        (b"xy", (1, 1, 1, 0, 1), (0, 1, 1, 0, 1), None),
+        (b"xy", (0, 2, 2, 0, 1), (0, 2, 2, 1, 1), None),
+        (b"x", (0, 1, 1, 0, 1), (0, 1, 1, 0, 1), "overlap"),
+        (b"xyz", (0, 1, 1, 0, 1), (2, 1, 1, 0, 1), "gap"),
+        (b"xy", (0, 2, 2, 0, 1), (0, 2, 2, 0, 2), "overlap"),
+        (b"xyz", (0, 3, 3, 0, 1), (0, 3, 3, 2, 1), "gap"),
+        (b"xyz", (0, 3, 3, 0, 1), (0, 3, 3, 1, 1), "no blob's"),
+        (b"xyz", (0, 2, 2, 0, 1), (2, 1, 1, 0, 1), "no blob's"),
+        (b"xy", (0, 2, 2, 0, 2), (1, 1, 1, 0, 1), "overlap"),
+        (b"xy", (0, 1, 2, 0, 1), (0, 2, 2, 1, 1), "no blob's"),
+        (b"xy", (0, 0, 1, 0, 1), (0, 2, 2, 0, 2), "frame"),
+    ],
+)
+def test_blobs_and_blocks_stand_side_by_side(stored: bytes, one, two, match: str | None) -> None:
+    names = [digest(stored[each[0] + each[3] :][: each[4]]) for each in (one, two)]
+    if names[0] == names[1]:
+        names[1] = digest(b"another")
+    entries = sorted(zip(names, (one, two), strict=True))
+    pack = pack_of_blobs(stored, *((name, *entry) for name, entry in entries))
+
+    if match is None:
+        assert len(parse_wire_mpack(pack)["blobs"]) == 2
+    else:
+        refuse(pack, match)
+
+
+def test_blobs_twice_or_out_of_order() -> None:
     one, two = sorted((digest(b"x"), digest(b"y")))
 
-    refuse(pack_of_blobs(b"x", RAW, RAW), "twice|overlap")
-    refuse(pack_of_blobs(b"xy", (two, 0, 1, 1, NO_BASE, 0), (one, 1, 1, 1, NO_BASE, 0)), "order")
-    refuse(pack_of_blobs(b"x", (one, 0, 1, 1, NO_BASE, 0), (two, 0, 1, 1, NO_BASE, 0)), "overlap")
-    refuse(pack_of_blobs(b"xyz", (one, 0, 1, 1, NO_BASE, 0), (two, 2, 1, 1, NO_BASE, 0)), "gap")
+    refuse(pack_of_blobs(b"x", RAW, RAW), "twice")
+    refuse(pack_of_blobs(b"xy", (two, 0, 1, 1, 0, 1), (one, 1, 1, 1, 0, 1)), "order")
 
 
-def chain_of(length: int) -> bytes:
-    """Blobs each upon the one before it, as no builder makes them."""
-    base, stored, entries = b"", b"", []
-    contents = [bytes(100) + b"%d" % number for number in range(length)]
-    places = {name: place for place, name in enumerate(sorted(map(digest, contents)))}
-    for content in contents:
-        prefix = zstd.ZstdDict(base, is_raw=True).as_prefix if base else None
-        frame = zstd.compress(content, zstd_dict=prefix)
-        number = places[digest(base)] if base else NO_BASE
-        entries.append(
-            (digest(content), len(stored), len(frame), len(content), number, 2 if base else 1)
-        )
-        stored += frame
-        base = content
-    return pack_of_blobs(stored, *sorted(entries))
-
-
-def test_a_chain_of_32_blobs_is_read_and_one_of_33_refused() -> None:
-    reader = MPackReader(chain_of(32))
-
-    assert len(parse_wire_mpack(chain_of(32))["blobs"]) == 32
-    assert all(reader.blob(each) for each in reader.blob_ids())
-    refuse(chain_of(33), "more than 31 bases")
-    with pytest.raises(MPackFormatError, match="more than 31 bases"):
-        MPackReader(chain_of(33)).blob(blob_id(bytes(100) + b"32"))
-
-
-@pytest.mark.parametrize("base", [b"", b"x", b"x" * 7, b"x" * 31, bytes(MIB + 1)], ids=len)
-def test_a_base_that_is_too_small_or_too_large(base: bytes) -> None:
-    content = b"some text that is long enough to be compressed" * 3
-    stored = zstd.compress(base) if len(base) > 99 else base
+def test_many_blobs_of_one_bomb_decompress_it_once_and_no_further_than_declared() -> None:
+    content = bytes(MAX_BLOCK_BYTES)
     frame = zstd.compress(content)
-    names = sorted((digest(base), digest(content)))
-    entries = {
-        digest(base): (0, len(stored), len(base), NO_BASE, int(len(base) > 99)),
-        digest(content): (len(stored), len(frame), len(content), names.index(digest(base)), 2),
-    }
-    pack = pack_of_blobs(stored + frame, *[(name, *entries[name]) for name in names])
-
-    refuse(pack, "too small or large")
-    with pytest.raises(MPackFormatError, match="too small or large"):
-        MPackReader(pack).blob(blob_id(content))
-
-
-def test_blobs_that_are_the_base_of_each_other() -> None:
-    contents = sorted((bytes(100) + b"x", bytes(100) + b"y"), key=digest)
-    frames = [
-        zstd.compress(one, zstd_dict=zstd.ZstdDict(other, is_raw=True).as_prefix)
-        for one, other in (contents, reversed(contents))
+    entries = [
+        (digest(b"%d" % number), 0, len(frame), MAX_BLOCK_BYTES, 0, 1) for number in range(100)
     ]
-    pack = pack_of_blobs(
-        b"".join(frames),
-        (digest(contents[0]), 0, len(frames[0]), 101, 1, 2),
-        (digest(contents[1]), len(frames[0]), len(frames[1]), 101, 0, 2),
-    )
 
-    refuse(pack, "base")
-    for content in contents:
-        with pytest.raises(MPackFormatError, match="base"):
-            MPackReader(pack).blob(blob_id(content))
+    refuse(pack_of_blobs(frame, *sorted(entries)), "overlap")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,9 +15,8 @@ from starfish_mpack_wire import (
     ObjectNotFoundError,
     blob_id,
     build_mpack,
-    parse_wire_mpack,
 )
-from starfish_mpack_wire.pack.order import base_place
+from starfish_mpack_wire.pack import parts
 
 LINE = b"a line of some text, to be compressed\n"
 
@@ -68,7 +68,6 @@ def test_what_is_not_there_is_told_apart_from_what_is_no_id(pack_file: Path) -> 
         assert not reader.has_snapshot(absent)
         for read in (
             reader.blob,
-            reader.stored_blob,
             reader.blob_length,
             reader.commit,
             reader.snapshot,
@@ -126,29 +125,46 @@ def test_damage_in_one_blob_is_met_by_who_reads_it_and_by_verify(tmp_path: Path)
         reader.verify()
 
 
-def test_reading_one_of_many_versions_touches_the_logarithm_of_them() -> None:
+def test_reading_one_of_many_blobs_decompresses_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
     snapshots, given, blobs = versions(1000)
     reader = MPackReader(build_mpack([], snapshots, given))
+    decompress, made = parts.decompress, []
 
-    depths = []
-    for each in blobs:
-        depth, here = 0, each
-        while here is not None:
-            depth, here = depth + 1, reader.stored_blob(here).base_id
-        depths.append(depth)
+    def counted(frame: bytes, length: int) -> bytes:
+        made.append(length)
+        return decompress(frame, length)
 
-    assert max(depths) <= 1 + 7 * 4
-    assert sum(depths) / len(depths) < 12
-    assert depths[8] == 2
-    assert [base_place(each) for each in (8, 9, 64)] == [0, 8, 0]
+    monkeypatch.setattr(parts, "decompress", counted)
+
+    for each in (next(iter(blobs)), list(blobs)[-1]):
+        assert reader.blob(each) == blobs[each]
+    assert len(made) == 2
+    assert max(made) < 140_000
+    assert dict(reader.blobs()) == blobs
+    assert sum(made[2:]) == sum(map(len, blobs.values()))
 
 
-def test_similar_blobs_are_stored_as_differences() -> None:
-    snapshots, given, blobs = versions(200)
+def test_blobs_asked_for_as_they_are_stored_decompress_each_block_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    snapshots, given, blobs = versions(1000)
+    reader = MPackReader(build_mpack([], snapshots, given))
+    stored_order = [each for each, _ in reader.blobs()]
+    decompress, made = parts.decompress, []
+    monkeypatch.setattr(
+        parts, "decompress", lambda *each: made.append(each[1]) or decompress(*each)
+    )
 
-    with_paths = build_mpack([], snapshots, given)
-    without = build_mpack([], [], given)
+    assert all(reader.blob(each) == blobs[each] for each in stored_order)
 
-    assert len(with_paths) < len(without) / 2
-    assert parse_wire_mpack(with_paths)["blobs"] == parse_wire_mpack(without)["blobs"]
-    assert sum(map(len, blobs.values())) > len(with_paths)
+    assert sum(made) == sum(map(len, blobs.values()))
+
+
+def test_what_similar_blobs_share_is_stored_once() -> None:
+    common = random.Random(1).randbytes(10_000)
+    given = [
+        {"object_id": blob_id(each), "content": each}
+        for each in (common + b"%d" % number for number in range(10))
+    ]
+
+    assert len(build_mpack([], [], given)) < 13_000

@@ -1,4 +1,4 @@
-"""Writing: any order, frames from other packs, refusals, and memory."""
+"""Writing: any order, blocks, refusals, and memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from starfish_mpack_wire import (
     MPackIntegrityError,
     MPackReader,
     ObjectNotFoundError,
-    StoredBlob,
     blob_id,
     build_mpack,
     parse_wire_mpack,
     write_mpack,
 )
+from starfish_mpack_wire.pack.layout import BLOB_ENTRY, Section
+from starfish_mpack_wire.testing.damage import sections_of
 
 MIB = 2**20
 
@@ -49,9 +50,6 @@ class Generated:
         if object_id not in self.seeds:
             raise ObjectNotFoundError(object_id)
         return self.make(self.seeds[object_id], self.size)
-
-    def stored_blob(self, object_id: str) -> StoredBlob | None:
-        return None
 
 
 def test_a_pack_larger_than_the_memory_it_takes(tmp_path: Path) -> None:
@@ -90,39 +88,60 @@ def test_versions_of_files_are_written_and_read_in_bounded_memory(tmp_path: Path
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
 
-    assert peak < 48 * MIB  # at most 32 bases of 1 MiB are held
+    assert peak < 24 * MIB  # a block of 4 MiB is held, in parts, as one and compressed
 
 
-def test_stored_frames_from_another_pack_give_the_same_bytes_as_their_content() -> None:
-    old = b"a line of text that comes again\n" * 40
-    new = old + b"and its end\n"
-    first = build_mpack(
-        [], [], [{"object_id": blob_id(each), "content": each} for each in (old, new)]
+def blocks_of(pack: bytes) -> list[tuple[int, int, list[int]]]:
+    """Each block of a pack: stored bytes, bytes, and those of its blobs."""
+    found: dict[int, tuple[int, int, list[int]]] = {}
+    entries = BLOB_ENTRY.iter_unpack(sections_of(pack)[Section.BLOB_INDEX])
+    for _, offset, stored, length, _, size in sorted(entries, key=lambda each: (each[1], each[4])):
+        found.setdefault(offset, (stored, length, []))[2].append(size)
+    return list(found.values())
+
+
+def pack_of(*contents: bytes) -> bytes:
+    """Blobs in this order: versions of one file."""
+    snapshots = [
+        {**snapshot_of(name=b"%d" % number), "upsert": {"file": blob_id(each)}}
+        for number, each in enumerate(contents)
+    ]
+    return build_mpack(
+        [], snapshots, [{"object_id": blob_id(each), "content": each} for each in contents]
     )
-    snapshots = [snapshot_of(blob_id(old)), snapshot_of(blob_id(new), name=b"t")]
-    given = [{"object_id": blob_id(each), "content": each} for each in (old, new)]
-
-    reader = MPackReader(first)
-    copied = build_mpack([], snapshots, [reader.stored_blob(each) for each in reader.blob_ids()])
-    back = MPackReader(copied)
-    again = build_mpack([], [], [back.stored_blob(each) for each in back.blob_ids()])
-
-    assert copied == build_mpack([], snapshots, given)
-    assert {back.stored_blob(each).base_id for each in back.blob_ids()} >= {None}
-    assert any(back.stored_blob(each).base_id for each in back.blob_ids())
-    assert again == first
 
 
-def test_a_stored_frame_whose_base_is_missing_is_refused() -> None:
-    old = b"a line of text that comes again\n" * 40
-    new = old + b"and its end\n"
-    given = [{"object_id": blob_id(each), "content": each} for each in (old, new)]
-    pack = build_mpack([], [snapshot_of(blob_id(old)), snapshot_of(blob_id(new), name=b"t")], given)
-    reader = MPackReader(pack)
-    upon = [each for each in map(reader.stored_blob, reader.blob_ids()) if each.base_id]
+def noise(size: int, seed: int = 1) -> bytes:
+    return random.Random(seed).randbytes(size)
 
-    with pytest.raises(ObjectNotFoundError):
-        build_mpack([], [], upon)
+
+def test_a_block_is_full_with_128_kib_and_eight_times_its_first_blob() -> None:
+    small = [noise(20_000, seed) for seed in range(8)]
+    large = [noise(30_000, seed) for seed in range(10)]
+
+    assert [sizes for _, _, sizes in blocks_of(pack_of(*small))] == [[20_000] * 8]
+    assert [sizes for _, _, sizes in blocks_of(pack_of(*large))] == [[30_000] * 8, [30_000] * 2]
+    tiny = blocks_of(pack_of(*(b"%05d" % number for number in range(30_000))))
+    assert [sum(sizes) for _, _, sizes in tiny] == [131_075, 18_925]
+
+
+def test_blocks_of_several_blobs_have_4_mib_at_most_and_a_large_blob_is_alone() -> None:
+    versions = [noise(MIB - 1) + b"%d" % number for number in range(6)]
+    alone = noise(MIB + 1)
+
+    assert [sizes for _, _, sizes in blocks_of(pack_of(*versions))] == [[MIB] * 4, [MIB] * 2]
+    assert [sizes for _, _, sizes in blocks_of(pack_of(b"a", alone, b"b"))] == [
+        [1], [MIB + 1], [1]
+    ]  # fmt: skip
+
+
+def test_a_block_that_would_not_become_smaller_is_stored_as_it_is() -> None:
+    ((stored, length, _),) = blocks_of(pack_of(noise(1000)))
+    ((twice, double, _),) = blocks_of(pack_of(noise(1000), noise(1000) + b"and its end"))
+
+    assert (stored, length) == (1000, 1000)
+    assert (double, twice < 1100) == (2011, True)
+    assert blocks_of(pack_of(b"")) == [(0, 0, [0])]
 
 
 def test_a_source_that_gives_other_bytes_is_refused() -> None:

@@ -200,6 +200,24 @@ async def test_rule_08_a_row_whose_bytes_are_gone_is_503(wire: Any, story: Any) 
     assert "retry-after" in answer.headers
 
 
+@pytest.mark.parametrize("compressible", [False, True])
+async def test_rule_08_bytes_that_were_damaged_are_503_and_in_no_pack(
+    *, wire: Any, story: Any, compressible: bool
+) -> None:
+    content = b"one line of text\n" * 40 if compressible else b"a"
+    commit = story.commit({"file": content})
+    await wire.push(story.pack(commit))
+    await wire.forget_built()
+    (listed,) = await obstore.list(wire.store, "packs").collect_async()
+    stored = bytearray(await (await obstore.get_async(wire.store, listed["path"])).bytes_async())
+    stored[16] ^= 1  # the first byte of the first block
+    await obstore.put_async(wire.store, listed["path"], bytes(stored))
+
+    answer = await wire.fetch(commit)
+
+    assert (answer.status, answer.body["error"]) == (503, "blob_unavailable")
+
+
 async def test_rule_08_a_failing_storage_is_never_read_as_absent(
     wire: Any, story: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

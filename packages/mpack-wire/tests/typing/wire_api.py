@@ -10,7 +10,6 @@ from starfish_mpack_wire import (
     Limits,
     MPackReader,
     SnapshotTree,
-    StoredBlob,
     WrittenPack,
     blob_id,
     build_mpack,
@@ -62,9 +61,6 @@ def reading(reader: MPackReader) -> None:
     assert_type(reader.blobs(), Iterator[tuple[str, bytes]])
     assert_type(reader.has_blob(""), bool)
     assert_type(reader.blob_ids(), Iterator[str])
-    stored = reader.stored_blob("")
-    assert_type(stored, StoredBlob)
-    assert_type(stored.base_id, str | None)
     assert_type(reader.commit(""), CommitRecord)
     assert_type(reader.verify(), None)
 

@@ -17,7 +17,6 @@ from dulwich.repo import Repo
 from starfish_mpack_wire.errors import GitError, MPackFormatError, NonFastForwardError
 from starfish_mpack_wire.git.commit_text import fields_of, modes_of
 from starfish_mpack_wire.object_ids import blob_id, commit_id
-from starfish_mpack_wire.pack.blob_codec import StoredBlob
 from starfish_mpack_wire.pack.layout import MAX_SNAPSHOT_CHAIN
 from starfish_mpack_wire.pack.writer import write_mpack
 from starfish_mpack_wire.records import CommitRecord, SnapshotRecord
@@ -106,10 +105,6 @@ class _GitBlobs:
 
     def blob(self, object_id: str) -> bytes:
         return self._read(self.git_ids[object_id])
-
-    def stored_blob(self, object_id: str) -> StoredBlob | None:
-        del object_id
-        return None
 
 
 class _Importer:

@@ -1,6 +1,5 @@
 """The format of a pack: writing, reading in place, taking apart."""
 
-from starfish_mpack_wire.pack.blob_codec import StoredBlob
 from starfish_mpack_wire.pack.blob_source import BlobSource
 from starfish_mpack_wire.pack.parser import parse_wire_mpack
 from starfish_mpack_wire.pack.reader import MPackReader
@@ -9,7 +8,6 @@ from starfish_mpack_wire.pack.writer import WrittenPack, build_mpack, write_mpac
 __all__ = (
     "BlobSource",
     "MPackReader",
-    "StoredBlob",
     "WrittenPack",
     "build_mpack",
     "parse_wire_mpack",

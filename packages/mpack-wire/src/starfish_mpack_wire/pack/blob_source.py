@@ -7,9 +7,7 @@ from typing import Protocol
 
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, ObjectNotFoundError
 from starfish_mpack_wire.object_ids import blob_id, check_object_id
-from starfish_mpack_wire.pack.blob_codec import StoredBlob, decompress
 from starfish_mpack_wire.pack.given_records import BLOB, check_members
-from starfish_mpack_wire.pack.layout import MAX_BLOB_CHAIN
 from starfish_mpack_wire.records import BlobRecord
 
 __all__ = ("BlobSource", "GivenBlobs")
@@ -26,67 +24,34 @@ class BlobSource(Protocol):
         """
         ...
 
-    def stored_blob(self, object_id: str) -> StoredBlob | None:
-        """Give a blob as it is stored in some pack; ``None`` where it is stored in none."""
-        ...
-
 
 class GivenBlobs:
-    """Blobs in memory, with their bytes or as they are stored in some pack.
+    """Blobs in memory.
 
     Raises:
-        MPackFormatError: an id is malformed, or comes twice.
+        MPackFormatError: a record is no blob, an id is malformed, or comes twice.
         MPackIntegrityError: bytes do not have the id that stands beside them.
     """
 
-    def __init__(self, blobs: Iterable[BlobRecord | StoredBlob]) -> None:
+    def __init__(self, blobs: Iterable[BlobRecord]) -> None:
         self._contents: dict[str, bytes] = {}
-        self._stored: dict[str, StoredBlob] = {}
         for blob in blobs:
-            if isinstance(blob, StoredBlob):
-                object_id = check_object_id(blob.object_id)
-                new = object_id not in self._contents and object_id not in self._stored
-                self._stored[object_id] = blob
-            else:
-                check_members("blob", blob, BLOB)
-                object_id, content = check_object_id(blob["object_id"]), blob["content"]
-                actual = blob_id(content)
-                if actual != object_id:
-                    raise MPackIntegrityError("blob", object_id, actual)
-                new = object_id not in self._contents and object_id not in self._stored
-                self._contents[object_id] = content
-            if not new:
+            check_members("blob", blob, BLOB)
+            object_id, content = check_object_id(blob["object_id"]), blob["content"]
+            actual = blob_id(content)
+            if actual != object_id:
+                raise MPackIntegrityError("blob", object_id, actual)
+            if object_id in self._contents:
                 raise MPackFormatError(f"blob {object_id} comes twice")
+            self._contents[object_id] = content
 
     def ids(self) -> list[str]:
         """Give the ids of all blobs."""
-        return [*self._contents, *self._stored]
+        return list(self._contents)
 
     def blob(self, object_id: str) -> bytes:
-        """Give the bytes of a blob, by way of its bases where that is needed."""
-        chain: list[StoredBlob] = []
-        here: str | None = object_id
-        content: bytes | None = None
-        while here is not None and content is None:
-            content = self._contents.get(here)
-            if content is None:
-                if here not in self._stored:
-                    raise ObjectNotFoundError(here)
-                if len(chain) == MAX_BLOB_CHAIN:
-                    raise MPackFormatError(f"blob {object_id} has more than {len(chain)} bases")
-                chain.append(self._stored[here])
-                here = chain[-1].base_id
-        while chain:
-            stored = chain.pop()
-            content = (
-                stored.data
-                if stored.codec == "raw"
-                else decompress(stored.data, stored.raw_length, content)
-            )
-        if content is None:
-            raise ObjectNotFoundError(object_id)
-        return content
-
-    def stored_blob(self, object_id: str) -> StoredBlob | None:
-        """Give a blob that was given as it is stored."""
-        return self._stored.get(object_id)
+        """Give the bytes of a blob."""
+        try:
+            return self._contents[object_id]
+        except KeyError:
+            raise ObjectNotFoundError(object_id) from None

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from starfish_mpack_wire.errors import MPackFormatError, MPackLimitError
 from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.pack.blob_codec import compress_chunk, decompress
+from starfish_mpack_wire.pack.frame import compress, decompress
 from starfish_mpack_wire.pack.layout import CHUNK_BYTES, CHUNK_ENTRY
 
 __all__ = ("Chunks", "encode_chunks")
@@ -26,7 +26,7 @@ def encode_chunks(records: Iterable[bytes]) -> bytes:
 
     def close() -> None:
         raw = b"".join(pending)
-        frames.append(compress_chunk(raw))
+        frames.append(compress(raw))
         table.append(CHUNK_ENTRY.pack(len(pending), len(frames[-1]), len(raw)))
 
     for record in records:

@@ -17,20 +17,17 @@ from starfish_mpack_wire.limits import Limits
 
 __all__ = (
     "BLOB_ENTRY",
+    "BLOCK_BLOBS",
+    "BLOCK_BYTES",
     "CHUNK_BYTES",
     "CHUNK_ENTRY",
-    "CODEC_RAW",
-    "CODEC_ZSTD",
-    "CODEC_ZSTD_BASE",
     "DIGEST_BYTES",
     "HEADER",
     "ID_ENTRY",
-    "MAX_BASE_BYTES",
     "MAX_BLOB_BYTES",
-    "MAX_BLOB_CHAIN",
+    "MAX_BLOCK_BYTES",
+    "MAX_SHARING_BYTES",
     "MAX_SNAPSHOT_CHAIN",
-    "MIN_COMPRESSED_BYTES",
-    "NO_BASE",
     "TRAILER_BYTES",
     "Section",
     "Sections",
@@ -42,8 +39,9 @@ HEADER: Final = b"\x89MPACK\r\n\x1a\n" + struct.pack(">HI", 1, 0)
 
 DIGEST_BYTES: Final = 32
 
-BLOB_ENTRY: Final = struct.Struct(">32sQIIIB")
-"""Index of blobs: digest, offset in the section of blobs, stored bytes, raw bytes, base, codec."""
+BLOB_ENTRY: Final = struct.Struct(">32sQIIII")
+"""Index of blobs: digest; offset of the block in the section of blobs, its stored bytes, its bytes; where in
+these the blob begins, and the bytes of the blob."""
 MAX_BLOB_BYTES: Final = 0xFFFF_FFFF
 """Largest blob that the format can hold."""
 ID_ENTRY: Final = struct.Struct(">32sI")
@@ -51,20 +49,16 @@ ID_ENTRY: Final = struct.Struct(">32sI")
 CHUNK_ENTRY: Final = struct.Struct(">III")
 """Table of chunks: records, stored bytes, decompressed bytes."""
 
-CODEC_RAW: Final = 0
-CODEC_ZSTD: Final = 1
-CODEC_ZSTD_BASE: Final = 2
-"""A zstd frame that has the bytes of another blob of the pack as its prefix."""
-NO_BASE: Final = 0xFFFF_FFFF
+BLOCK_BYTES: Final = 128 * 1024
+"""A block is closed when it has as many bytes, and `BLOCK_BLOBS` times those of its first blob."""
+BLOCK_BLOBS: Final = 8
+MAX_BLOCK_BYTES: Final = 4 * 1024**2
+"""Largest block of several blobs: reading one of them stays cheap."""
+MAX_SHARING_BYTES: Final = 1024**2
+"""A larger blob has a block of its own."""
 
-MAX_BLOB_CHAIN: Final = 32
-"""Blobs to decompress for one, itself included."""
 MAX_SNAPSHOT_CHAIN: Final = 64
 """Snapshots to read for one, itself included."""
-MAX_BASE_BYTES: Final = 1024**2
-"""Largest blob that has or is a base: reading one blob stays cheap."""
-MIN_COMPRESSED_BYTES: Final = 32
-"""Smaller blobs are stored as they are; a frame is 13 bytes of its own."""
 CHUNK_BYTES: Final = 128 * 1024
 """A chunk of records is closed when it has as many bytes."""
 

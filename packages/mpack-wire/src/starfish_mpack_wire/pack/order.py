@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from starfish_mpack_wire.errors import MPackFormatError
 from starfish_mpack_wire.pack.layout import MAX_SNAPSHOT_CHAIN
 from starfish_mpack_wire.records import CommitRecord, SnapshotRecord
 
-__all__ = ("base_place", "check_chains", "order_blobs", "order_commits", "order_snapshots")
+__all__ = ("check_chains", "order_blobs", "order_commits", "order_snapshots")
 
 
 def order_commits(commits: Mapping[str, CommitRecord]) -> list[str]:
@@ -88,35 +88,10 @@ def check_chains(snapshots: Iterable[SnapshotRecord]) -> None:
         depths[snapshot["snapshot_id"]] = depth
 
 
-def base_place(place: int) -> int | None:
-    """Give the version that is the base of another, counted from the first of their run.
+def order_blobs(blob_ids: Sequence[str], snapshots: Iterable[SnapshotRecord]) -> list[str]:
+    """Give the ids in the order in which blobs are stored: path by path, the versions of one file.
 
-    It is the version before by the largest power of 8 that divides ``place``. So version 1,000 is
-    reached over 13 others instead of 1,000, and most are still stored upon the one before them.
-
-    Examples:
-        >>> [base_place(each) for each in (0, 1, 7, 8, 16, 64, 100)]
-        [None, 0, 6, 0, 8, 0, 99]
-    """
-    if not place:
-        return None
-    step = 1
-    while place % (step * _SKIP) == 0:
-        step *= _SKIP
-    return place - step
-
-
-_SKIP = 8
-"""Of 2, 3, 4, 8, 16 and 32 the best of size against time to read one blob, on source code."""
-
-
-def order_blobs(
-    blob_ids: Sequence[str], snapshots: Iterable[SnapshotRecord]
-) -> Iterator[list[str]]:
-    """Give the ids in the order in which blobs are stored: run by run, the versions of one file.
-
-    A blob belongs to the first path that names it; runs follow each other by path, and what
-    no snapshot names comes last, by id.
+    A blob belongs to the first path that names it; what no snapshot names comes last, by id.
     """
     unplaced = set(blob_ids)
     versions: defaultdict[str, list[str]] = defaultdict(list)
@@ -127,7 +102,5 @@ def order_blobs(
             if object_id in unplaced:
                 unplaced.remove(object_id)
                 versions[path].append(object_id)
-    for path in sorted(versions):
-        yield versions[path]
-    for object_id in sorted(unplaced):
-        yield [object_id]
+    ordered = [object_id for path in sorted(versions) for object_id in versions[path]]
+    return ordered + sorted(unplaced)

@@ -36,7 +36,7 @@ def parse_wire_mpack(
     parts = Parts(Sections(memoryview(data).cast("B"), limits), limits)
     parts.check_seal()
     entries = parts.blobs.checked()
-    total = sum(entry[3] for entry in entries.values())
+    total = sum(entry[5] for entry in entries.values())
     if total > limits.max_content_bytes:
         raise MPackLimitError("max_content_bytes", total, limits.max_content_bytes)
     commits, snapshots, tags = parts.check_records()

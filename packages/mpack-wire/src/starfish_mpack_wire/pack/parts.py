@@ -10,20 +10,13 @@ from typing import Any, cast
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.object_ids import commit_id, object_id_of
-from starfish_mpack_wire.pack.blob_codec import decompress
-from starfish_mpack_wire.pack.blob_index import (
-    BlobEntry,
-    BlobFields,
-    BlobIndex,
-    can_be_base,
-    find_digest,
-)
+from starfish_mpack_wire.pack.blob_index import BlobEntry, BlobFields, BlobIndex, find_digest
 from starfish_mpack_wire.pack.chunks import Chunks
+from starfish_mpack_wire.pack.frame import decompress
 from starfish_mpack_wire.pack.layout import (
-    CODEC_RAW,
     DIGEST_BYTES,
     ID_ENTRY,
-    NO_BASE,
+    MAX_BLOCK_BYTES,
     Section,
     Sections,
 )
@@ -111,7 +104,8 @@ class Parts:
                 raise MPackFormatError(f"{chunks.record_count} {name}, and {count} in their index")
         if self._tag_chunks.record_count > limits.max_tags:
             raise MPackLimitError("max_tags", self._tag_chunks.record_count, limits.max_tags)
-        # The last chunk that was read: a pair, so that threads see both halves or neither.
+        # What was read last: pairs, so that threads see both halves or neither.
+        self._last_block: tuple[int, bytes] = (-1, b"")
         self._last_commits: tuple[int, list[CommitRecord]] = (-1, [])
         self._last_snapshots: tuple[int, list[SnapshotRecord]] = (-1, [])
         self._blob_names: list[str] | None = None
@@ -131,45 +125,47 @@ class Parts:
 
     # Blobs.
 
-    def stored(self, entry: BlobEntry) -> memoryview:
-        """Give the stored bytes of a blob whose entry was checked."""
-        return self._blob_bytes[entry.offset : entry.offset + entry.stored_length]
+    def blob(self, entry: BlobEntry) -> bytes:
+        """Give the bytes of a blob whose entry was checked."""
+        _, offset, stored_length, block_length, start, length = entry
+        last = self._last_block
+        if last[0] == offset and len(last[1]) == block_length:
+            block = last[1]
+        else:
+            block = self._block(offset, stored_length, block_length)
+            if block_length <= MAX_BLOCK_BYTES:
+                self._last_block = (offset, block)
+        return block if length == block_length else block[start : start + length]
 
-    def decode_blob(self, entry: BlobEntry, base: bytes | None) -> bytes:
-        """Give the bytes of a blob whose entry was checked; ``base`` is for those that have one."""
-        stored = self.stored(entry)
-        if entry.codec == CODEC_RAW:
-            return bytes(stored)
-        return decompress(stored, entry.raw_length, None if entry.base == NO_BASE else base)
+    def _block(self, offset: int, stored_length: int, block_length: int) -> bytes:
+        stored = self._blob_bytes[offset : offset + stored_length]
+        return bytes(stored) if stored_length == block_length else decompress(stored, block_length)
 
     def contents(self, entries: Mapping[int, BlobFields]) -> Iterator[tuple[int, bytes]]:
         """Give number and bytes of each blob, in the order of ``entries``.
 
-        Each is decompressed once and checked against its id. ``entries`` were checked, are in the
-        order in which the blobs are stored, and hold the bases as well.
+        Each is checked against its id. ``entries`` were checked and are in the order in which the
+        blobs are stored, so that each block is decompressed once.
 
         Raises:
-            MPackFormatError: a frame is damaged, or a base not where it must be.
+            MPackFormatError: a frame is damaged.
             MPackIntegrityError: a blob does not have its id.
         """
-        bases: list[tuple[int, bytes]] = []
-        blobs = self._blob_bytes
-        for number, entry in entries.items():
-            expected, offset, stored_length, raw_length, base, codec = entry
-            stored = blobs[offset : offset + stored_length]
-            while bases and bases[-1][0] != base:
-                bases.pop()
-            if base == NO_BASE:
-                content = bytes(stored) if codec == CODEC_RAW else decompress(stored, raw_length)
-            elif bases:
-                content = decompress(stored, raw_length, bases[-1][1])
-            else:
-                raise MPackFormatError("a base is neither the blob before nor one of its bases")
+        at, block = -1, b""
+        for number, (
+            expected,
+            offset,
+            stored_length,
+            block_length,
+            start,
+            length,
+        ) in entries.items():
+            if offset != at or len(block) != block_length:
+                at, block = offset, self._block(offset, stored_length, block_length)
+            content = block[start : start + length]
             digest = sha256(content).digest()
             if digest != expected:
                 check_id("blob", object_id_of(expected), object_id_of(digest))
-            if can_be_base(entry):
-                bases.append((number, content))
             yield number, content
 
     # Records.

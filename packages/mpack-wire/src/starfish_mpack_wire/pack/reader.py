@@ -19,9 +19,8 @@ from typing import Final, Self
 from starfish_mpack_wire.errors import MPackFormatError, ObjectNotFoundError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.object_ids import digest_of, object_id_of
-from starfish_mpack_wire.pack.blob_codec import Codec, StoredBlob
 from starfish_mpack_wire.pack.blob_index import BlobEntry, BlobFields, in_storage_order
-from starfish_mpack_wire.pack.layout import CODEC_RAW, NO_BASE, Sections
+from starfish_mpack_wire.pack.layout import Sections
 from starfish_mpack_wire.pack.parts import Parts, check_id
 from starfish_mpack_wire.records import CommitRecord, SnapshotRecord, TagRecord
 
@@ -127,7 +126,7 @@ class MPackReader:
         Raises:
             ObjectNotFoundError: the pack does not hold it.
         """
-        return self._entry(object_id).raw_length
+        return self._entry(object_id).length
 
     def blob(self, object_id: str) -> bytes:
         """Give the bytes of a blob, checked against its id.
@@ -136,28 +135,23 @@ class MPackReader:
             ObjectNotFoundError: the pack does not hold it.
             MPackFormatError: it is stored as no pack may store a blob.
             MPackIntegrityError: the bytes are not those of its id.
-            MPackLimitError: it, or one of its bases, is larger than the limits allow.
+            MPackLimitError: it is larger than the limits allow.
         """
-        parts = self._parts
-        content: bytes | None = None
-        for entry in reversed(parts.blobs.chain(self._blob_number(object_id)).values()):
-            content = parts.decode_blob(entry, content)
-        if content is None:
-            raise ObjectNotFoundError(object_id)
+        content = self._parts.blob(self._entry(object_id))
         check_id("blob", object_id, object_id_of(sha256(content).digest()))
         return content
 
     def blobs(self, object_ids: Iterable[str] | None = None) -> Iterator[tuple[str, bytes]]:
         """Give id and bytes of these blobs, or of all, each checked against its id.
 
-        They come in the order in which they are stored, not in that of ``object_ids``: each frame is
+        They come in the order in which they are stored, not in that of ``object_ids``: each block is
         then decompressed once, which for many blobs is several times as fast as `blob`.
 
         Raises:
             ObjectNotFoundError: the pack does not hold one; nothing was given yet.
             MPackFormatError: one is stored as no pack may store a blob.
             MPackIntegrityError: the bytes of one are not those of its id.
-            MPackLimitError: one, or one of its bases, is larger than the limits allow.
+            MPackLimitError: one is larger than the limits allow.
         """
         parts = self._parts
         if object_ids is None:
@@ -167,33 +161,11 @@ class MPackReader:
                 for number, content in parts.contents(every)
             )
         wanted = {self._blob_number(each): each for each in object_ids}
-        entries: dict[int, BlobFields] = {}
-        for number in wanted:
-            if number not in entries:
-                entries.update(parts.blobs.chain(number))
+        entries: dict[int, BlobFields] = {number: parts.blobs.entry(number) for number in wanted}
         return (
             (wanted[number], content)
             for number, content in parts.contents(in_storage_order(entries))
-            if number in wanted
         )
-
-    def stored_blob(self, object_id: str) -> StoredBlob:
-        """Give a blob as it is stored; what is in it is not checked.
-
-        Raises:
-            ObjectNotFoundError: the pack does not hold it.
-            MPackFormatError: its entry contradicts itself.
-            MPackLimitError: it is larger than the limits allow.
-        """
-        parts = self._parts
-        entry = self._entry(object_id)
-        base = None
-        if entry.base != NO_BASE:
-            if entry.base >= len(parts.blobs):
-                raise MPackFormatError(f"blob {entry.base} is a base; there are {len(parts.blobs)}")
-            base = object_id_of(parts.blobs.digest(entry.base))
-        codec: Codec = "raw" if entry.codec == CODEC_RAW else "zstd"
-        return StoredBlob(object_id, codec, entry.raw_length, bytes(parts.stored(entry)), base)
 
     def commits(self) -> Iterator[CommitRecord]:
         """Give all commits, parents first, each checked against its id.

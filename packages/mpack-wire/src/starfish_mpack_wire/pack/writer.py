@@ -1,7 +1,7 @@
 """Writes packs: records and blobs in, one sequence of bytes out.
 
-The order of everything, the codec and the base of each blob are functions of the content, so that
-equal content gives equal bytes; see docs/mpack-format.md for what that promise covers.
+The order of everything and the blocks of the blobs are functions of the content, so that equal content
+gives equal bytes; see docs/mpack-format.md for what that promise covers.
 """
 
 from __future__ import annotations
@@ -11,31 +11,27 @@ from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.object_ids import check_object_id, commit_id, digest_of
-from starfish_mpack_wire.pack.blob_codec import BlobCompressor, StoredBlob
 from starfish_mpack_wire.pack.blob_source import BlobSource, GivenBlobs
 from starfish_mpack_wire.pack.chunks import encode_chunks
+from starfish_mpack_wire.pack.frame import compress
 from starfish_mpack_wire.pack.given_records import COMMIT, SNAPSHOT, TAG, check_members
 from starfish_mpack_wire.pack.layout import (
     BLOB_ENTRY,
-    CODEC_RAW,
-    CODEC_ZSTD,
-    CODEC_ZSTD_BASE,
+    BLOCK_BLOBS,
+    BLOCK_BYTES,
     HEADER,
     ID_ENTRY,
-    MAX_BASE_BYTES,
     MAX_BLOB_BYTES,
-    MAX_BLOB_CHAIN,
-    MIN_COMPRESSED_BYTES,
-    NO_BASE,
+    MAX_BLOCK_BYTES,
+    MAX_SHARING_BYTES,
     encode_section_table,
 )
 from starfish_mpack_wire.pack.order import (
-    base_place,
     check_chains,
     order_blobs,
     order_commits,
@@ -75,7 +71,7 @@ class WrittenPack:
 def build_mpack(
     commits: Iterable[CommitRecord],
     snapshots: Iterable[SnapshotRecord],
-    blobs: Iterable[BlobRecord | StoredBlob],
+    blobs: Iterable[BlobRecord],
     tags: Iterable[TagRecord] = (),
 ) -> bytes:
     """Give the pack of these records, that may come in any order.
@@ -109,7 +105,7 @@ def write_mpack(  # noqa: PLR0917 - the parts of a pack, in the order of build_m
 ) -> WrittenPack:
     """Write the pack of these records and blobs; the bytes are those of `build_mpack`.
 
-    Blobs are asked for one at a time, in the order in which they are stored; a few of up to 1 MiB are held.
+    Blobs are asked for one at a time, in the order in which they are stored; those of one block are held.
     What stays in memory is the records and about 250 bytes a blob. The output is written from
     beginning to end and never read, so it may be a pipe. After an error it holds no whole pack.
 
@@ -118,8 +114,7 @@ def write_mpack(  # noqa: PLR0917 - the parts of a pack, in the order of build_m
         commits: in any order, each once.
         snapshots: in any order, each once.
         blob_ids: which blobs the pack shall hold; any order, each once.
-        source: gives the blobs. Frames that it has already are copied where this pack would hold
-            the same, which is then not checked again.
+        source: gives the blobs.
         tags: in any order, each name once.
 
     Raises:
@@ -132,8 +127,7 @@ def write_mpack(  # noqa: PLR0917 - the parts of a pack, in the order of build_m
     sealed = _SealedOutput(out)
     sealed.write(HEADER)
     blobs = _BlobWriter(sealed, plan.blob_numbers, source)
-    for versions in plan.runs:
-        blobs.write_run(versions)
+    blobs.write_all(plan.stored_order)
     lengths = [sealed.size - len(HEADER)]
     for section in (blobs.index(), *plan.record_sections()):
         sealed.write(section)
@@ -187,8 +181,7 @@ class _Plan:
         self.blob_ids = sorted(blob_ids)
         _refuse_doubles("blob", self.blob_ids)
         _refuse_doubles("tag", [tag["name"] for tag in self._tags])
-        self.runs = order_blobs(self.blob_ids, self._snapshots)
-
+        self.stored_order = order_blobs(self.blob_ids, self._snapshots)
         self.blob_numbers = {each: number for number, each in enumerate(self.blob_ids)}
         self._commit_numbers = {
             each["commit_id"]: number for number, each in enumerate(self._commits)
@@ -303,7 +296,7 @@ def _id_index(numbers: dict[str, int]) -> bytes:
 
 
 class _BlobWriter:
-    """Writes the section of blobs, and collects its index."""
+    """Writes the section of blobs, block by block, and collects its index."""
 
     def __init__(self, sealed: _SealedOutput, numbers: dict[str, int], source: BlobSource) -> None:
         self._sealed = sealed
@@ -311,41 +304,46 @@ class _BlobWriter:
         self._numbers = numbers
         self._source = source
         self._entries = [b""] * len(numbers)
-        self._compressor = BlobCompressor()
+        self._block: list[tuple[str, bytes]] = []
+        self._block_length = 0
+        self._enough = 0
 
     def index(self) -> bytes:
         return b"".join(self._entries)
 
-    def write_run(self, versions: Iterable[str]) -> None:
-        """Write the versions of one file, each upon one before it."""
-        place = 0
-        bases: list[_Base] = []  # of the version before: its base, the base of that, and so on
-        for object_id in versions:
-            stored = self._source.stored_blob(object_id)
-            content = self._content(object_id) if stored is None else None
-            size = stored.raw_length if stored is not None else len(content or b"")
-            if size > MAX_BLOB_BYTES:
-                raise MPackLimitError("blob bytes", size, MAX_BLOB_BYTES)
-            fits = MIN_COMPRESSED_BYTES <= size <= MAX_BASE_BYTES
-            wanted = base_place(place) if fits and bases else None
-            while bases and bases[-1].place != wanted:
-                bases.pop()
-            if len(bases) == MAX_BLOB_CHAIN:
-                bases.clear()
-            base = bases[-1] if bases else None
-            if stored is not None and _is_ours(stored, base.object_id if base else None):
-                data, compressed = stored.data, stored.codec == "zstd"
-            else:
-                content = self._content(object_id) if content is None else content
-                frame = self._compressor.compress(content, self._content_of(base) if base else None)
-                data, compressed = (content, False) if frame is None else (frame, True)
-            if base is None or not compressed:
-                bases.clear()
-                base, place = None, 0
-            self._add(object_id, data, size, compressed=compressed, base=base)
-            if fits:
-                bases.append(_Base(place, object_id, content))
-                place += 1
+    def write_all(self, object_ids: Iterable[str]) -> None:
+        for object_id in object_ids:
+            self._add(object_id, self._content(object_id))
+        self._close_block()
+
+    def _add(self, object_id: str, content: bytes) -> None:
+        size = len(content)
+        if size > MAX_BLOB_BYTES:
+            raise MPackLimitError("blob bytes", size, MAX_BLOB_BYTES)
+        if size > MAX_SHARING_BYTES or self._block_length + size > MAX_BLOCK_BYTES:
+            self._close_block()
+        if not self._block:
+            self._enough = max(BLOCK_BYTES, BLOCK_BLOBS * size)
+        self._block.append((object_id, content))
+        self._block_length += size
+        if size > MAX_SHARING_BYTES or self._block_length >= self._enough:
+            self._close_block()
+
+    def _close_block(self) -> None:
+        """Write the block as a frame, or as it is where that is not longer."""
+        if not self._block:
+            return
+        content = b"".join([content for _, content in self._block])
+        frame = compress(content)
+        stored = frame if len(frame) < len(content) else content
+        offset, start = self._sealed.size - self._start, 0
+        for object_id, blob in self._block:
+            self._entries[self._numbers[object_id]] = BLOB_ENTRY.pack(
+                digest_of(object_id), offset, len(stored), len(content), start, len(blob)
+            )
+            start += len(blob)
+        self._sealed.write(stored)
+        self._block, self._block_length = [], 0
 
     def _content(self, object_id: str) -> bytes:
         content = self._source.blob(object_id)
@@ -353,33 +351,3 @@ class _BlobWriter:
         if actual != object_id:
             raise MPackIntegrityError("blob", object_id, actual)
         return content
-
-    def _content_of(self, base: _Base) -> bytes:
-        return self._content(base.object_id) if base.content is None else base.content
-
-    def _add(
-        self, object_id: str, data: bytes, size: int, *, compressed: bool, base: _Base | None
-    ) -> None:
-        self._entries[self._numbers[object_id]] = BLOB_ENTRY.pack(
-            digest_of(object_id),
-            self._sealed.size - self._start,
-            len(data),
-            size,
-            NO_BASE if base is None else self._numbers[base.object_id],
-            CODEC_RAW if not compressed else CODEC_ZSTD if base is None else CODEC_ZSTD_BASE,
-        )
-        self._sealed.write(data)
-
-
-class _Base(NamedTuple):
-    place: int
-    object_id: str
-    content: bytes | None
-
-
-def _is_ours(stored: StoredBlob, base_id: str | None) -> bool:
-    """Tell whether this pack would store the blob in the same way."""
-    if stored.raw_length < MIN_COMPRESSED_BYTES:
-        return stored.codec == "raw"
-    # Raw says that no frame was smaller: of the blob alone, not upon this base.
-    return stored.base_id == base_id and (stored.codec == "zstd" or base_id is None)

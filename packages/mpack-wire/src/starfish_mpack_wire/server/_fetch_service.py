@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starfish_mpack_wire.errors import DamagedHistoryError, IncompleteHistoryError
+from starfish_mpack_wire.errors import (
+    DamagedHistoryError,
+    IncompleteHistoryError,
+    MPackIntegrityError,
+)
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.negotiation import (
     BlobsRequest,
@@ -28,12 +32,12 @@ from starfish_mpack_wire.negotiation import (
 from starfish_mpack_wire.pack.writer import WrittenPack, write_mpack
 from starfish_mpack_wire.ref_names import is_ref_name
 from starfish_mpack_wire.server._pack_cache import BuiltPack, PackCache
-from starfish_mpack_wire.server._pack_plan import PackPlan, plan_pack, with_bases
+from starfish_mpack_wire.server._pack_plan import PackPlan, plan_pack
 from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server._stored_blobs import StoredBlobs
 from starfish_mpack_wire.server._unpack import UploadedPack
 from starfish_mpack_wire.server._work_folder import work_folder
-from starfish_mpack_wire.server.errors import UnknownWantError
+from starfish_mpack_wire.server.errors import BlobUnavailableError, UnknownWantError
 from starfish_mpack_wire.server.history_rows import HistoryRows
 from starfish_mpack_wire.server.repos import Repo, branch_head
 from starfish_mpack_wire.server.rows import WireRows
@@ -132,10 +136,7 @@ class FetchService:
             async with self._rows.reading() as connection:
                 history = HistoryRows(connection, repo)
                 places = await history.places(request.object_ids)
-                plan = PackPlan(
-                    blob_ids=request.object_ids,
-                    places=await with_bases(history, places, request.object_ids),
-                )
+            plan = PackPlan(blob_ids=request.object_ids, places=places)
             return await self._build(repo, plan, None)
 
         async with self._rows.reading() as connection:
@@ -260,8 +261,14 @@ class FetchService:
 
 def _write(storage: PackStorage, repo_id: int, plan: PackPlan, target: Path) -> WrittenPack:
     source = StoredBlobs(storage, repo_id, plan.places)
-    with target.open("wb") as file:
-        return write_mpack(file, plan.commits, plan.snapshots, plan.blob_ids, source)
+    try:
+        with target.open("wb") as file:
+            return write_mpack(file, plan.commits, plan.snapshots, plan.blob_ids, source)
+    except MPackIntegrityError as error:
+        # All of it was checked when it came: it was damaged since.
+        if error.what == "blob":
+            raise BlobUnavailableError(error.expected) from error
+        raise DamagedHistoryError(error.expected, str(error)) from error
 
 
 def _cache_key(wants: Sequence[str], delta: Delta | None, request: FetchRequest) -> str:

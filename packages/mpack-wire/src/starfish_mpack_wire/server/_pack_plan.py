@@ -15,7 +15,7 @@ from starfish_mpack_wire.records import CommitRecord, SnapshotRecord
 from starfish_mpack_wire.server.errors import BlobUnavailableError
 from starfish_mpack_wire.server.history_rows import BlobPlace, HistoryRows, Manifest
 
-__all__ = ("PackPlan", "plan_pack", "with_bases")
+__all__ = ("PackPlan", "plan_pack")
 
 _REWRITTEN_AT_ONCE = 32
 """Whole snapshots that are in memory at once."""
@@ -29,7 +29,7 @@ class PackPlan:
     snapshots: Sequence[SnapshotRecord] = ()
     blob_ids: Collection[str] = ()
     places: dict[str, BlobPlace] = field(default_factory=dict[str, BlobPlace])
-    """Of the blobs, and of those that are needed to decompress them."""
+    """Of the blobs."""
 
 
 async def plan_pack(
@@ -63,33 +63,8 @@ async def plan_pack(
         if object_id not in places:
             raise BlobUnavailableError(object_id)
     if blob_filter is not None:
-        wanted = {each for each in wanted if places[each].raw_bytes <= blob_filter.largest}
-    return PackPlan(commits, snapshots, wanted, await with_bases(history, places, wanted))
-
-
-async def with_bases(
-    history: HistoryRows, places: dict[str, BlobPlace], wanted: Collection[str]
-) -> dict[str, BlobPlace]:
-    """The places of some blobs and of everything that is needed to decompress them.
-
-    Raises:
-        BlobUnavailableError: a base has no row in the index.
-    """
-    found = {each: places[each] for each in wanted}
-    missing = _bases(found.values()) - found.keys()
-    while missing:
-        more = {each: places[each] for each in missing if each in places}
-        more |= await history.places(missing - more.keys())
-        for object_id in missing:
-            if object_id not in more:
-                raise BlobUnavailableError(object_id)
-        found |= more
-        missing = _bases(more.values()) - found.keys()
-    return found
-
-
-def _bases(places: Iterable[BlobPlace]) -> set[str]:
-    return {place.base_id for place in places if place.base_id is not None}
+        wanted = {each for each in wanted if places[each].size_bytes <= blob_filter.largest}
+    return PackPlan(commits, snapshots, wanted, {each: places[each] for each in wanted})
 
 
 def _blobs(snapshots: Iterable[SnapshotRecord], paths: Sequence[str]) -> set[str]:

@@ -292,9 +292,9 @@ class _Push:
                 "pack_id": pack_id,
                 "offset": place.offset,
                 "stored_bytes": place.stored_bytes,
-                "codec": place.codec,
-                "base_id": place.base_id,
-                "raw_bytes": place.raw_bytes,
+                "block_bytes": place.block_bytes,
+                "start": place.start,
+                "size_bytes": place.size_bytes,
             }
             for place in new
         ]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from starfish_mpack_wire.errors import MPackFormatError
-from starfish_mpack_wire.pack.blob_codec import Codec, StoredBlob, decompress
+from starfish_mpack_wire.pack.frame import decompress
 from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server.errors import BlobUnavailableError
 from starfish_mpack_wire.server.history_rows import BlobPlace
@@ -22,7 +22,6 @@ _RUN_BYTES = 4 * 1024 * 1024
 _GAP_BYTES = 64 * 1024
 _HELD_BYTES = 64 * 1024 * 1024
 _READERS = 8
-_CODECS: Mapping[str, Codec] = {"raw": "raw", "zstd": "zstd"}
 
 
 class _Run:
@@ -40,7 +39,7 @@ class StoredBlobs:
     Args:
         storage: where the packs are.
         repo_id: whose packs.
-        places: of every blob that will be asked for, and of their bases, and theirs.
+        places: of every blob that will be asked for.
 
     Raises:
         BlobUnavailableError: the bytes of a place are gone.
@@ -53,52 +52,38 @@ class StoredBlobs:
         self._run_of: dict[str, _Run] = {}
         self._held: OrderedDict[_Run, memoryview] = OrderedDict()
         self._held_bytes = 0
-        self._last: tuple[str, bytes] | None = None
+        self._block: tuple[str, int, bytes] = ("", 0, b"")  # the last one: its pack and offset
         runs = self._plan_runs(repo_id)
         if sum(run.end - run.start for run in runs) <= _HELD_BYTES:
             self._preload(runs)
 
     def blob(self, object_id: str) -> bytes:
-        """The bytes of a blob, by way of its bases."""
-        chain: list[StoredBlob] = []
-        content: bytes | None = None
-        here: str | None = object_id
-        while here is not None:
-            if self._last is not None and self._last[0] == here:
-                content = self._last[1]
-                break
-            if len(chain) > len(self._places):
-                raise MPackFormatError(f"the bases of blob {object_id} go in a circle")
-            chain.append(self.stored_blob(here))
-            here = chain[-1].base_id
-        while chain:
-            stored = chain.pop()
-            if stored.codec == "raw":
-                content = stored.data
-            else:
-                content = decompress(stored.data, stored.raw_length, content)
-        assert content is not None  # noqa: S101 - a chain ends with a blob or at the last one
-        self._last = object_id, content
-        return content
-
-    def stored_blob(self, object_id: str) -> StoredBlob:
-        """A blob as it is stored."""
+        """The bytes of a blob, that whoever asks compares with its id."""
         place = self._places.get(object_id)
         if place is None:
             raise BlobUnavailableError(object_id)
-        data = b""
-        if place.stored_bytes:
-            run = self._run_of[object_id]
-            view = self._bytes_of(run)
-            data = bytes(view[place.offset - run.start :][: place.stored_bytes])
-        return StoredBlob(
-            object_id, _CODECS[place.codec], place.raw_bytes, data, base_id=place.base_id
-        )
+        if not place.size_bytes:
+            return b""
+        mpack_id, offset, block = self._block
+        if (mpack_id, offset) != (place.mpack_id, place.offset):
+            block = self._read_block(place)
+            self._block = (place.mpack_id, place.offset, block)
+        return block[place.start : place.start + place.size_bytes]
+
+    def _read_block(self, place: BlobPlace) -> bytes:
+        run = self._run_of[place.object_id]
+        stored = self._bytes_of(run)[place.offset - run.start :][: place.stored_bytes]
+        if place.stored_bytes == place.block_bytes:
+            return bytes(stored)
+        try:
+            return decompress(stored, place.block_bytes)
+        except MPackFormatError as error:
+            raise BlobUnavailableError(place.object_id) from error
 
     def _plan_runs(self, repo_id: int) -> list[_Run]:
         by_pack: defaultdict[str, list[BlobPlace]] = defaultdict(list)
         for place in self._places.values():
-            if place.stored_bytes:
+            if place.size_bytes:
                 by_pack[place.mpack_id].append(place)
         runs: list[_Run] = []
         for mpack_id, places in by_pack.items():

@@ -19,10 +19,8 @@ from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.object_ids import object_id_of
 from starfish_mpack_wire.pack.blob_index import BlobIndex
 from starfish_mpack_wire.pack.layout import (
-    CODEC_RAW,
     HEADER,
     MAX_SNAPSHOT_CHAIN,
-    NO_BASE,
     Section,
     Sections,
 )
@@ -128,11 +126,13 @@ def _places(file: Path, mpack_id: str, limits: Limits) -> list[BlobPlace]:
             mpack_id,
             len(HEADER) + offset,
             stored_length,
-            "raw" if codec == CODEC_RAW else "zstd",
-            None if base == NO_BASE else ids[base],
-            raw_length,
+            block_length,
+            start,
+            length,
         )
-        for number, (_, offset, stored_length, raw_length, base, codec) in sorted(entries.items())
+        for number, (_, offset, stored_length, block_length, start, length) in sorted(
+            entries.items()
+        )
     ]
 
 

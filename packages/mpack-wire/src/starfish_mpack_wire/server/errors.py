@@ -92,7 +92,7 @@ class RateLimitedError(ServerError):
 
 
 class BlobUnavailableError(ServerError):
-    """A blob that is needed has no row in the index, or the bytes that its row names are gone."""
+    """A blob that is needed has no row in the index, or the bytes that its row names are gone or damaged."""
 
     def __init__(self, object_id: str) -> None:
         super().__init__(f"the blob {object_id} is not available now")

@@ -35,11 +35,13 @@ class BlobPlace(NamedTuple):
     object_id: str
     mpack_id: str
     offset: int
+    """In the pack, of the block that holds it."""
     stored_bytes: int
-    codec: str
-    base_id: str | None
-    """The blob of the same pack that its bytes are a difference to."""
-    raw_bytes: int
+    """Of the block; as many as ``block_bytes`` when it is stored as it is."""
+    block_bytes: int
+    start: int
+    """In the bytes of the block."""
+    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +196,9 @@ class HistoryRows:
             PACKS.c.mpack_id,
             index.offset,
             index.stored_bytes,
-            index.codec,
-            index.base_id,
-            index.raw_bytes,
+            index.block_bytes,
+            index.start,
+            index.size_bytes,
         )
         rows = await read_by_ids(
             self._connection, columns, self._repo.id, index.object_id, object_ids, joined=PACKS

@@ -136,11 +136,11 @@ PACK_INDEX: Final = Table(
     Column("object_id", _ID, primary_key=True),
     Column("pack_id", Integer, ForeignKey("mpack_packs.id"), nullable=False),
     Column("offset", BigInteger, nullable=False),
+    # The first three are of the block; it is stored as it is where the two lengths are equal.
     Column("stored_bytes", BigInteger, nullable=False),
-    Column("codec", Text, nullable=False),
-    # The blob of the same pack that is needed to decompress this one.
-    Column("base_id", _ID),
-    Column("raw_bytes", BigInteger, nullable=False),
+    Column("block_bytes", BigInteger, nullable=False),
+    Column("start", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 BRANCHES: Final = Table(

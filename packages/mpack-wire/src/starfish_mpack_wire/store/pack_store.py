@@ -17,7 +17,6 @@ from starfish_mpack_wire.errors import ObjectNotFoundError, StoreError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.negotiation.delta import is_ancestor
 from starfish_mpack_wire.object_ids import check_object_id
-from starfish_mpack_wire.pack.blob_codec import StoredBlob
 from starfish_mpack_wire.pack.reader import MPackReader
 from starfish_mpack_wire.records import CommitRecord, SnapshotRecord
 from starfish_mpack_wire.ref_names import check_ref_name
@@ -249,14 +248,6 @@ class PackStore:
                 yield from ((object_id, self.blob(object_id)) for object_id in some)
             else:
                 yield from pack.blobs(some)
-
-    def stored_blob(self, object_id: str) -> StoredBlob | None:
-        """A blob as it is stored, to be copied into another pack.
-
-        Raises:
-            ObjectNotFoundError: the store does not hold it.
-        """
-        return self._find("blob", object_id, lambda pack: pack.stored_blob(object_id))
 
     def snapshot_tree(self, snapshot_id: str) -> SnapshotTree:
         """The files of a snapshot.

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from starfish_mpack_wire.pack.blob_codec import StoredBlob
 from starfish_mpack_wire.pack.layout import MAX_SNAPSHOT_CHAIN
 from starfish_mpack_wire.pack.writer import write_mpack
 from starfish_mpack_wire.records import CommitRecord, TagRecord
@@ -46,10 +45,6 @@ class _NewBlobs:
 
     def blob(self, object_id: str) -> bytes:
         return self.read(object_id)
-
-    def stored_blob(self, object_id: str) -> StoredBlob | None:
-        del object_id
-        return None
 
 
 def write_commit(
