@@ -172,3 +172,13 @@ def test_a_path_as_deep_as_it_may_be_overflows_no_stack() -> None:
 
     assert list(tree.manifest) == [path]
     assert tree.apply({}, [path]).snapshot_id == SnapshotTree.empty().snapshot_id
+
+
+def test_a_decoded_change_gives_the_tree_of_the_same_change_checked_again() -> None:
+    tree = SnapshotTree.empty().apply({"a/b": ONE, "c": ONE}, directories=["d/e"])
+    change = {"a/b": TWO, "a/f/g": ONE}, ["c"], ["d/h"]
+
+    decoded = tree.apply(*change, decoded=True)
+
+    assert decoded.manifest == {"a/b": TWO, "a/f/g": ONE}
+    assert decoded.snapshot_id == tree.apply(*change).snapshot_id

@@ -160,7 +160,7 @@ class PackVerification:
         upsert, remove = record["upsert"], record["remove"]
         if record["parent_snapshot_id"] is not None:
             base = self._base_of(record)
-            tree = base.apply(upsert, remove, record["directories"])
+            tree = base.apply(upsert, remove, record["directories"], decoded=True)
             if base is self._last:
                 self._last_files.update(upsert)
                 for path in remove:
@@ -172,7 +172,7 @@ class PackVerification:
         before = self._last_files
         changed = {path: blob for path, blob in upsert.items() if before.get(path) != blob}
         gone = [path for path in before if path not in upsert]
-        tree = self._last.apply(changed, gone, record["directories"])
+        tree = self._last.apply(changed, gone, record["directories"], decoded=True)
         self._last, self._last_files = tree, dict(upsert)
         return tree
 

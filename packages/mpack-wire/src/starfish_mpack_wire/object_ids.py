@@ -101,24 +101,23 @@ def _plain_commit(record: Mapping[str, Any]) -> bytes | None:
     if len(record) != len(_PLAIN_KEYS) or not record.keys() >= _PLAIN_KEYS:
         return None
     parents: object = record["parent_ids"]
-    texts = (
+    if type(parents) is not list or len(cast("list[object]", parents)) > 23:
+        return None
+    texts = [
         record["author"],
         record["branch"],
         record["message"],
         record["snapshot_id"],
         record["committed_at"],
-    )
-    if type(parents) is not list:
-        return None
-    above = cast("list[object]", parents)
-    if len(above) > 23:
-        return None
-    for text in (*texts, *above):
+        *cast("list[object]", parents),
+    ]
+    for text in texts:
         if type(text) is not str:
             return None
     try:
-        author, branch, message, snapshot, committed_at = map(_cbor_text, texts)
-        encoded_parents = b"".join(map(_cbor_text, cast("list[str]", above)))
+        author, branch, message, snapshot, committed_at, *above = map(
+            _cbor_text, cast("list[str]", texts)
+        )
     except UnicodeEncodeError:
         return None
     return b"".join(
@@ -131,7 +130,7 @@ def _plain_commit(record: Mapping[str, Any]) -> bytes | None:
             message,
             b"\x6aparent_ids",
             bytes((0x80 | len(above),)),
-            encoded_parents,
+            *above,
             b"\x6bsnapshot_id",
             snapshot,
             b"\x6ccommitted_at",
@@ -140,11 +139,10 @@ def _plain_commit(record: Mapping[str, Any]) -> bytes | None:
     )
 
 
+_TEXT_HEADS = [bytes((0x60 | size,)) if size < 24 else bytes((0x78, size)) for size in range(256)]
+
+
 def _cbor_text(text: str) -> bytes:
     encoded = text.encode()
     size = len(encoded)
-    if size < 24:
-        return bytes((0x60 | size,)) + encoded
-    if size < 256:
-        return bytes((0x78, size)) + encoded
-    return cbor.encode(text)
+    return _TEXT_HEADS[size] + encoded if size < 256 else cbor.encode(text)

@@ -10,12 +10,13 @@ Rule: no recursion. A path of 4,096 bytes may be 2,048 folders deep.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from operator import itemgetter
 from typing import Self
 
 from starfish_mpack_wire.errors import MPackFormatError
-from starfish_mpack_wire.object_ids import digest_of
+from starfish_mpack_wire.object_ids import check_object_id
 from starfish_mpack_wire.snapshot_paths import check_paths
 
 __all__ = ("SnapshotTree", "snapshot_id")
@@ -33,14 +34,17 @@ class _Folder:
         self.in_order = True  # until a name is added; a changed line keeps its place in the dict
         self.digest = b""
 
+    def copy(self) -> _Folder:
+        return _Folder(self.lines.copy(), self.folders.copy())
+
     def seal(self) -> bytes:
         if not self.in_order:
             # Encoded names are prefix-free, so sorted lines are lines sorted by encoded name.
             self.lines = dict(sorted(self.lines.items(), key=itemgetter(1)))
             self.in_order = True
-        encoded = b"".join((_FOLDER_HEAD, _head(0xA0, len(self.lines)), *self.lines.values()))
-        self.digest = sha256(encoded).digest()
-        return self.digest
+        head = _folder_head(len(self.lines))
+        digest = self.digest = sha256(head + b"".join(self.lines.values())).digest()
+        return digest
 
 
 def _head(major: int, argument: int) -> bytes:
@@ -51,6 +55,11 @@ def _head(major: int, argument: int) -> bytes:
     if argument < 65536:
         return bytes((major | 25,)) + argument.to_bytes(2, "big")
     return bytes((major | 26,)) + argument.to_bytes(4, "big")
+
+
+@lru_cache
+def _folder_head(count: int) -> bytes:
+    return _FOLDER_HEAD + _head(0xA0, count)
 
 
 def _key(name: str) -> bytes:
@@ -149,6 +158,8 @@ class SnapshotTree:
         upsert: Mapping[str, str],
         remove: Iterable[str] = (),
         directories: Iterable[str] | None = None,
+        *,
+        decoded: bool = False,
     ) -> SnapshotTree:
         """Give the tree after a change; this one stays as it is.
 
@@ -156,6 +167,8 @@ class SnapshotTree:
             upsert: path to blob id of files that are new or different.
             remove: paths of files that are gone; a folder without files is gone with them.
             directories: all directories that are empty afterwards; ``None`` keeps those of now.
+            decoded: the change is a record that `MPackReader` gave out: it looked at the form of
+                each path and id, and that is not done again. Never say so of anything else.
 
         Raises:
             MPackFormatError: a path or id is malformed, a removed file is not there, a path is
@@ -163,6 +176,10 @@ class SnapshotTree:
         """
         after = self._directories if directories is None else frozenset(directories)
         removed = list(remove)
+        if not decoded:
+            check_paths([*upsert, *removed, *(after - self._directories)])
+            for blob in upsert.values():
+                check_object_id(blob)
         change = _Change(self._root)
         added = change.run(upsert, removed, self._directories, after)
         return SnapshotTree(change.root, after, self._file_count + added - len(removed))
@@ -186,8 +203,8 @@ class _Change:
     """One application: copies of the folders that are touched, each once, by their path."""
 
     def __init__(self, root: _Folder) -> None:
-        self._copies: dict[str, _Folder] = {}
-        self.root = self._copy("", root)
+        self.root = root.copy()
+        self._copies: dict[str, _Folder] = {"": self.root}
 
     def run(
         self,
@@ -197,26 +214,21 @@ class _Change:
         after: frozenset[str],
     ) -> int:
         """Make the change, and tell how many of the upserted files are new."""
-        check_paths(remove)
-        check_paths(list(upsert))
-        check_paths(list(after - before))
         for path in remove:
             if path in upsert:
                 raise MPackFormatError(f"{path!r:.200} is both changed and removed")
             self._remove(path)
         for path in before - after:
             self._remove_directory(path)
-        added = sum([self._upsert(path, digest_of(upsert[path])) for path in upsert])
+        added = 0
+        for path, blob in upsert.items():
+            added += self._upsert(path, bytes.fromhex(blob[7:]))
         for path in after - before:
             self._folder(path, create=True)
         self._seal(after)
         for path in after:
             self._check_empty(path)
         return added
-
-    def _copy(self, path: str, folder: _Folder) -> _Folder:
-        copy = self._copies[path] = _Folder(folder.lines.copy(), folder.folders.copy())
-        return copy
 
     def _folder(self, path: str, *, create: bool) -> _Folder:
         """Give the copy of a folder, made now when this is the first change below it."""
@@ -227,7 +239,7 @@ class _Change:
         parent = self._copies.get(above)
         child = parent.folders.get(name) if parent is not None else None
         if parent is not None and child is not None:  # most often
-            copy = parent.folders[name] = self._copy(path, child)
+            copy = parent.folders[name] = self._copies[path] = child.copy()
             return copy
         return self._deep_folder(path, create=create)
 
@@ -251,8 +263,7 @@ class _Change:
                 if not create:
                     raise MPackFormatError(f"{path!r:.200} is to be removed and is not there")
                 child = _Folder({}, {})
-            copy = self._copy(here, child)
-            found.folders[name] = copy
+            copy = found.folders[name] = self._copies[here] = child.copy()
             if name not in found.lines:
                 # Its digest is known when it is sealed.
                 found.lines[name] = _key(name) + _FOLDER_DIGEST + bytes(32)
@@ -262,7 +273,7 @@ class _Change:
 
     def _upsert(self, path: str, digest: bytes) -> int:
         above, _, name = path.rpartition("/")
-        folder = self._folder(above, create=True)
+        folder = self._copies.get(above) or self._folder(above, create=True)
         if name in folder.folders:
             raise MPackFormatError(f"{path!r:.200} is a folder, and cannot be a file as well")
         line = folder.lines.get(name)
@@ -292,14 +303,15 @@ class _Change:
             del parent.lines[name], parent.folders[name]
 
     def _seal(self, directories: frozenset[str]) -> None:
-        for path in sorted(self._copies, key=len, reverse=True):  # what is inside is longer
-            folder = self._copies[path]
+        copies = self._copies
+        for path in sorted(copies, key=len, reverse=True):  # what is inside is longer
+            folder = copies[path]
             if not folder.lines and path and path not in directories:
                 raise MPackFormatError(f"{path!r:.200} is an empty directory that is not listed")
             digest = folder.seal()
             if path:
                 above, _, name = path.rpartition("/")
-                lines = self._copies[above].lines
+                lines = copies[above].lines
                 lines[name] = lines[name][:-32] + digest
 
     def _check_empty(self, path: str) -> None:

@@ -15,7 +15,9 @@ from starfish_mpack_wire import (
     ObjectNotFoundError,
     RefConflictError,
     StoreError,
+    blob_id,
 )
+from starfish_mpack_wire.store import catalogue
 from starfish_mpack_wire.working_tree import WorkingTree
 
 
@@ -235,3 +237,20 @@ def test_a_commit_that_was_killed_before_the_branch_moved_can_be_made_again(
 
     assert record is not None
     assert not tree.store.verify().problems
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7])
+def test_the_blobs_of_a_pack_are_listed_whatever_the_size_of_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    monkeypatch.setattr(catalogue, "BLOBS_PER_INSERT", 3)
+    blob_ids = sorted(blob_id(b"%d" % number) for number in range(count))
+    rows = catalogue.Catalogue(tmp_path / "catalogue.sqlite")
+
+    for pack in (blob_id(b"first"), blob_id(b"second")):
+        with rows.transaction():
+            rows.add_pack(pack, commits=(), snapshots=(), blob_ids=blob_ids)
+
+    assert rows.ids("blob") == blob_ids
+    assert {rows.pack_of("blob", each) for each in blob_ids} <= {blob_id(b"first")}
+    rows.close()

@@ -188,8 +188,6 @@ class Parts:
         return self._blob_names
 
     def _blob_name(self, number: int) -> str:
-        if self._blob_names is not None and number < len(self._blob_names):
-            return self._blob_names[number]
         count = len(self.blobs)
         if number < count:
             return "sha256:" + self.blobs.digest(number).hex()
@@ -235,14 +233,18 @@ class Parts:
         chunks = self.snapshot_chunks
         number = chunks.first_record(chunk)
         found: list[SnapshotRecord] = []
-        name = self._blob_name
+        names = self._blob_names or []
+        own = len(names)
         for parent, paths, blobs, removed, directories in decode_snapshots(
             chunks.read(chunk), chunks.records_in(chunk)
         ):
             record: SnapshotRecord = {
                 "snapshot_id": ids[number],
                 "parent_snapshot_id": None if parent is None else self._name(ids, parent, number),
-                "upsert": dict(zip(paths, map(name, blobs), strict=True)),
+                "upsert": {
+                    path: names[blob] if blob < own else self._blob_name(blob)
+                    for path, blob in zip(paths, blobs, strict=True)
+                },
                 "remove": removed,
                 "directories": directories,
             }

@@ -296,6 +296,7 @@ def decode_snapshots(data: bytes, count: int) -> list[DecodedSnapshot]:
     """
     records = _unpack_chunk(data, count, 5)
     found: list[DecodedSnapshot] = []
+    every_path: list[str] = []
     for record in records:
         parent, paths, blobs, removed, directories = _array_of(5, record, "snapshot")
         if (
@@ -304,13 +305,17 @@ def decode_snapshots(data: bytes, count: int) -> list[DecodedSnapshot]:
             or type(blobs) is not bytes
         ):
             raise MPackFormatError("a snapshot has members of other types")
-        names, gone = split_paths(paths), split_paths(removed)
+        names, gone, listed = split_paths(paths), split_paths(removed), split_paths(directories)
         if len(blobs) != 4 * len(names):
             raise MPackFormatError(f"{len(blobs)} bytes of numbers for {len(names)} paths")
         if gone and not set(names).isdisjoint(gone):
             raise MPackFormatError("a snapshot both changes and removes a path")
         numbers = struct.unpack(f">{len(names)}I", blobs)
-        found.append((parent, names, numbers, gone, split_paths(directories)))
+        every_path += names
+        every_path += gone
+        every_path += listed
+        found.append((parent, names, numbers, gone, listed))
+    check_paths(every_path)
     if _pack_each(records) != data:
         raise MPackFormatError("snapshots are not in their one encoding")
     return found

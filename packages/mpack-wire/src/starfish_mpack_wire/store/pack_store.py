@@ -269,7 +269,9 @@ class PackStore:
             chain.append(record)
             at = record["parent_snapshot_id"]
         for record in reversed(chain):
-            tree = tree.apply(record["upsert"], record["remove"], record["directories"])
+            tree = tree.apply(
+                record["upsert"], record["remove"], record["directories"], decoded=True
+            )
         self.keep_tree(tree)
         return tree
 
