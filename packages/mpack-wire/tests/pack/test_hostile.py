@@ -227,6 +227,15 @@ def test_blobs_and_blocks_stand_side_by_side(stored: bytes, one, two, match: str
         refuse(pack, match)
 
 
+def test_a_large_block_has_not_even_an_empty_blob_beside_its_one() -> None:
+    content = bytes(MAX_BLOCK_BYTES + 1)
+    frame = zstd.compress(content)
+    block = (0, len(frame), len(content))
+    entries = [(digest(content), *block, 0, len(content)), (digest(b""), *block, len(content), 0)]
+
+    refuse(pack_of_blobs(frame, *sorted(entries)), "several blobs")
+
+
 def test_blobs_twice_or_out_of_order() -> None:
     one, two = sorted((digest(b"x"), digest(b"y")))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from operator import ge
 from typing import NamedTuple
 
 from starfish_mpack_wire.errors import MPackFormatError, MPackLimitError
@@ -90,15 +91,15 @@ class BlobIndex:
             MPackLimitError: a blob, or all together, are larger than the limits allow.
         """
         entries: list[BlobFields] = list(BLOB_ENTRY.iter_unpack(self._view))
-        before = b""
-        for entry in entries:
-            self._check(entry)
-            if entry[0] <= before:
-                raise MPackFormatError("blobs are out of order, or one is there twice")
-            before = entry[0]
+        digests = [entry[0] for entry in entries]
+        if any(map(ge, digests, digests[1:])):
+            raise MPackFormatError("blobs are out of order, or one is there twice")
+        lengths = [entry[5] for entry in entries]
+        largest, total = max(lengths, default=0), sum(lengths)
+        if largest > self._limits.max_blob_bytes:
+            raise MPackLimitError("max_blob_bytes", largest, self._limits.max_blob_bytes)
         ordered = in_storage_order(dict(enumerate(entries)))
         self._check_storage(ordered.values())
-        total = sum(entry[5] for entry in entries)
         if total > self._limits.max_unpacked_bytes:
             raise MPackLimitError("max_unpacked_bytes", total, self._limits.max_unpacked_bytes)
         return ordered
@@ -107,18 +108,20 @@ class BlobIndex:
         """Blocks follow each other, and in each the blobs; nothing is left over, nothing shared."""
         end = filled = 0
         block = (0, 0, 0)
-        for _, offset, stored_length, block_length, start, length in ordered:
-            if (offset, stored_length, block_length) != block:
+        for entry in ordered:
+            if entry[1:4] != block:
                 if filled != block[2]:
                     raise MPackFormatError(f"{block[2] - filled} bytes of a block are no blob's")
-                if offset != end:
-                    raise MPackFormatError(f"blocks leave a gap or overlap at {offset}")
-                block = (offset, stored_length, block_length)
-                end += stored_length
-                filled = 0
-            if start != filled:
-                raise MPackFormatError(f"blobs of a block leave a gap or overlap at {start}")
-            filled += length
+                block, filled = entry[1:4], 0
+                self._check(entry)  # the sums say the same of the others in its block
+                if block[0] != end:
+                    raise MPackFormatError(f"blocks leave a gap or overlap at {block[0]}")
+                end += block[1]
+            elif block[2] > MAX_BLOCK_BYTES:
+                self._check(entry)  # which refuses a second blob there
+            if entry[4] != filled:
+                raise MPackFormatError(f"blobs of a block leave a gap or overlap at {entry[4]}")
+            filled += entry[5]
         if filled != block[2] or end != self._section_length:
             raise MPackFormatError("bytes at the end of the blobs are no blob's")
 
