@@ -169,7 +169,8 @@ def _run(command: Awaitable[None], output: Output) -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
-            asyncio.run(_awaited(command))
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(_awaited(command))
         finally:
             output.finish()
     except BrokenPipeError:
@@ -185,6 +186,15 @@ def _run(command: Awaitable[None], output: Output) -> None:
     except (SQLAlchemyError, OSError) as error:
         output.error("unavailable", _first_line(error))
         raise typer.Exit(ExitStatus.UNAVAILABLE) from error
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, for much of what a registry does is to wait for threads; it is not for Windows."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _awaited(command: Awaitable[None]) -> None:
