@@ -3,6 +3,7 @@
 Both leave the same on disk when a file is acknowledged: its bytes under their hash, file and folder
 synced, and its row committed with ``synchronous=FULL``. The rival does no more than that: two
 hashes, one INSERT, no event log, no manifest. It runs one file after the other, as such code does.
+Ours runs on uvloop, as ``serve`` does.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import uvloop
 from blake3 import blake3
 
 from starfish_artifact_registry.dataplane import InProcessDataPlane
@@ -110,7 +112,7 @@ def measure(files: int, rounds: int) -> int:
             for name in ("ours", "rival"):
                 Path(folder, name).mkdir(exist_ok=True)
             rival.append(one_by_one_rate(Path(folder, "rival"), part))
-            ours.append(asyncio.run(registry_rate(Path(folder, "ours"), part)))
+            ours.append(uvloop.run(registry_rate(Path(folder, "ours"), part)))
     print(f"{'files a second':<44}{'median':>8}{'all rounds':>40}")
     for label, rates in (
         ("a transaction and two fsyncs a file", rival),
