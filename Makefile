@@ -20,7 +20,7 @@ help:           ## show this text
 setup: $(filter .tools/bin/uv,$(UV))  ## create or refresh .venv with every package and the tools
 	@$(UV) sync --quiet --all-packages --all-extras --group test-extra
 
-demo: setup     ## run the story: offline writes, a drain, a merge, a list, a SIGKILL, a proof
+demo: setup     ## run the story: offline writes, a drain, a merge, a list, a SIGKILL, a proof, a clone
 	@$(UV) run --no-sync python docs/demo
 
 run: setup      ## serve the composed service on loopback (PORT=8000 DATA=.starfish-data)
