@@ -160,6 +160,15 @@ def test_blobs_asked_for_as_they_are_stored_decompress_each_block_once(
     assert sum(made) == sum(map(len, blobs.values()))
 
 
+def test_blobs_in_blocks_of_one_length_are_told_apart() -> None:
+    large = [random.Random(seed).randbytes(2**20 + 1) for seed in range(2)]
+    reader = MPackReader(
+        build_mpack([], [], [{"object_id": blob_id(each), "content": each} for each in large])
+    )
+
+    assert [reader.blob(blob_id(each)) for each in large * 2] == large * 2
+
+
 def test_what_similar_blobs_share_is_stored_once() -> None:
     common = random.Random(1).randbytes(10_000)
     given = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import msgpack
@@ -198,6 +199,18 @@ async def test_rule_08_a_row_whose_bytes_are_gone_is_503(wire: Any, story: Any) 
 
     assert (answer.status, answer.body["error"]) == (503, "blob_unavailable")
     assert "retry-after" in answer.headers
+
+
+async def test_a_pack_is_built_from_blobs_of_several_blocks(wire: Any, story: Any) -> None:
+    # Each of more than 1 MiB, which has a block of its own, and one that does not become smaller.
+    files = {"a": bytes(2**20 + 1), "b": b"x" * (2**20 + 1), "c": os.urandom(2**20 + 1), "d": b""}
+    commit = story.commit(files)
+    await wire.push(story.pack(commit))
+    await wire.forget_built()
+
+    contents = await wire.download(await wire.fetch(commit))
+
+    assert {each["content"] for each in contents["blobs"]} == set(files.values())
 
 
 @pytest.mark.parametrize("compressible", [False, True])
