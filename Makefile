@@ -118,7 +118,7 @@ lock: $(filter .tools/bin/uv,$(UV))  ## resolve all versions again and write req
 	@$(EXPORT) --output-file requirements.lock
 
 changelog: setup  ## show what the next changelog of each package will say
-	@for pkg in $(PKGS); do .venv/bin/towncrier build --draft --config packages/$$pkg/pyproject.toml --dir packages/$$pkg; done
+	@for pkg in $(PKGS); do .venv/bin/towncrier build --draft --version next --config packages/$$pkg/pyproject.toml --dir packages/$$pkg; done
 
 clean:          ## remove what the other commands made
 	@rm -rf .venv .tools .wheels .lowest dist .starfish-data
