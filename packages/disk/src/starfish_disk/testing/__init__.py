@@ -11,11 +11,11 @@ if find_spec("pytest") is None:
         'starfish_disk.testing needs the extra testing: pip install "starfish-disk[testing]"'
     )
 
-from starfish_disk.testing.fork import ForkContract  # noqa: E402 - after the check
-from starfish_disk.testing.full_disk import FullDiskContract  # noqa: E402
-from starfish_disk.testing.replaced_file import ReplacedFileContract  # noqa: E402
-from starfish_disk.testing.sqlite_file import SqliteFileContract  # noqa: E402
-from starfish_disk.testing.store import OpenStore, Store, StoreContract  # noqa: E402
+from starfish_disk.testing.fork import ForkContract
+from starfish_disk.testing.full_disk import FullDiskContract
+from starfish_disk.testing.replaced_file import ReplacedFileContract
+from starfish_disk.testing.sqlite_file import SqliteFileContract
+from starfish_disk.testing.store import OpenStore, Store, StoreContract
 
 __all__ = (
     "ForkContract",
