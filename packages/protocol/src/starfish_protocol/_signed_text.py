@@ -1,6 +1,6 @@
 """The bytes that signatures are made over, and their base64.
 
-What is signed is a domain line, so that a signature for one purpose is none for another, and the
+The signed text is a domain line, so that a signature for one purpose is none for another, and the
 canonical JSON of a value.
 """
 

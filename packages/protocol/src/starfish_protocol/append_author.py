@@ -86,7 +86,7 @@ def sign_append_author(
 
     Raises:
         TypeError: the data has no canonical JSON.
-        ValueError: a key is malformed, the keys are no pair, or the data is nested too deep.
+        ValueError: a key is malformed, the keys are not a pair, or the data is nested too deep.
     """
     return _sign(APPEND_AUTHOR_DOMAIN, document_key, data, author_pub_hex, author_priv_hex)
 
@@ -104,7 +104,7 @@ def sign_doc_author(
 
     Raises:
         TypeError: the data has no canonical JSON.
-        ValueError: a key is malformed, the keys are no pair, or the data is nested too deep.
+        ValueError: a key is malformed, the keys are not a pair, or the data is nested too deep.
 
     Examples:
         >>> author = sign_doc_author(
