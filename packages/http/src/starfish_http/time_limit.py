@@ -12,10 +12,10 @@ from typing import Any, TypeVar, cast
 
 __all__ = ("within",)
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-async def within(seconds: float, awaitable: Awaitable[T]) -> T:
+async def within(seconds: float, awaitable: Awaitable[_T]) -> _T:
     """Await something for so many seconds at most.
 
     Raises:
@@ -29,24 +29,24 @@ async def within(seconds: float, awaitable: Awaitable[T]) -> T:
     if not isinstance(awaitable, Coroutine):
         async with asyncio.timeout(seconds):
             return await awaitable
-    coroutine = cast("Coroutine[Any, Any, T]", awaitable)
+    coroutine = cast("Coroutine[Any, Any, _T]", awaitable)
     try:
         paused_for = coroutine.send(None)
     except StopIteration as done:
-        result: T = done.value
+        result: _T = done.value
         return result
     async with asyncio.timeout(seconds):
         return await _Resumed(coroutine, paused_for)
 
 
-class _Resumed(Awaitable[T]):
+class _Resumed(Awaitable[_T]):
     """A coroutine that was begun already and pauses for something."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T], paused_for: Any) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, _T], paused_for: Any) -> None:
         self._coroutine = coroutine
         self._paused_for = paused_for
 
-    def __await__(self) -> Generator[Any, Any, T]:
+    def __await__(self) -> Generator[Any, Any, _T]:
         coroutine, paused_for = self._coroutine, self._paused_for
         while True:
             try:
@@ -57,5 +57,5 @@ class _Resumed(Awaitable[T]):
                 else:
                     paused_for = coroutine.send(sent)
             except StopIteration as done:
-                result: T = done.value
+                result: _T = done.value
                 return result
