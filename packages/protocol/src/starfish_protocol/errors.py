@@ -8,12 +8,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from starfish_protocol.address import ContentAddress
+__all__ = ("Address", "AddressError", "CborDecodeError", "DigestMismatchError", "StarfishError")
 
-__all__ = ("AddressError", "CborDecodeError", "DigestMismatchError", "StarfishError")
+
+class Address(Protocol):
+    """The name of some bytes, as errors hold it: a `starfish_protocol.address.ContentAddress`."""
+
+    @property
+    def algorithm(self) -> str:
+        """The hash function."""
+        ...
+
+    @property
+    def digest(self) -> bytes:
+        """Its 32 bytes."""
+        ...
 
 
 class StarfishError(Exception):
@@ -27,12 +38,12 @@ class AddressError(StarfishError, ValueError):
 class DigestMismatchError(StarfishError):
     """Bytes do not have the address that was promised for them."""
 
-    def __init__(self, expected: ContentAddress, actual: ContentAddress) -> None:
+    def __init__(self, expected: Address, actual: Address) -> None:
         super().__init__(f"content is {actual}, expected {expected}")
         self.expected = expected
-        """The address that was promised."""
+        """The `ContentAddress` that was promised."""
         self.actual = actual
-        """The address that the bytes have."""
+        """The `ContentAddress` that the bytes have."""
 
 
 class CborDecodeError(StarfishError, ValueError):
