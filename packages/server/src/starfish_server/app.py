@@ -14,8 +14,8 @@ from starfish_protocol.plugins import ServerPlugin
 from starfish_server.auth.result import AuthResult, RoleResolver
 from starfish_server.config.schema import SyncConfig
 from starfish_server.config.validate import validate_config
-from starfish_server.router.application import SyncFastAPI
-from starfish_server.router.route_builder import SyncRouterOptions, create_sync_router
+from starfish_server.mounting._application import SyncFastAPI
+from starfish_server.mounting._sync_router import SyncRouterOptions, create_sync_router
 from starfish_server.storage.base import AbstractObjectStore
 
 __all__ = ("anonymous_role_resolver", "create_app")

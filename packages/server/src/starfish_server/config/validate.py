@@ -26,10 +26,21 @@ __all__ = (
     "validate_config",
 )
 
-ROUTE_WORDS = frozenset({
-    "pull", "push", "list", "batch", "health", "config", "events", "metrics",
-    "docs", "redoc", "openapi.json",
-})  # fmt: skip
+ROUTE_WORDS = frozenset(
+    {
+        "pull",
+        "push",
+        "list",
+        "batch",
+        "health",
+        "config",
+        "events",
+        "metrics",
+        "docs",
+        "redoc",
+        "openapi.json",
+    }
+)
 """First segments of the server's own paths, which no namespace may take."""
 
 _MIME_TYPE = re.compile(r"\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
