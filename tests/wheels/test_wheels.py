@@ -63,7 +63,7 @@ def test_a_wheel_alone_in_an_empty_environment_imports(
         python,
         "--find-links",
         wheelhouse,
-        f"starfish-{package}==0.1.0",
+        f"starfish-{package}",
     )
 
     script = (
