@@ -24,7 +24,7 @@ _VERSION = version("starfish-server")
 
 
 async def anonymous_role_resolver(_request: Request) -> AuthResult:
-    """Every caller is anonymous: only what is ``public`` can be used."""
+    """Every caller is anonymous: only ``public`` collections can be used."""
     return AuthResult(identity=None)
 
 
@@ -41,8 +41,8 @@ def create_app(
     """An application that serves a configuration at the root.
 
     Its lifespan opens the store, then starts the plugins in order; at the end it stops them in
-    reverse order and closes the store, so neither may be shared with another application. Whoever
-    serves it finishes the requests in flight before the lifespan ends.
+    reverse order and closes the store, so neither may be shared with another application. The
+    ASGI server finishes the requests in flight before the lifespan ends.
 
     Args:
         config: what to serve.

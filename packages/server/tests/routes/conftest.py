@@ -33,7 +33,7 @@ async def by_header(request: Request) -> AuthResult:
 
 
 class Served:
-    """A client and what is behind it."""
+    """A client and the server behind it."""
 
     def __init__(self, client: httpx.AsyncClient, store: AbstractObjectStore) -> None:
         self.client = client
@@ -61,7 +61,7 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Make a client of collections; what is not given is public and kept in memory."""
+    """Make a client of collections; a collection is public and kept in memory unless it says otherwise."""
     clients: list[httpx.AsyncClient] = []
 
     def make(

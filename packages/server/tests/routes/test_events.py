@@ -1,4 +1,4 @@
-"""``/events``: what was written, to whoever may read it."""
+"""``/events``: each write, told to the callers that may read it."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ async def test_after_write_gets_what_was_stored_and_cannot_fail_the_push(
     )
     await server.client.post(
         "/acme/push/notes/ada", json={"data": {}, "baseHash": "x"}
-    )  # a conflict is no write
+    )  # a conflict is not a write
 
     digest = compute_hash({"a": 1})
     assert answer.status_code == 200

@@ -103,7 +103,7 @@ class AppendLog:
         Raises:
             AppendRefusedError: ``ts`` is not after the latest, or too far ahead; no more room.
             ContentionError: other processes were faster again and again.
-            DamagedDocumentError: what is stored is no append-only document.
+            DamagedDocumentError: the stored value is not an append-only document.
             InvalidKeyError: the key is too long for the keys of its chunks.
             StoreUnavailableError: the store does not answer.
         """
@@ -149,7 +149,7 @@ class AppendLog:
         """Read elements; only the chunks that hold them are fetched, and few to find the first.
 
         Raises:
-            DamagedDocumentError: what is stored is no append-only document.
+            DamagedDocumentError: the stored value is not an append-only document.
             StoreUnavailableError: the store does not answer.
         """
         previous = None
@@ -233,7 +233,7 @@ class _Reader:
             return self._head.chunks
         if after < 0:
             return 0
-        # Clients that follow a document ask for what is recent, so look from the end in growing
+        # Clients that follow a document ask for recent elements, so look from the end in growing
         # steps, then halve. Invariant: the chunk at `low` begins at or before `after`, or is 0.
         high, step = self._head.chunks, 1
         low = max(high - step, 0)

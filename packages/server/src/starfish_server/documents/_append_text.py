@@ -61,11 +61,11 @@ class Head:
         """Take a stored text apart.
 
         Raises:
-            DamagedDocumentError: it is no head.
+            DamagedDocumentError: it is not a head.
         """
         found = _HEAD.match(text)
         if found is None or not text.endswith(_END):
-            raise DamagedDocumentError(key, "it is no append-only document")
+            raise DamagedDocumentError(key, "it is not an append-only document")
         log, count, ts, hash_, chunks, sealed, sealed_ts = found.groups()
         tail = text[found.end() : -len(_END)]
         return cls(log, int(count), int(ts), hash_, int(chunks), int(sealed), int(sealed_ts), tail)
@@ -97,7 +97,7 @@ class Head:
         """The elements of the tail.
 
         Raises:
-            DamagedDocumentError: they are no JSON, or not as many as they should be.
+            DamagedDocumentError: they are not JSON, or not as many as they should be.
         """
         return _elements(key, f"[{self.tail}]", self.tail_count)
 

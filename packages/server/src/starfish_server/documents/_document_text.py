@@ -1,7 +1,7 @@
 """The JSON text that a store keeps of a document.
 
 Rule 1: `Snapshot.parse` takes apart what `encode_document` wrote without reading ``data``, which
-may be large; a text of any other layout is read as JSON. Rule 2: what is neither is never guessed
+may be large; a text of any other layout is read as JSON. Rule 2: any other text is never guessed
 at and never overwritten: `DamagedDocumentError`.
 """
 
@@ -90,7 +90,7 @@ class Snapshot:
         """Take a stored text apart.
 
         Raises:
-            DamagedDocumentError: it is no document of this layout.
+            DamagedDocumentError: it is not a document of this layout.
         """
         if text.startswith(_HEAD):
             start = text.rfind(',"ts":', max(len(text) - _LONGEST_TAIL, len(_HEAD)))
@@ -109,7 +109,7 @@ class Snapshot:
         """The document with its ``data`` as objects.
 
         Raises:
-            DamagedDocumentError: ``data`` is no JSON object.
+            DamagedDocumentError: ``data`` is not a JSON object.
         """
         try:
             data = orjson.loads(self.data_json)

@@ -34,10 +34,12 @@ PullBoundProblem = Literal[
 
 
 class DamagedDocumentError(ServerError):
-    """What a store holds under a key is no document of this server; it is left as it is."""
+    """The value that a store holds under a key is not a document of this server; it is left as it is."""
 
     def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"what is stored under {key!r} is no document of this server: {reason}")
+        super().__init__(
+            f"the value stored under {key!r} is not a document of this server: {reason}"
+        )
         self.key = key
         """Where it is stored."""
 

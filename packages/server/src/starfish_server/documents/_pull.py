@@ -20,10 +20,10 @@ async def pull(
 ) -> PullResult:
     """Read the document under a key; an expired one reads as never written.
 
-    The hash is the stored one. What was never written has no data and the empty hash.
+    The hash is the stored one. A document never written has no data and the empty hash.
 
     Raises:
-        DamagedDocumentError: the stored text is no document.
+        DamagedDocumentError: the stored text is not a document.
         StoreUnavailableError: the store does not answer.
     """
     now = (clock or SystemClock()).now_ms()

@@ -57,7 +57,7 @@ async def push(
     Raises:
         TypeError: ``data`` holds a value without a JSON form.
         ContentionError: other writers were faster again and again.
-        DamagedDocumentError: what is stored is no document.
+        DamagedDocumentError: the stored value is not a document.
         StoreUnavailableError: the store does not answer.
 
     Examples:

@@ -67,7 +67,7 @@ DISPATCH_PATH = f"/{{{_PATH}:starfish_anything}}"
 
 @dataclass(slots=True)
 class _Route:
-    """What is at a path: a handler a method, and how much of the path is not the document's."""
+    """The handlers of a path, one a method, and how much of the path is not the document's."""
 
     handlers: dict[str, Handler]
     skip: int
@@ -111,7 +111,7 @@ class Dispatcher:
         self._prefixes.add(prefix)
 
     def document(self, template: str, documented: APIRoute) -> None:
-        """Tell which documented route a path belongs to, for whoever looks at ``scope["route"]``."""
+        """Tell which documented route a path belongs to, for readers of ``scope["route"]``."""
         found = self._table.get(template)
         if found is not None:
             found.documented = documented
@@ -182,7 +182,7 @@ class SyncRouter(APIRouter):
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What was found for a request, and how the router had been included there."""
+    """The route found for a request, and how the router had been included there."""
 
     inclusion: Any
     path: str
@@ -235,7 +235,7 @@ def dispatch_route_class(dispatcher: Dispatcher) -> type[APIRoute]:
 def _is_plainly_included(inclusion: object) -> bool:
     """Whether including the router added nothing that FastAPI would have to do.
 
-    Where this cannot be told, the answer is no: then only speed is lost.
+    Where this cannot be told, the answer is `False`: then only speed is lost.
     """
     return (
         getattr(inclusion, "dependencies", None) == []

@@ -1,7 +1,7 @@
 """Find the route of a path among many, in time that does not grow with their number.
 
-A path is looked up segment by segment. Parameters match any text here: whether a value is legal
-is decided once the route is known, so that an illegal one is a 400 and not a 404.
+A path is looked up segment by segment. Parameters match any text here: whether a value is allowed
+is decided once the route is known, so that a refused one is a 400 and not a 404.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class SyncRouterOptions:
     config: SyncConfig
     role_resolver: RoleResolver
     """Tells who sends a request; called once a request, also for public collections, so that an
-    identity is known where there is one. Whoever it refuses may still do what is public."""
+    identity is known where there is one. A caller that it refuses may still use ``public`` collections."""
     role_enricher: RoleEnricher | None = None
     """Adds roles that depend on the document."""
     plugins: Sequence[ServerPlugin] | None = None
@@ -252,7 +252,7 @@ def _check_store(store: AbstractObjectStore, collections: Sequence[ServedCollect
         return
     problems = [
         f"collection {collection.name!r} is binary, and {cls.__name__} stores no bytes; "
-        "legal is a store with get_bytes and put_bytes"
+        "the store must have get_bytes and put_bytes"
         for collection in collections
         if collection.config.is_binary
     ]

@@ -40,7 +40,7 @@ class Caller:
 
     auth: AuthResult
     refusal: Exception | None = None
-    """Why the credentials were refused; such a caller is anonymous and may only what is public."""
+    """Why the credentials were refused; such a caller is anonymous and may use only ``public`` collections."""
 
 
 class _ResolverRefusal(Exception):  # noqa: N818 - it never leaves this module

@@ -1,4 +1,4 @@
-"""Who vouches for what is pushed: both fields or none, by the presenter's own key, and valid."""
+"""The author of pushed data: both fields or none, by the presenter's own key, and valid."""
 
 from __future__ import annotations
 

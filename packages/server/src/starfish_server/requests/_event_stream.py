@@ -59,7 +59,7 @@ class EventStream(Answer):
                 task.cancel()
             await asyncio.gather(*ends, return_exceptions=True)
         if not writing.cancelled() and isinstance(writing.exception(), TimeoutError):
-            return  # an end that is sent would wait behind what is unread
+            return  # the end would wait behind the unread events
         await send({"type": "http.response.body", "body": b""})
 
     async def _write(self, send: Send) -> None:

@@ -39,7 +39,7 @@ _KEPT_AFTER_RESET_MS = 60 * 60 * 1000
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What is left of one caller's limit."""
+    """The rest of one caller's limit."""
 
     resets_at: int
     """Milliseconds since the epoch."""
@@ -93,7 +93,7 @@ class RateLimiter:
         if store is not None and not has_compare_and_swap(store):
             problem = (
                 f"rate_limit_store: {type(store).__name__} has no compare-and-swap; "
-                "legal is a store that implements get_with_etag and put_if_match"
+                "the store must implement get_with_etag and put_if_match"
             )
             raise ConfigError([problem])
         self._clock = clock
@@ -126,9 +126,9 @@ class RateLimiter:
         Args:
             identity: the caller; anonymous ones are counted by address.
             address: what `client_address` returned.
-            collection: what is asked for; ``None`` counts for the server as a whole only.
+            collection: the collection that is asked for; ``None`` counts for the server as a whole only.
             namespace: of the collection.
-            action: what is done to the collection.
+            action: the action on the collection.
 
         Returns:
             ``None`` when the request may go on, else the seconds after which it may be sent
@@ -282,8 +282,8 @@ def client_address(
         peer: who opened the connection; ``None`` over a local socket.
         forwarded_for: the ``X-Forwarded-For`` headers, in order.
         trusted_proxy_hops: how many proxies of one's own a request passes. Each appends whom it
-            got the request from, so the caller stands so many places from the right; what is
-            left of that, the caller may have made up. With 0 the header is ignored.
+            got the request from, so the caller stands so many places from the right; anything
+            left of that the caller may have made up. With 0 the header is ignored.
 
     Returns:
         An IPv4 address, or the first 64 bits of an IPv6 address, since one household has them

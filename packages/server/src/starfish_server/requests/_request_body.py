@@ -27,7 +27,7 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 class RequestBody:
-    """The body of one request, read at most once, whoever asks first."""
+    """The body of one request, read at most once."""
 
     __slots__ = ("_content", "_limit", "_receive", "_scope", "_timeout")
 
@@ -87,7 +87,7 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     """Read a JSON object; of duplicate keys the last wins, as in JavaScript.
 
     Raises:
-        RequestRefusedError: it is no JSON, no object, or nested too deep.
+        RequestRefusedError: it is not JSON, not an object, or nested too deep.
     """
     try:
         value = orjson.loads(body)

@@ -87,7 +87,7 @@ def pull_bounds(
 
     Raises:
         PullBoundError: no bound, or one that is not allowed.
-        RequestRefusedError: a bound is no number.
+        RequestRefusedError: a bound is not a number.
     """
     checkpoint = _integer(query.get("checkpoint"), "Invalid checkpoint", least=0)
     last = _integer(query.get("last"), "Invalid limit parameter", least=1)
@@ -166,7 +166,7 @@ def _pushed_ts(ts: object) -> int | None:
 
 
 def _passed_on(data: dict[str, Any], ts: int | None, now: int) -> PushSuccess:
-    """What is answered for an element that is not kept: each is the first of its document."""
+    """The answer for an element that is not kept: each is the first of its document."""
     if ts is not None and ts > now + MAX_AHEAD_MS:
         raise TimestampTooFarAheadError(ts, now + MAX_AHEAD_MS)
     return PushSuccess(compute_hash({"n": 1, "last": data}), now if ts is None else ts)

@@ -125,7 +125,7 @@ class _Budget:
         return PullBounds(bounds.checkpoint, bounds.last, at_most)
 
     def take(self, count: int) -> None:
-        """Count what was read.
+        """Count the elements that were read.
 
         Raises:
             RequestRefusedError: it was too much; nothing is counted.
@@ -214,7 +214,7 @@ def _bounds(
     for name, value in given.items():
         if value is None:
             continue
-        # Text that is no number, so that a wrong type is refused as a wrong number is.
+        # Text that is not a number, so that a wrong type is refused as a wrong number is.
         query[name] = str(value) if type(value) is int else "-"
     return pull_bounds(query, append_only, request.services.clock)
 

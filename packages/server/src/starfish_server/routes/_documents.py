@@ -195,7 +195,7 @@ def check_schema(
 
     Args:
         validator: of the schema.
-        data: what is to be stored.
+        data: the document to store.
         shows_values: whether the caller may see all of ``data``, which a message may quote.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``/events``: what was written, as it happens, to whoever may read it."""
+"""``/events``: each write as it happens, told to the callers that may read it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ("EventFeed",)
 
 _PAGE = 256
 _COMMENT_EVERY_S = 15.0
-"""What is between client and server closes what is silent for a minute or less."""
+"""Proxies close a connection that is silent for a minute or less."""
 _LONGEST_S = 900.0
 """Then the client comes back, so that credentials are looked at again."""
 _RETRY_MS = 1000

@@ -1,4 +1,4 @@
-"""``/health`` and ``/config``: what is said about the server itself."""
+"""``/health`` and ``/config``: the answers about the server itself."""
 
 from __future__ import annotations
 
