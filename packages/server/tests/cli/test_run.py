@@ -228,7 +228,7 @@ def test_without_tokens_only_loopback_is_served(
     ("options", "said"),
     [
         ([], "--store sqlite needs --data DIR"),
-        (["--store", "memory", "--workers", "2"], "--store memory is one process's own"),
+        (["--store", "memory", "--workers", "2"], "--store memory belongs to one process"),
         (["--store", "memory", "--data", "d"], "--store memory keeps nothing in --data"),
         (["--store", "tape"], "invalid choice"),
         (["--data", "d", "--workers", "0"], "it must be 1 to"),

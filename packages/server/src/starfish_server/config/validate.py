@@ -317,7 +317,7 @@ def _ambiguous_listings(
     for located, template in templates:
         if not located.config.listable or not template.parameters:
             continue
-        # A letter stands for what is listed, so that the empty path is a template too.
+        # A letter stands for the listed parameter, so that an empty path has a segment.
         path = PathTemplate.parse(f"{template.list_path}/x".removeprefix("/"))
         for other, other_template, other_path in listed:
             if (
