@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,78 +15,7 @@ from starfish_server.requests import _event_stream
 from starfish_server.routes import _feed
 
 Serve = Callable[..., Any]
-
-
-class Stream:
-    """One ``GET /events`` in raw ASGI, which httpx's transport would wait for to the end."""
-
-    def __init__(self, app: Any, query: str, headers: dict[str, str]) -> None:
-        self.scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "GET",
-            "scheme": "http",
-            "path": "/events" if "/" not in query else query.partition("?")[0],
-            "raw_path": b"/events",
-            "root_path": "",
-            "query_string": query.partition("?")[2].encode(),
-            "headers": [(name.lower().encode(), text.encode()) for name, text in headers.items()],
-            "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80),
-        }
-        self.status = 0
-        self.ended = False
-        self.comments = 0
-        self.last_id = ""
-        self._left = asyncio.Event()
-        self._parts: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.may_send = asyncio.Event()
-        self.may_send.set()
-        self._begun = False
-        self.task = asyncio.create_task(app(self.scope, self._receive, self._send))
-
-    async def _receive(self) -> dict[str, Any]:
-        if not self._begun:
-            self._begun = True
-            return {"type": "http.request", "body": b"", "more_body": False}
-        await self._left.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: dict[str, Any]) -> None:
-        await self.may_send.wait()
-        self._parts.put_nowait(message)
-
-    async def part(self) -> list[dict[str, Any]]:
-        """The events in the next part of the answer."""
-        async with asyncio.timeout(10):
-            message = await self._parts.get()
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            return []
-        self.ended = not message.get("more_body", False)
-        lines = message["body"].decode().split("\n")
-        self.comments += sum(line.startswith(":") for line in lines)
-        for line in lines:
-            if line.startswith("id: "):
-                self.last_id = line[4:]
-        return [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
-
-    async def events(self, count: int) -> list[dict[str, Any]]:
-        """The next so many events; fewer when the stream ends."""
-        found: list[dict[str, Any]] = []
-        while len(found) < count and not self.ended:
-            found += await self.part()
-        return found
-
-    async def started(self) -> None:
-        """Return when it has told where it begins, or has ended."""
-        while not (self.last_id or self.ended):
-            await self.part()
-
-    async def leave(self) -> None:
-        self._left.set()
-        await asyncio.wait_for(self.task, 10)
+Stream = Callable[..., Any]
 
 
 @pytest.fixture
@@ -98,18 +25,9 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteObjectStore]:
     await store.close()
 
 
-@asynccontextmanager
-async def stream(served: Any, query: str = "", **headers: str) -> AsyncIterator[Stream]:
-    app = served.client._transport.app
-    opened = Stream(app, query, headers)
-    try:
-        await opened.started()
-        yield opened
-    finally:
-        await opened.leave()
-
-
-async def test_writes_are_told_as_they_happen(serve: Serve, store: SqliteObjectStore) -> None:
+async def test_writes_are_told_as_they_happen(
+    serve: Serve, store: SqliteObjectStore, stream: Stream
+) -> None:
     served = serve({}, store=store)
     await served.push("notes/ada", {"n": 0})
     async with stream(served) as events:
@@ -127,7 +45,9 @@ async def test_writes_are_told_as_they_happen(serve: Serve, store: SqliteObjectS
     assert (events.status, events.last_id) == (200, "2")
 
 
-async def test_a_reader_resumes_without_a_gap(serve: Serve, store: SqliteObjectStore) -> None:
+async def test_a_reader_resumes_without_a_gap(
+    serve: Serve, store: SqliteObjectStore, stream: Stream
+) -> None:
     served = serve({}, store=store)
     for number in range(700):  # more than a page
         await served.push(f"notes/n{number}", {"n": number})
@@ -142,7 +62,9 @@ async def test_a_reader_resumes_without_a_gap(serve: Serve, store: SqliteObjectS
 
 
 async def test_only_named_collections_and_only_those_of_the_namespace(
-    serve: Serve, store: SqliteObjectStore
+    serve: Serve,
+    store: SqliteObjectStore,
+    stream: Stream,
 ) -> None:
     members = [{}, {"name": "tasks", "storagePath": "tasks/{task}"}]
     served = serve(*members, store=store, namespaces={"team": [{}]})
@@ -159,7 +81,9 @@ async def test_only_named_collections_and_only_those_of_the_namespace(
 
 
 async def test_a_caller_sees_what_it_may_pull_and_no_more(
-    serve: Serve, store: SqliteObjectStore
+    serve: Serve,
+    store: SqliteObjectStore,
+    stream: Stream,
 ) -> None:
     served = serve({"readRoles": ["self", "admin"]}, store=store)
     for name in ("ada", "ben"):
@@ -178,7 +102,9 @@ async def test_a_caller_sees_what_it_may_pull_and_no_more(
 
 
 async def test_what_a_plugin_keeps_from_pulls_it_keeps_from_events(
-    serve: Serve, store: SqliteObjectStore
+    serve: Serve,
+    store: SqliteObjectStore,
+    stream: Stream,
 ) -> None:
     def gate(context: Any) -> PullHookResult:
         if context.params["identity"] == "ada":
@@ -235,7 +161,10 @@ async def test_head_answers_the_headers_alone(serve: Serve, store: SqliteObjectS
 
 
 async def test_a_quiet_stream_is_kept_open_by_comments_that_move_its_id(
-    serve: Serve, store: SqliteObjectStore, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
+    store: SqliteObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    stream: Stream,
 ) -> None:
     monkeypatch.setattr(_feed, "_COMMENT_EVERY_S", 0.05)
     served = serve({"readRoles": ["self"]}, store=store)
@@ -246,7 +175,9 @@ async def test_a_quiet_stream_is_kept_open_by_comments_that_move_its_id(
     assert events.comments >= 1
 
 
-async def test_a_stream_ends_when_the_server_stops(serve: Serve, store: SqliteObjectStore) -> None:
+async def test_a_stream_ends_when_the_server_stops(
+    serve: Serve, store: SqliteObjectStore, stream: Stream
+) -> None:
     stopping = asyncio.Event()
     served = serve({}, store=store, stopping=stopping)
     async with stream(served) as events:
@@ -256,7 +187,10 @@ async def test_a_stream_ends_when_the_server_stops(serve: Serve, store: SqliteOb
 
 
 async def test_a_stream_ends_after_a_while(
-    serve: Serve, store: SqliteObjectStore, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
+    store: SqliteObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    stream: Stream,
 ) -> None:
     monkeypatch.setattr(_feed, "_LONGEST_S", 0.0)
     async with stream(serve({}, store=store)) as events:
@@ -265,7 +199,10 @@ async def test_a_stream_ends_after_a_while(
 
 
 async def test_a_reader_that_does_not_read_is_left(
-    serve: Serve, store: SqliteObjectStore, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
+    store: SqliteObjectStore,
+    monkeypatch: pytest.MonkeyPatch,
+    stream: Stream,
 ) -> None:
     monkeypatch.setattr(_event_stream, "_UNREAD_S", 0.05)
     served = serve({}, store=store)
@@ -278,7 +215,7 @@ async def test_a_reader_that_does_not_read_is_left(
         assert len(await again.events(1)) == 1
 
 
-async def test_streams_are_counted(serve: Serve, store: SqliteObjectStore) -> None:
+async def test_streams_are_counted(serve: Serve, store: SqliteObjectStore, stream: Stream) -> None:
     served = serve({}, store=store, max_event_streams=1)
     async with stream(served):
         refused = await served.get("/events")
@@ -288,7 +225,10 @@ async def test_streams_are_counted(serve: Serve, store: SqliteObjectStore) -> No
 
 
 async def test_a_store_that_fails_ends_the_stream(
-    serve: Serve, store: SqliteObjectStore, tmp_path: Path
+    serve: Serve,
+    store: SqliteObjectStore,
+    tmp_path: Path,
+    stream: Stream,
 ) -> None:
     async with stream(serve({}, store=store)) as events:
         (tmp_path / "documents.sqlite").rename(tmp_path / "elsewhere")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from starfish_protocol.append_author import sign_doc_author
 from starfish_protocol.hash import compute_hash
+from starfish_protocol.testing import ManualClock
+from starfish_server import SqliteObjectStore
 
 GUARDED = {
     "fieldPermissions": {
@@ -32,13 +36,86 @@ async def data_of(server: Any) -> Any:
     return (await server.get("/pull/notes/ada", roles="hr")).json()["data"]
 
 
-async def test_hidden_fields_are_left_out_and_the_hash_stays(server: Any) -> None:
+async def test_hidden_fields_are_left_out_and_the_version_is_a_token(server: Any) -> None:
     full = (await server.get("/pull/notes/ada", roles="hr")).json()
     part = (await server.get("/pull/notes/ada")).json()
 
     assert full["data"] == FULL
+    assert full["hash"] == compute_hash(FULL)
     assert part["data"] == {"name": "Ada", "grade": 1}
-    assert part["hash"] == full["hash"] == compute_hash(FULL)
+    assert re.fullmatch("[0-9a-f]{64}", part["hash"])
+    assert part["hash"] not in {full["hash"], compute_hash(part["data"])}
+
+
+async def test_the_token_of_a_version_is_stable_and_another_one_for_each_version(
+    serve: Any, server: Any
+) -> None:
+    first = (await server.get("/pull/notes/ada")).json()["hash"]
+    same = (await server.get("/pull/notes/ada")).json()["hash"]
+    restarted = (await serve(GUARDED, store=server.store).get("/pull/notes/ada")).json()["hash"]
+    changed = {**FULL, "salary": 8}
+    await server.push("notes/ada", changed, compute_hash(FULL), roles="hr")
+    second = (await server.get("/pull/notes/ada")).json()["hash"]
+
+    assert first == same == restarted != second
+
+
+async def test_two_stores_with_equal_content_give_different_tokens(serve: Any, server: Any) -> None:
+    clock = ManualClock()
+    tokens = set()
+    for _ in range(2):
+        other = serve(GUARDED, clock=clock)
+        await other.push("notes/ada", FULL, roles="hr")
+        tokens.add((await other.get("/pull/notes/ada")).json()["hash"])
+
+    assert len(tokens) == 2
+
+
+async def test_no_answer_tells_the_hash_of_the_whole_document(
+    serve: Any, stream: Any, tmp_path: Path
+) -> None:
+    """Every place where a version appears, for a caller from whom a field is hidden."""
+    store = SqliteObjectStore(tmp_path / "documents.sqlite")
+    bundled = [{**GUARDED, "name": n, "storagePath": "card/{id}", "bundle": "b"} for n in "pq"]
+    server = serve(GUARDED, *bundled, store=store)
+    secret = {"name": "Ada", "grade": 1, "salary": 7}
+    for path in ("notes/ada", "card/1/p"):
+        await server.push(path, secret, roles="hr")
+    seen = (await server.get("/pull/notes/ada")).json()["hash"]
+    answers = (
+        await server.get("/pull/notes/ada"),
+        await server.get('/batch/pull?collections=notes&params={"notes":[{"identity":"ada"}]}'),
+        await server.get("/pull/card/1"),
+        await server.push("notes/ada", {"name": "A"}, "0" * 64),
+        await server.push("notes/ada", {"name": "Ada", "grade": 1}, seen),
+    )
+    told = [answer.text + repr(answer.headers.raw) for answer in answers]
+    async with stream(server, "/events?since=0") as events:
+        told.append(repr(await events.events(3)))
+    await store.close()
+
+    assert [text for text in told if compute_hash(secret) in text] == []
+    assert all(re.search("[0-9a-f]{64}", text) for text in told)
+
+
+async def test_the_hash_of_the_whole_document_is_not_taken_from_who_may_not_know_it(
+    server: Any,
+) -> None:
+    """A push that succeeds for the right guess would confirm the guess."""
+    answer = await server.push("notes/ada", {"name": "A", "grade": 1}, compute_hash(FULL))
+
+    assert answer.status_code == 409
+    assert answer.json()["currentHash"] == (await server.get("/pull/notes/ada")).json()["hash"]
+
+
+async def test_the_signature_over_hidden_fields_is_hidden_as_well(serve: Any) -> None:
+    server = serve(GUARDED)
+    proof = sign_doc_author("notes/ada", FULL, PUB, PRIV)
+    body = {"data": FULL, "baseHash": None, **proof}
+    assert (await server.post("/push/notes/ada", body, roles="hr")).status_code == 200
+
+    assert "authorSignature" in (await server.get("/pull/notes/ada", roles="hr")).json()
+    assert "authorSignature" not in (await server.get("/pull/notes/ada")).json()
 
 
 async def test_each_view_has_its_own_entity_tag(server: Any) -> None:
@@ -65,7 +142,8 @@ async def test_a_push_keeps_what_its_author_could_not_see(server: Any) -> None:
 
     merged = {**FULL, "name": "Ada L."}
     assert await data_of(server) == merged
-    assert pushed.json()["hash"] == compute_hash(merged)
+    assert pushed.json()["hash"] == (await server.get("/pull/notes/ada")).json()["hash"]
+    assert pushed.json()["hash"] != compute_hash(merged)
 
 
 async def test_a_field_that_may_be_written_blindly_is_overwritten(server: Any) -> None:
@@ -119,7 +197,8 @@ async def test_a_new_document_obeys_the_same_rules(serve: Any) -> None:
 async def test_the_schema_holds_for_the_whole_document(serve: Any) -> None:
     schema = {"required": ["salary"], "properties": {"name": {"type": "string"}}}
     server = serve({**GUARDED, "objectSchema": schema})
-    base = (await server.push("notes/ada", FULL, roles="hr")).json()["hash"]
+    await server.push("notes/ada", FULL, roles="hr")
+    base = (await server.get("/pull/notes/ada")).json()["hash"]
 
     good = await server.push("notes/ada", {"name": "A", "grade": 1}, base)
     bad = await server.push("notes/ada", {"name": 7, "grade": 1}, good.json()["hash"])

@@ -151,10 +151,12 @@ class DocumentWriter:
         context: StoreContext | None = None,
         cache_control: str | None = None,
         ttl_ms: int | None = None,
+        name_of: Callable[[Snapshot], str] = lambda snapshot: snapshot.hash,
     ) -> tuple[PushSuccess, PreparedDocument] | PushConflict:
         """Write what ``compose`` makes of the stored version, if that has ``base_hash``.
 
-        ``compose`` is called for the very version that is replaced, once an attempt.
+        ``compose`` is called for the very version that is replaced, once an attempt. ``name_of``
+        tells how the writer calls a version: what ``base_hash`` is compared with.
         """
         for _attempt in range(_MAX_ATTEMPTS):
             now = self.clock.now_ms()
@@ -163,11 +165,11 @@ class DocumentWriter:
             snapshot = None if found is None else Snapshot.parse(key, found[0])
             if snapshot is not None and snapshot.is_expired(now, ttl_ms):
                 snapshot = None
-            current_hash = "" if snapshot is None else snapshot.hash
-            if current_hash != (base_hash or ""):
+            current = "" if snapshot is None else name_of(snapshot)
+            if current != (base_hash or ""):
                 if snapshot is not None and etag is not None:
-                    self.memory.remember(key, current_hash, snapshot.ts, etag)
-                return PushConflict(current_hash)
+                    self.memory.remember(key, snapshot.hash, snapshot.ts, etag)
+                return PushConflict(current)
             document = compose(snapshot)
             new_etag = await self._swap(
                 key, document, now, author, etag, context=context, cache_control=cache_control

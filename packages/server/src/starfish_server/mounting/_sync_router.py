@@ -19,6 +19,7 @@ from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
 from starfish_server.config.validate import located_collections, validate_config
 from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
+from starfish_server.documents._store_secret import StoreSecret
 from starfish_server.errors import ConfigError
 from starfish_server.mounting._dispatch import (
     DISPATCH_METHODS,
@@ -35,6 +36,7 @@ from starfish_server.requests._access import AccessControl, RoleEnricher
 from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._request_context import Handler, Services
 from starfish_server.requests._served_collection import ServedCollection
+from starfish_server.requests._views import Views
 from starfish_server.routes._appends import append_handler, append_pull_handler
 from starfish_server.routes._batch import BatchLimits, batch_pull_handler
 from starfish_server.routes._blobs import blob_pull_handler, blob_push_handler
@@ -162,6 +164,7 @@ def _services(options: SyncRouterOptions) -> Services:
         store=store,
         writer=DocumentWriter(store, options.clock),
         log=AppendLog(store, options.clock),
+        views=Views(StoreSecret(store)),
         access=AccessControl(
             options.role_resolver,
             options.role_enricher,

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope
 from starfish_protocol.clock import Clock
 from starfish_protocol.constants import HEADER_RETRY_AFTER
 from starfish_protocol.plugins import PullHookContext
+from starfish_server.auth.errors import AuthError
 from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.plugins import PluginChain
@@ -20,6 +21,7 @@ from starfish_server.requests._rate_limit import RateLimiter, client_address
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_body import RequestBody
 from starfish_server.requests._served_collection import ServedCollection, check_params
+from starfish_server.requests._views import Views
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
 
 __all__ = ("Handler", "RequestContext", "Services")
@@ -34,6 +36,7 @@ class Services:
     store: AbstractObjectStore
     writer: DocumentWriter
     log: AppendLog
+    views: Views
     access: AccessControl
     plugins: PluginChain
     limiter: RateLimiter | None
@@ -149,6 +152,27 @@ class RequestContext:
         return StoreContext(
             collection.name, params, caller.auth.identity, roles, action, collection.namespace
         )
+
+    async def as_reader(
+        self, collection: ServedCollection, params: Mapping[str, str]
+    ) -> StoreContext | None:
+        """The context of a pull of a document, ``None`` when the caller may not pull it now.
+
+        Raises:
+            RequestRefusedError: nobody can tell: the enricher failed.
+        """
+        if collection.config.push_only:
+            return None
+        try:
+            context = await self.authorize(collection, params, "pull")
+        except AuthError:
+            return None
+        except RequestRefusedError as refusal:
+            if refusal.status >= 500:
+                raise
+            return None
+        hook = PullHookContext(context.collection, context.params, context.namespace)
+        return context if await self.services.plugins.before_pull(hook) is None else None
 
     async def plugins_answer(self, context: StoreContext) -> Answer | None:
         """What a plugin answers to a pull in place of the store.

@@ -13,7 +13,11 @@ from starfish_protocol.hash import compute_hash
 from starfish_server.config.schema import AppendOnlyConfig
 from starfish_server.documents._append_log import MAX_AHEAD_MS, AppendPage, PullBounds
 from starfish_server.documents._document_text import prepare_document
-from starfish_server.documents._errors import PullBoundError, TimestampTooFarAheadError
+from starfish_server.documents._errors import (
+    NonMonotonicTimestampError,
+    PullBoundError,
+    TimestampTooFarAheadError,
+)
 from starfish_server.documents._types import PushSuccess
 from starfish_server.requests._answers import Answer, Headers, raw_json_answer
 from starfish_server.requests._author_proof import checked_append_author
@@ -135,16 +139,21 @@ def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) 
         if answered is not None:
             return answered
         if append_only.persist:
-            stored = await request.services.log.append(
-                collection.store_key(request.rest),
-                data,
-                ts,
-                author,
-                chunk_size=append_only.chunk_size,
-                max_items=append_only.max_items,
-                ttl_ms=config.ttl_ms,
-                context=context,
-            )
+            try:
+                stored = await request.services.log.append(
+                    collection.store_key(request.rest),
+                    data,
+                    ts,
+                    author,
+                    chunk_size=append_only.chunk_size,
+                    max_items=append_only.max_items,
+                    ttl_ms=config.ttl_ms,
+                    context=context,
+                )
+            except NonMonotonicTimestampError as error:
+                if await request.as_reader(collection, request.params) is not None:
+                    raise
+                raise RequestRefusedError(409, "non_monotonic_timestamp") from error
         else:
             stored = _passed_on(data, ts, request.services.clock.now_ms())
         if request.services.plugins.observes_writes:

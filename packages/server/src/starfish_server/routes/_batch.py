@@ -11,7 +11,6 @@ import orjson
 from starfish_protocol.constants import COLLECTIONS_FIELD
 from starfish_server.config.schema import AppendOnlyConfig
 from starfish_server.documents._append_log import PullBounds
-from starfish_server.documents._document_text import author_fields
 from starfish_server.documents._json_shapes import is_list, is_object
 from starfish_server.errors import ServerError
 from starfish_server.requests._answers import Answer, raw_json_answer
@@ -20,7 +19,7 @@ from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection, check_params
 from starfish_server.routes._appends import pull_bounds, read_page
-from starfish_server.routes._documents import read_snapshot, visible_json
+from starfish_server.routes._documents import read_snapshot
 
 __all__ = ("BatchLimits", "batch_pull_handler")
 
@@ -94,13 +93,12 @@ async def _answer(
         if append is not None:
             raise RequestRefusedError(400, "append_params_not_supported")
         snapshot = await read_snapshot(request, collection, key, context)
-        hash_, _, data_json = visible_json(collection, key, snapshot, context)
-        author = author_fields(None if snapshot is None else snapshot.author)
+        view = await request.services.views.of(collection, key, snapshot, context)
         return b'{"data":%b,"hash":"%b","timestamp":%d%b}' % (
-            data_json,
-            hash_.encode(),
+            view.data_json,
+            view.hash.encode(),
             now,
-            author,
+            view.author,
         )
     bounds = budget.within(_bounds(append or {}, append_only, request))
     page = await read_page(request, collection, key, bounds, context)

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 import orjson
 
 from starfish_server.auth.errors import AuthError
-from starfish_server.documents._document_text import author_fields
 from starfish_server.errors import ServerError
 from starfish_server.requests._answers import Answer, Headers, raw_json_answer
 from starfish_server.requests._entity_tags import etag_of, is_not_modified
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection, check_params
-from starfish_server.routes._documents import read_snapshot, visible_json
+from starfish_server.routes._documents import read_snapshot
 from starfish_server.storage.base import StoreContext
 
 __all__ = ("bundle_pull_handler",)
@@ -55,12 +54,11 @@ def bundle_pull_handler(members: Sequence[ServedCollection]) -> Handler:
                 )
             key = f"{path}/{member.name}"
             snapshot = await read_snapshot(request, member, key, context)
-            hash_, etag, data_json = visible_json(member, key, snapshot, context)
-            author = author_fields(None if snapshot is None else snapshot.author)
-            digest.update(member.name.encode() + b"\0" + etag + b"\0")
+            view = await request.services.views.of(member, key, snapshot, context)
+            digest.update(member.name.encode() + b"\0" + view.etag + b"\0")
             parts.append(
                 b'%b:{"data":%b,"hash":"%b"%b}'
-                % (orjson.dumps(member.name), data_json, hash_.encode(), author)
+                % (orjson.dumps(member.name), view.data_json, view.hash.encode(), view.author)
             )
         etag = etag_of(digest.hexdigest())
         headers: Headers = [(b"etag", etag)]

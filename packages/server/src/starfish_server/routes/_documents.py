@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Collection, Sequence
 from typing import Any
 
-import orjson
 from jsonschema_rs import Draft202012Validator
 
 from starfish_protocol.constants import BASE_HASH_FIELD, CURRENT_HASH_FIELD, DATA_FIELD, ERROR_FIELD
@@ -13,7 +12,6 @@ from starfish_protocol.plugins import PushHookContext, WriteEvent
 from starfish_server.documents._document_text import (
     PreparedDocument,
     Snapshot,
-    author_fields,
     prepare_document,
 )
 from starfish_server.documents._json_shapes import is_object
@@ -25,8 +23,8 @@ from starfish_server.requests._answers import (
     raw_json_answer,
 )
 from starfish_server.requests._author_proof import checked_document_author
-from starfish_server.requests._entity_tags import etag_of, is_not_modified
-from starfish_server.requests._field_permissions import hidden_fields, merge_push
+from starfish_server.requests._entity_tags import is_not_modified
+from starfish_server.requests._field_permissions import merge_push
 from starfish_server.requests._media_types import checked_media_type
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_body import parse_json_object
@@ -42,7 +40,6 @@ __all__ = (
     "pushed_data",
     "pushed_object",
     "read_snapshot",
-    "visible_json",
     "write_event",
 )
 
@@ -58,19 +55,19 @@ def pull_handler(collection: ServedCollection) -> Handler:
         if answered is not None:
             return answered
         snapshot = await read_snapshot(request, collection, request.rest, context)
-        hash_, etag, data_json = visible_json(collection, request.rest, snapshot, context)
+        view = await request.services.views.of(collection, request.rest, snapshot, context)
+        etag = view.etag
         headers: Headers = [(b"etag", etag)]
         if collection.cache_control is not None:
             headers.append((b"cache-control", collection.cache_control.encode()))
         if is_not_modified(request.scope, etag):
             return Answer(304, b"", headers)
         now = request.services.clock.now_ms()
-        author = None if snapshot is None else snapshot.author
         body = b'{"data":%b,"hash":"%b","timestamp":%d%b}' % (
-            data_json,
-            hash_.encode(),
+            view.data_json,
+            view.hash.encode(),
             now,
-            author_fields(author),
+            view.author,
         )
         return raw_json_answer(body, headers)
 
@@ -91,26 +88,6 @@ async def read_snapshot(
         return None
     services.writer.memory.remember(key, snapshot.hash, snapshot.ts, found[1])
     return snapshot
-
-
-def visible_json(
-    collection: ServedCollection, key: str, snapshot: Snapshot | None, context: StoreContext
-) -> tuple[str, bytes, bytes]:
-    """Hash, entity tag and JSON of what a caller may see of a document.
-
-    The hash is that of the whole document, so that a push can be based on it.
-    """
-    if snapshot is None:
-        return "", b'""', b"{}"
-    if not collection.hidden_fields:
-        return snapshot.hash, etag_of(snapshot.hash), snapshot.data_json.encode()
-    hidden = hidden_fields(collection, context)
-    data = snapshot.document(key).data
-    visible = {name: value for name, value in data.items() if name not in hidden}
-    # Another view of the same version is another representation, and needs its own tag.
-    view = hashlib.sha256("\n".join(sorted(hidden)).encode()).hexdigest()[:16] if hidden else ""
-    tag = f"{snapshot.hash}.{view}" if view else snapshot.hash
-    return snapshot.hash, etag_of(tag), orjson.dumps(visible)
 
 
 def push_handler(collection: ServedCollection) -> Handler:
@@ -149,18 +126,31 @@ def push_handler(collection: ServedCollection) -> Handler:
             )
             written = result if isinstance(result, PushConflict) else (result, document)
         if isinstance(written, PushConflict):
-            return json_answer(
-                409, {ERROR_FIELD: "hash_mismatch", CURRENT_HASH_FIELD: written.current_hash}
-            )
+            return await _conflict(request, collection, written)
         success, stored = written
         if request.services.plugins.observes_writes:
             event = write_event(request, context, success.hash, success.timestamp, stored.data)
             await request.services.plugins.after_write(event)
+        hash_ = success.hash
+        if collection.hidden_fields:
+            key = collection.store_key(request.rest)
+            names = await request.services.views.names(collection, key, context)
+            hash_ = names.of(success.hash, success.timestamp)
         return raw_json_answer(
-            b'{"hash":"%b","timestamp":%d}' % (success.hash.encode(), success.timestamp)
+            b'{"hash":"%b","timestamp":%d}' % (hash_.encode(), success.timestamp)
         )
 
     return push
+
+
+async def _conflict(
+    request: RequestContext, collection: ServedCollection, conflict: PushConflict
+) -> Answer:
+    """409, with the current version for callers who may pull this very document."""
+    told = {ERROR_FIELD: "hash_mismatch"}
+    if await request.as_reader(collection, request.params) is not None:
+        told[CURRENT_HASH_FIELD] = conflict.current_hash
+    return json_answer(409, told)
 
 
 async def pushed_object(
@@ -189,26 +179,36 @@ def pushed_data(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_schema(
-    validator: Draft202012Validator, data: dict[str, Any], *, shows_values: bool = True
+    validator: Draft202012Validator, data: dict[str, Any], hidden: Collection[str] = ()
 ) -> None:
     """Hold ``data`` against the collection's schema.
 
     Args:
         validator: of the schema.
         data: the document to store.
-        shows_values: whether the caller may see all of ``data``, which a message may quote.
+        hidden: fields that the caller may not see, of which the answer says nothing.
 
     Raises:
         RequestRefusedError: 400 with the first violation's message, path and keyword.
     """
     for error in validator.iter_errors(data):
+        steps = error.instance_path
+        message, path, keyword = error.message, _pointer(steps), error.kind.name
+        if hidden:  # a message may quote any of the values
+            message = "not valid"
+            if not steps or steps[0] in hidden:
+                path, keyword = "", "schema"
         raise RequestRefusedError(
             400,
             "Schema validation failed",
-            message=error.message[:_LONGEST_MESSAGE] if shows_values else "not valid",
-            path="".join(f"/{step}" for step in error.instance_path),
-            validator=error.kind.name,
+            message=message[:_LONGEST_MESSAGE],
+            path=path,
+            validator=keyword,
         )
+
+
+def _pointer(steps: Sequence[str | int]) -> str:
+    return "".join(f"/{step}" for step in steps)
 
 
 async def intercepted_push(
@@ -263,16 +263,16 @@ async def _write_guarded(
     context: StoreContext,
 ) -> tuple[PushSuccess, PreparedDocument] | PushConflict:
     """Write what the caller may change, and keep what they may not see."""
-    hidden = hidden_fields(collection, context)
-    if author is not None and hidden:
-        raise RequestRefusedError(403, "a signed push needs to see every field")
     key = collection.store_key(request.rest)
+    names = await request.services.views.names(collection, key, context)
+    if author is not None and names.hidden:
+        raise RequestRefusedError(403, "a signed push needs to see every field")
 
     def compose(current: Snapshot | None) -> PreparedDocument:
         before = {} if current is None else current.document(key).data
         merged = merge_push(collection, before, pushed.data, context)
         if collection.validator is not None:
-            check_schema(collection.validator, merged, shows_values=not hidden)
+            check_schema(collection.validator, merged, names.hidden)
         return prepare_document(merged)
 
     return await request.services.writer.rewrite(
@@ -283,4 +283,5 @@ async def _write_guarded(
         context=context,
         cache_control=collection.cache_control,
         ttl_ms=collection.config.ttl_ms,
+        name_of=lambda snapshot: names.of(snapshot.hash, snapshot.ts),
     )

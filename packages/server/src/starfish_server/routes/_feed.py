@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 import orjson
 
-from starfish_protocol.plugins import PullHookContext
 from starfish_server.auth.errors import AuthError
 from starfish_server.requests._access import Caller
 from starfish_server.requests._answers import Answer
@@ -132,13 +131,15 @@ async def _shown(
         return None
     path = change.key[len(collection.store_key("")) :]
     params = collection.template.match(path)
-    if params is None or not await _may_pull(request, collection, params):
+    context = None if params is None else await request.as_reader(collection, params)
+    if context is None:
         return None
+    names = await request.services.views.names(collection, change.key, context)
     shown = {
         "sequence": change.sequence,
         "collection": change.collection,
         "key": path,
-        "hash": change.hash,
+        "hash": names.of(change.hash, change.timestamp),
         "timestamp": change.timestamp,
     }
     if change.namespace is not None:
@@ -146,19 +147,3 @@ async def _shown(
     if change.identity is not None and change.identity == caller.auth.identity:
         shown["identity"] = change.identity  # an own write; who else writes, a pull does not tell
     return orjson.dumps(shown)
-
-
-async def _may_pull(
-    request: RequestContext, collection: ServedCollection, params: Mapping[str, str]
-) -> bool:
-    try:
-        context = await request.authorize(collection, params, "pull")
-    except AuthError:
-        return False
-    except RequestRefusedError as refusal:
-        if refusal.status >= 500:
-            raise  # nobody knows: the client asks again from here
-        return False
-    hook = PullHookContext(context.collection, context.params, context.namespace)
-    rejection = await request.services.plugins.before_pull(hook)
-    return rejection is None
