@@ -10,18 +10,21 @@ size of a chunk, however many elements there are.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
-
 from starfish_protocol.clock import Clock
-from starfish_protocol.hash import compute_hash
 from starfish_server.documents._append_text import Chunk, Head, chunk_key, encode_chunk
-from starfish_server.documents._document_text import author_fields
+from starfish_server.documents._beside_the_loop import beside_the_loop
+from starfish_server.documents._document_text import (
+    PreparedDocument,
+    author_fields,
+    prepare_document,
+)
 from starfish_server.documents._errors import (
     AppendLimitExceededError,
     ContentionError,
@@ -34,7 +37,14 @@ from starfish_server.storage.base import AbstractObjectStore, StoreContext
 from starfish_server.storage.changes import DocumentVersion
 from starfish_server.storage.keys import check_key
 
-__all__ = ("DEFAULT_CHUNK_SIZE", "MAX_AHEAD_MS", "AppendLog", "AppendPage", "PullBounds")
+__all__ = (
+    "DEFAULT_CHUNK_SIZE",
+    "MAX_AHEAD_MS",
+    "AppendLog",
+    "AppendPage",
+    "PullBounds",
+    "element_hash",
+)
 
 DEFAULT_CHUNK_SIZE = 64
 """Elements of a chunk, unless the collection says otherwise; see benchmarks/bench_append.py."""
@@ -65,6 +75,8 @@ class AppendPage:
     """Each with ``ts``, ``data`` and perhaps an author, in order of ``ts``."""
     hash: str
     """Of the whole document; empty when nothing was ever appended."""
+    size: int = 0
+    """Characters of the stored texts that were read for it."""
 
 
 class AppendLog:
@@ -107,6 +119,30 @@ class AppendLog:
             InvalidKeyError: the key is too long for the keys of its chunks.
             StoreUnavailableError: the store does not answer.
         """
+        return await self.append_prepared(
+            key,
+            prepare_document(data),
+            ts,
+            author,
+            chunk_size=chunk_size,
+            max_items=max_items,
+            ttl_ms=ttl_ms,
+            context=context,
+        )
+
+    async def append_prepared(
+        self,
+        key: str,
+        element: PreparedDocument,
+        ts: int | None,
+        author: AuthorProof | None,
+        *,
+        chunk_size: int | None,
+        max_items: int | None,
+        ttl_ms: int | None,
+        context: StoreContext | None,
+    ) -> PushSuccess:
+        """`append` of data that is encoded already; nothing here takes time for a large one."""
         # One at a time within this process: they would only fail each other's swaps.
         async with self._turns.turn(key):
             for _attempt in range(_MAX_ATTEMPTS):
@@ -119,11 +155,11 @@ class AppendLog:
                 count = 1 if current is None else current.count + 1
                 if max_items is not None and count > max_items:
                     raise AppendLimitExceededError(max_items)
-                element = _Element(_element_ts(current, ts, now), data, author)
+                new = _Element(_element_ts(current, ts, now), element, author)
                 if current is not None and _is_full(current, chunk_size or DEFAULT_CHUNK_SIZE):
-                    head = element.after(await self._sealed(key, current, context))
+                    head = new.after(await self._sealed(key, current, context))
                 else:
-                    head = element.after(current)
+                    head = new.after(current)
                 version = DocumentVersion(head.hash, head.ts)
                 etag = await self._store.put_if_match(
                     key,
@@ -160,7 +196,8 @@ class AppendLog:
                 return AppendPage([], "")
             reader = _Reader(self._store, key, head, context)
             try:
-                return AppendPage(await reader.select(bounds), head.hash)
+                elements = await reader.select(bounds)
+                return AppendPage(elements, head.hash, reader.size)
             except DamagedDocumentError:
                 # A document that expired and began again took its chunks along.
                 if previous is not None and previous.log == head.log:
@@ -198,6 +235,7 @@ class _Reader:
         self._head = head
         self._context = context
         self._chunks: dict[int, Chunk] = {}
+        self.size = 0
 
     async def select(self, bounds: PullBounds) -> list[dict[str, Any]]:
         after = -1 if bounds.checkpoint is None else bounds.checkpoint
@@ -210,7 +248,7 @@ class _Reader:
         return elements if bounds.at_most is None else elements[: bounds.at_most]
 
     async def _newest(self, after: int, count: int) -> list[dict[str, Any]]:
-        elements = self._head.elements(self._key)
+        elements = await self._tail()
         index = self._head.chunks
         while index > 0 and len(elements) < count and elements[0]["ts"] > after + 1:
             index -= 1
@@ -224,7 +262,7 @@ class _Reader:
             self._chunks.clear()
             if at_most is not None and len(elements) >= at_most:
                 return elements
-        elements += [e for e in self._head.elements(self._key) if e["ts"] > after]
+        elements += [e for e in await self._tail() if e["ts"] > after]
         return elements
 
     async def _first_chunk(self, after: int) -> int:
@@ -248,13 +286,18 @@ class _Reader:
                 low = middle
         return low
 
+    async def _tail(self) -> list[dict[str, Any]]:
+        self.size += len(self._head.tail)
+        return await beside_the_loop(len(self._head.tail), self._head.elements, self._key)
+
     async def _chunk(self, index: int) -> Chunk:
         if index not in self._chunks:
             key = chunk_key(self._key, self._head.log, index)
             text = await self._store.get_string(key, context=self._context)
             if text is None:
                 raise DamagedDocumentError(key, "a chunk is missing")
-            self._chunks[index] = Chunk.parse(key, text)
+            self.size += len(text)
+            self._chunks[index] = await beside_the_loop(len(text), Chunk.parse, key, text)
         return self._chunks[index]
 
 
@@ -279,6 +322,17 @@ class _Turns:
                 del self._locks[key]
 
 
+def element_hash(element: PreparedDocument, count: int) -> str:
+    """The hash of a document with so many elements of which this is the last.
+
+    It is ``compute_hash({"n": count, "last": data})``.
+    """
+    digest = hashlib.sha256(b'{"last":')
+    digest.update(element.canonical)
+    digest.update(b',"n":%d}' % count)
+    return digest.hexdigest()
+
+
 def _is_expired(head: Head, now: int, ttl_ms: int | None) -> bool:
     return ttl_ms is not None and head.ts + ttl_ms <= now
 
@@ -300,18 +354,18 @@ def _element_ts(head: Head | None, ts: int | None, now: int) -> int:
 @dataclass(frozen=True, slots=True)
 class _Element:
     ts: int
-    data: Any
+    data: PreparedDocument
     author: AuthorProof | None
 
     def after(self, head: Head | None) -> Head:
         """The head with this element at its end."""
         text = b'{"ts":%d,"data":%b%b}' % (
             self.ts,
-            orjson.dumps(self.data),
+            self.data.json,
             author_fields(self.author),
         )
         count = 1 if head is None else head.count + 1
-        digest = compute_hash({"n": count, "last": self.data})
+        digest = element_hash(self.data, count)
         if head is None:
             return Head(secrets.token_hex(8), 1, self.ts, digest, 0, 0, 0, text.decode())
         tail = f"{head.tail},{text.decode()}" if head.tail else text.decode()

@@ -7,13 +7,14 @@ at and never overwritten: `DamagedDocumentError`.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from starfish_protocol.hash import compute_hash
+from starfish_protocol.hash import stable_stringify
 from starfish_protocol.merge import UNSAFE_KEYS, drop_unsafe_keys
 from starfish_server.documents._errors import DamagedDocumentError
 from starfish_server.documents._json_shapes import is_object
@@ -41,6 +42,8 @@ class PreparedDocument:
     """Without `UNSAFE_KEYS`."""
     json: bytes
     """``data`` with its keys in the order in which they came."""
+    canonical: bytes
+    """``data`` as it is hashed."""
     hash: str
 
 
@@ -55,7 +58,8 @@ def prepare_document(data: dict[str, Any]) -> PreparedDocument:
     if _UNSAFE_KEY.search(encoded):
         data = drop_unsafe_keys(data)
         encoded = orjson.dumps(data)
-    return PreparedDocument(data, encoded, compute_hash(data))
+    canonical = stable_stringify(data).encode()
+    return PreparedDocument(data, encoded, canonical, hashlib.sha256(canonical).hexdigest())
 
 
 def author_fields(author: AuthorProof | None) -> bytes:

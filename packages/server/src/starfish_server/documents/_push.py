@@ -6,7 +6,7 @@ it remembers may be stale, and then the swap fails and the store is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,9 +130,13 @@ class DocumentWriter:
             if new_etag is not None:
                 self.memory.remember(key, document.hash, ts, new_etag)
                 return PushSuccess(document.hash, ts)
+
+        async def compose(_current: Snapshot | None) -> PreparedDocument:
+            return document
+
         written = await self.rewrite(
             key,
-            lambda _current: document,
+            compose,
             base_hash,
             author,
             context=context,
@@ -144,7 +148,7 @@ class DocumentWriter:
     async def rewrite(
         self,
         key: str,
-        compose: Callable[[Snapshot | None], PreparedDocument],
+        compose: Callable[[Snapshot | None], Awaitable[PreparedDocument]],
         base_hash: str | None,
         author: AuthorProof | None = None,
         *,
@@ -170,7 +174,7 @@ class DocumentWriter:
                 if snapshot is not None and etag is not None:
                     self.memory.remember(key, snapshot.hash, snapshot.ts, etag)
                 return PushConflict(current)
-            document = compose(snapshot)
+            document = await compose(snapshot)
             new_etag = await self._swap(
                 key, document, now, author, etag, context=context, cache_control=cache_control
             )

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from starfish_server.config.schema import AppendOnlyConfig
 from starfish_server.documents._json_shapes import is_list, is_object
-from starfish_server.requests._request_body import MAX_DEPTH
+from starfish_server.requests._json_body import MAX_DEPTH
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.routes._lists import DEFAULT_LIMIT, MAX_LIMIT
 

@@ -1,21 +1,13 @@
-"""A request's body, read within limits of size, time and depth before anybody interprets it."""
+"""A request's body, read within limits of size and time before anybody interprets it."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
 from starlette.types import Message, Receive, Scope
 
-from starfish_server.documents._json_shapes import is_list, is_object
 from starfish_server.requests._refusals import ClientDisconnectedError, RequestRefusedError
 from starfish_server.requests._time_limit import within
 
-__all__ = ("MAX_DEPTH", "RequestBody", "header", "parse_json_object")
-
-MAX_DEPTH = 64
-"""How deep ``data`` may nest, the object itself included."""
-_MAX_CONTAINERS = MAX_DEPTH + 1  # the body around data is one more
+__all__ = ("RequestBody", "header")
 
 
 def header(scope: Scope, name: bytes) -> bytes | None:
@@ -81,38 +73,3 @@ class RequestBody:
 
 def _too_large() -> RequestRefusedError:
     return RequestRefusedError(413, "Payload too large", leaves_body_unread=True)
-
-
-def parse_json_object(body: bytes) -> dict[str, Any]:
-    """Read a JSON object; of duplicate keys the last wins, as in JavaScript.
-
-    Raises:
-        RequestRefusedError: it is not JSON, not an object, or nested too deep.
-    """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        too_deep = "depth limit" in error.msg
-        raise RequestRefusedError(
-            400, "Body nesting too deep" if too_deep else "Invalid JSON body"
-        ) from error
-    if not is_object(value):
-        raise RequestRefusedError(400, "Body must be a JSON object")
-    # Fewer brackets than levels allowed: the common case, found without a walk.
-    if body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS and _is_too_deep(value):
-        raise RequestRefusedError(400, "Body nesting too deep")
-    return value
-
-
-def _is_too_deep(value: dict[str, Any]) -> bool:
-    level: list[Any] = [value]
-    for _depth in range(_MAX_CONTAINERS):
-        level = [
-            member
-            for container in level
-            for member in (container.values() if is_object(container) else container)
-            if is_object(member) or is_list(member)
-        ]
-        if not level:
-            return False
-    return True

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import orjson
 
+from starfish_server.documents._beside_the_loop import beside_the_loop
 from starfish_server.documents._document_text import Snapshot, author_fields
 from starfish_server.documents._store_secret import StoreSecret
 from starfish_server.requests._entity_tags import etag_of
@@ -103,7 +104,12 @@ class Views:
             key = collection.store_key(document_key)
             names = await self.names(collection, key, context)
             if names.hidden:
-                data = snapshot.document(key).data
-                visible = {name: data[name] for name in data if name not in names.hidden}
-                return View(names.of(snapshot.hash, snapshot.ts), orjson.dumps(visible), b"")
+                size = len(snapshot.data_json)
+                visible = await beside_the_loop(size, _visible_json, snapshot, names)
+                return View(names.of(snapshot.hash, snapshot.ts), visible, b"")
         return View(snapshot.hash, snapshot.data_json.encode(), author_fields(snapshot.author))
+
+
+def _visible_json(snapshot: Snapshot, names: VersionNames) -> bytes:
+    data = snapshot.document(names.key).data
+    return orjson.dumps({name: data[name] for name in data if name not in names.hidden})

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 
 from starfish_protocol.clock import Clock
 from starfish_protocol.constants import TS_FIELD
-from starfish_protocol.hash import compute_hash
 from starfish_server.config.schema import AppendOnlyConfig
-from starfish_server.documents._append_log import MAX_AHEAD_MS, AppendPage, PullBounds
-from starfish_server.documents._document_text import prepare_document
+from starfish_server.documents._append_log import MAX_AHEAD_MS, AppendPage, PullBounds, element_hash
+from starfish_server.documents._beside_the_loop import beside_the_loop
+from starfish_server.documents._document_text import PreparedDocument
 from starfish_server.documents._errors import (
     NonMonotonicTimestampError,
     PullBoundError,
@@ -28,13 +27,12 @@ from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.routes._documents import (
     check_schema,
     intercepted_push,
-    pushed_data,
-    pushed_object,
+    pushed_document,
     write_event,
 )
 from starfish_server.storage.base import StoreContext
 
-__all__ = ("append_handler", "append_pull_handler", "pull_bounds", "read_page")
+__all__ = ("append_handler", "append_pull_handler", "page_json", "pull_bounds", "read_page")
 
 _LONGEST_INTEGER = 15  # digits; every such number is exact in JavaScript too
 
@@ -56,13 +54,18 @@ def append_pull_handler(collection: ServedCollection, append_only: AppendOnlyCon
         if is_not_modified(request.scope, etag):
             return Answer(304, b"", headers)
         body = b'{"data":%b,"hash":"%b","timestamp":%d}' % (
-            orjson.dumps({append_only.field: page.elements}),
+            await page_json(append_only, page),
             page.hash.encode(),
             request.services.clock.now_ms(),
         )
         return raw_json_answer(body, headers)
 
     return pull
+
+
+async def page_json(append_only: AppendOnlyConfig, page: AppendPage) -> bytes:
+    """The ``data`` of a pull."""
+    return await beside_the_loop(page.size, orjson.dumps, {append_only.field: page.elements})
 
 
 async def read_page(
@@ -123,10 +126,12 @@ def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) 
 
     async def append(request: RequestContext) -> Answer:
         context = await request.admit(collection, "push", config.max_body_bytes)
-        raw, body = await pushed_object(request, collection)
-        data = prepare_document(pushed_data(body)).data
+        raw, body, document = await pushed_document(request, collection)
+        data = document.data
         ts = _pushed_ts(body.get(TS_FIELD))
-        author = checked_append_author(
+        author = await beside_the_loop(
+            len(raw),
+            checked_append_author,
             body,
             request.rest,
             data,
@@ -134,15 +139,15 @@ def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) 
             required=append_only.require_author_signature,
         )
         if collection.validator is not None:
-            check_schema(collection.validator, data)
+            await beside_the_loop(len(raw), check_schema, collection.validator, data)
         answered = await intercepted_push(request, context, raw)
         if answered is not None:
             return answered
         if append_only.persist:
             try:
-                stored = await request.services.log.append(
+                stored = await request.services.log.append_prepared(
                     collection.store_key(request.rest),
-                    data,
+                    document,
                     ts,
                     author,
                     chunk_size=append_only.chunk_size,
@@ -155,7 +160,7 @@ def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) 
                     raise
                 raise RequestRefusedError(409, "non_monotonic_timestamp") from error
         else:
-            stored = _passed_on(data, ts, request.services.clock.now_ms())
+            stored = _passed_on(document, ts, request.services.clock.now_ms())
         if request.services.plugins.observes_writes:
             event = write_event(request, context, stored.hash, stored.timestamp, data)
             await request.services.plugins.after_write(event)
@@ -174,11 +179,11 @@ def _pushed_ts(ts: object) -> int | None:
     return ts
 
 
-def _passed_on(data: dict[str, Any], ts: int | None, now: int) -> PushSuccess:
+def _passed_on(element: PreparedDocument, ts: int | None, now: int) -> PushSuccess:
     """The answer for an element that is not kept: each is the first of its document."""
     if ts is not None and ts > now + MAX_AHEAD_MS:
         raise TimestampTooFarAheadError(ts, now + MAX_AHEAD_MS)
-    return PushSuccess(compute_hash({"n": 1, "last": data}), now if ts is None else ts)
+    return PushSuccess(element_hash(element, 1), now if ts is None else ts)
 
 
 def _integer(text: str | None, problem: str, *, least: int) -> int | None:

@@ -18,7 +18,7 @@ from starfish_server.requests._error_responses import answer_to
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection, check_params
-from starfish_server.routes._appends import pull_bounds, read_page
+from starfish_server.routes._appends import page_json, pull_bounds, read_page
 from starfish_server.routes._documents import read_snapshot
 
 __all__ = ("BatchLimits", "batch_pull_handler")
@@ -104,7 +104,7 @@ async def _answer(
     page = await read_page(request, collection, key, bounds, context)
     budget.take(len(page.elements))
     return b'{"data":%b,"hash":"%b","timestamp":%d}' % (
-        orjson.dumps({append_only.field: page.elements}),
+        await page_json(append_only, page),
         page.hash.encode(),
         now,
     )

@@ -9,6 +9,7 @@ from jsonschema_rs import Draft202012Validator
 
 from starfish_protocol.constants import BASE_HASH_FIELD, CURRENT_HASH_FIELD, DATA_FIELD, ERROR_FIELD
 from starfish_protocol.plugins import PushHookContext, WriteEvent
+from starfish_server.documents._beside_the_loop import beside_the_loop
 from starfish_server.documents._document_text import (
     PreparedDocument,
     Snapshot,
@@ -25,9 +26,9 @@ from starfish_server.requests._answers import (
 from starfish_server.requests._author_proof import checked_document_author
 from starfish_server.requests._entity_tags import is_not_modified
 from starfish_server.requests._field_permissions import merge_push
+from starfish_server.requests._json_body import parse_json_object
 from starfish_server.requests._media_types import checked_media_type
 from starfish_server.requests._refusals import RequestRefusedError
-from starfish_server.requests._request_body import parse_json_object
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.storage.base import StoreContext
@@ -37,8 +38,7 @@ __all__ = (
     "intercepted_push",
     "pull_handler",
     "push_handler",
-    "pushed_data",
-    "pushed_object",
+    "pushed_document",
     "read_snapshot",
     "write_event",
 )
@@ -96,17 +96,17 @@ def push_handler(collection: ServedCollection) -> Handler:
 
     async def push(request: RequestContext) -> Answer:
         context = await request.admit(collection, "push", config.max_body_bytes)
-        raw, body = await pushed_object(request, collection)
-        data = pushed_data(body)
+        raw, body, document = await pushed_document(request, collection)
         base_hash = body.get(BASE_HASH_FIELD)
         if base_hash is not None and not isinstance(base_hash, str):
             raise RequestRefusedError(400, "baseHash must be a string or null")
-        document = prepare_document(data)
         caller = await request.caller()
-        author = checked_document_author(body, request.rest, document.data, caller.auth)
+        author = await beside_the_loop(
+            len(raw), checked_document_author, body, request.rest, document.data, caller.auth
+        )
         guarded = bool(collection.hidden_fields or collection.guarded_fields)
         if collection.validator is not None and not guarded:
-            check_schema(collection.validator, document.data)
+            await beside_the_loop(len(raw), check_schema, collection.validator, document.data)
         answered = await intercepted_push(request, context, raw)
         if answered is not None:
             return answered
@@ -153,29 +153,26 @@ async def _conflict(
     return json_answer(409, told)
 
 
-async def pushed_object(
+async def pushed_document(
     request: RequestContext, collection: ServedCollection
-) -> tuple[bytes, dict[str, Any]]:
-    """The body of a push, as bytes and as an object.
+) -> tuple[bytes, dict[str, Any], PreparedDocument]:
+    """The body of a push as bytes and as an object, and its ``data`` ready to be stored.
 
     Raises:
         RequestRefusedError: 400, 408, 413 or 415.
     """
     checked_media_type(request.scope, collection.config.allowed_mime_types)
     raw = await request.body().read()
-    return raw, parse_json_object(raw)
+    body, document = await beside_the_loop(len(raw), _parsed, raw)
+    return raw, body, document
 
 
-def pushed_data(body: dict[str, Any]) -> dict[str, Any]:
-    """The ``data`` of a push.
-
-    Raises:
-        RequestRefusedError: it is missing or no object.
-    """
+def _parsed(raw: bytes) -> tuple[dict[str, Any], PreparedDocument]:
+    body = parse_json_object(raw)
     data = body.get(DATA_FIELD)
     if not is_object(data):
         raise RequestRefusedError(400, "Missing or invalid data")
-    return data
+    return body, prepare_document(data)
 
 
 def check_schema(
@@ -268,12 +265,16 @@ async def _write_guarded(
     if author is not None and names.hidden:
         raise RequestRefusedError(403, "a signed push needs to see every field")
 
-    def compose(current: Snapshot | None) -> PreparedDocument:
+    def merged_with(current: Snapshot | None) -> PreparedDocument:
         before = {} if current is None else current.document(key).data
         merged = merge_push(collection, before, pushed.data, context)
         if collection.validator is not None:
             check_schema(collection.validator, merged, names.hidden)
         return prepare_document(merged)
+
+    async def compose(current: Snapshot | None) -> PreparedDocument:
+        size = len(pushed.json) + (0 if current is None else len(current.data_json))
+        return await beside_the_loop(size, merged_with, current)
 
     return await request.services.writer.rewrite(
         key,
