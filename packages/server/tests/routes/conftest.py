@@ -32,7 +32,7 @@ async def by_header(request: Request) -> AuthResult:
     roles = [role for role in request.headers.get("x-roles", "").split(",") if role]
     key = request.headers.get("x-key")
     presenter = None if key is None else Presenter(key)
-    return AuthResult(request.headers.get("x-user"), roles, presenter)
+    return AuthResult(request.headers.get("x-user"), roles, presenter=presenter)
 
 
 class Served:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starfish_server.auth.token_file import TokenFile
+from starfish_server.auth import TokenFile
 from starfish_server.cli._logging import configure_logging
 from starfish_server.cli._workers import supervise
 from starfish_server.config.likely_mistakes import config_warnings

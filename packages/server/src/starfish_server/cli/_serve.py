@@ -17,9 +17,7 @@ from fastapi import FastAPI
 from typing_extensions import override
 
 from starfish_server.app import anonymous_role_resolver, create_app
-from starfish_server.auth.bearer import create_token_role_resolver
-from starfish_server.auth.result import RoleResolver
-from starfish_server.auth.token_file import TokenFile
+from starfish_server.auth import RoleResolver, TokenFile, create_token_role_resolver
 from starfish_server.cli._connection import BoundedHttpProtocol
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
 from starfish_server.storage.base import AbstractObjectStore

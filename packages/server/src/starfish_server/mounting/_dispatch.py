@@ -22,6 +22,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from starfish_http.errors import HttpError
 from starfish_server.errors import ServerError
 from starfish_server.mounting._path_table import PathTable
 from starfish_server.requests._answers import Answer, error_answer, send_answer
@@ -143,7 +144,7 @@ class Dispatcher:
         request = RequestContext(self._services, scope, receive, found.rest, found.params)
         try:
             answer = await handler(request)
-        except ServerError as error:
+        except (ServerError, HttpError) as error:
             answer = answer_to(error)
         except ClientDisconnectedError:
             return

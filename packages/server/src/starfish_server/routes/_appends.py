@@ -156,7 +156,7 @@ def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) 
                     context=context,
                 )
             except NonMonotonicTimestampError as error:
-                if await request.as_reader(collection, request.params) is not None:
+                if await request.as_reader(collection, request.rest, request.params) is not None:
                     raise
                 raise RequestRefusedError(409, "non_monotonic_timestamp") from error
         else:

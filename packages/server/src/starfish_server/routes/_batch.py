@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from starfish_http.errors import HttpError
 from starfish_protocol.constants import COLLECTIONS_FIELD
 from starfish_server.config.schema import AppendOnlyConfig
 from starfish_server.documents._append_log import PullBounds
@@ -59,7 +60,7 @@ def batch_pull_handler(members: Sequence[ServedCollection], limits: BatchLimits)
                     await request.count(caller, collection, "pull")
                     params = _with_identity(collection, entry.params, caller.auth.identity)
                     answer = await _answer(request, collection, params, entry.append, budget)
-                except ServerError as error:
+                except (ServerError, HttpError) as error:
                     answer = answer_to(error).body
                 answers.append(answer)
             parts.append(b"%b:[%b]" % (orjson.dumps(name), b",".join(answers)))
@@ -79,7 +80,7 @@ async def _answer(
     """What the document's own pull would answer, as JSON."""
     key = collection.template.expand(params)
     check_params(key, params)
-    context = await request.authorize(collection, params, "pull")
+    context = await request.authorize(collection, key, params, "pull")
     if collection.config.is_binary:
         raise RequestRefusedError(400, "Binary collections cannot be pulled in a batch")
     answered = await request.plugins_answer(context)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from starfish_server.auth.errors import AuthError
+from starfish_http.errors import AuthError, HttpError
 from starfish_server.errors import ServerError
 from starfish_server.requests._answers import Answer, Headers, raw_json_answer
 from starfish_server.requests._entity_tags import etag_of, is_not_modified
@@ -31,10 +31,11 @@ def bundle_pull_handler(members: Sequence[ServedCollection]) -> Handler:
         check_params(path, request.params)
         caller = await request.caller()
         readable: list[tuple[ServedCollection, StoreContext]] = []
-        refusal: ServerError | None = None
+        refusal: ServerError | HttpError | None = None
         for member in members:
             try:
-                context = await request.authorize(member, request.params, "pull")
+                key = f"{path}/{member.name}"
+                context = await request.authorize(member, key, request.params, "pull")
             except (AuthError, RequestRefusedError) as error:
                 if isinstance(error, RequestRefusedError) and error.status >= 500:
                     raise

@@ -148,7 +148,7 @@ async def _conflict(
 ) -> Answer:
     """409, with the current version for callers who may pull this very document."""
     told = {ERROR_FIELD: "hash_mismatch"}
-    if await request.as_reader(collection, request.params) is not None:
+    if await request.as_reader(collection, request.rest, request.params) is not None:
         told[CURRENT_HASH_FIELD] = conflict.current_hash
     return json_answer(409, told)
 

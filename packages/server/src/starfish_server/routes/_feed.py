@@ -7,8 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 
 import orjson
 
-from starfish_server.auth.errors import AuthError
-from starfish_server.requests._access import Caller
+from starfish_http.errors import AuthError
+from starfish_server.requests._access import Identified
 from starfish_server.requests._answers import Answer
 from starfish_server.requests._event_stream import EventStream
 from starfish_server.requests._refusals import RequestRefusedError
@@ -75,7 +75,7 @@ class EventFeed:
     async def _blocks(
         self,
         request: RequestContext,
-        caller: Caller,
+        caller: Identified,
         wanted: dict[str, ServedCollection],
         position: int,
     ) -> AsyncGenerator[bytes]:
@@ -108,7 +108,7 @@ class EventFeed:
 
 
 def _wanted(
-    request: RequestContext, caller: Caller, pullable: dict[str, ServedCollection]
+    request: RequestContext, caller: Identified, pullable: dict[str, ServedCollection]
 ) -> dict[str, ServedCollection]:
     """The collections that were asked for; without a list, all where something may be readable."""
     text = request.query.get("collections")
@@ -123,7 +123,7 @@ def _wanted(
 
 
 async def _shown(
-    request: RequestContext, caller: Caller, wanted: dict[str, ServedCollection], change: Change
+    request: RequestContext, caller: Identified, wanted: dict[str, ServedCollection], change: Change
 ) -> bytes | None:
     """A change as its reader may know it; ``None`` when that is not at all."""
     collection = wanted.get(change.collection)
@@ -131,7 +131,7 @@ async def _shown(
         return None
     path = change.key[len(collection.store_key("")) :]
     params = collection.template.match(path)
-    context = None if params is None else await request.as_reader(collection, params)
+    context = None if params is None else await request.as_reader(collection, path, params)
     if context is None:
         return None
     names = await request.services.views.names(collection, change.key, context)

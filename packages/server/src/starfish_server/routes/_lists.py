@@ -56,13 +56,16 @@ async def _items(
     context: StoreContext,
 ) -> list[str]:
     store = request.services.store
+    reaches = (await request.caller()).auth.allows
     skip = len(collection.store_key(""))
     items: list[str] = []
     while len(items) < wanted:
         keys = await store.list_keys(prefix, start_after=start_after, limit=wanted, context=context)
         for key in keys:
             item = _item(collection, key[skip:], request.params)
-            if item is not None and not await _is_expired(request, collection, key, context):
+            if item is None or not reaches("list", key[skip:]):
+                continue
+            if not await _is_expired(request, collection, key, context):
                 items.append(item)
         if len(keys) < wanted:
             break
