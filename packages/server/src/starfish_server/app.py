@@ -8,8 +8,10 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 
+from starfish_http.errors import problem_handlers
 from starfish_protocol.plugins import ServerPlugin
 from starfish_server.auth.result import AuthResult, RoleResolver
 from starfish_server.config.schema import SyncConfig
@@ -81,6 +83,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        exception_handlers=problem_handlers(RequestValidationError),
     )
     options = SyncRouterOptions(
         store=store,

@@ -22,7 +22,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from starfish_http.errors import HttpError
+from starfish_http.errors import PROBLEM_MEDIA_TYPE, HttpError, code_of_status, problem
 from starfish_server.errors import ServerError
 from starfish_server.mounting._path_table import PathTable
 from starfish_server.requests._answers import Answer, error_answer, send_answer
@@ -44,6 +44,12 @@ _LOG = logging.getLogger(__name__)
 _PATH = "starfish_path"
 _FOUND = "starfish_server.found"
 _KNOWN = "starfish_server.known"
+_PROBLEM = (b"content-type", PROBLEM_MEDIA_TYPE.encode())
+_NO_SUCH_METHOD = problem(
+    405,
+    code_of_status(405),
+    "the path does not take this method; the header Allow lists those that it takes",
+)
 DISPATCH_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
@@ -139,7 +145,7 @@ class Dispatcher:
             if method == "OPTIONS":
                 await send_answer(send, Answer(204, b"", allow))
             else:
-                await send_answer(send, error_answer(405, "Method not allowed", allow))
+                await send_answer(send, Answer(405, _NO_SUCH_METHOD, [_PROBLEM, *allow]))
             return
         request = RequestContext(self._services, scope, receive, found.rest, found.params)
         try:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 import orjson
 
 from starfish_http.errors import AuthError
+from starfish_http.stopping import stopping_of
 from starfish_server.requests._access import Identified
 from starfish_server.requests._answers import Answer
 from starfish_server.requests._event_stream import EventStream
@@ -55,7 +56,8 @@ class EventFeed:
                 raise RequestRefusedError(
                     503, "Too many event streams", headers={"retry-after": "5"}
                 )
-            return EventStream(self._blocks(request, caller, wanted, start), self._stopping)
+            stopping = stopping_of(request.scope) or self._stopping
+            return EventStream(self._blocks(request, caller, wanted, start), stopping)
 
         return events
 
