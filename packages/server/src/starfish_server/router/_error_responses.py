@@ -28,6 +28,14 @@ from starfish_server.protocol.errors import (
 )
 from starfish_server.router._answers import Answer, error_answer
 from starfish_server.router._refusals import RequestRefusedError
+from starfish_server.storage.errors import (
+    InvalidPositionError,
+    NotSupportedError,
+    OutcomeUnknownError,
+    PositionLostError,
+    PreconditionFailedError,
+    ValueTooLargeError,
+)
 
 __all__ = ("RESPONSES", "answer_to")
 
@@ -80,6 +88,12 @@ RESPONSES: dict[type[ServerError], Callable[[Any], Answer]] = {
     StoreError: _unavailable,
     StoreUnavailableError: _unavailable,
     InvalidKeyError: lambda _error: error_answer(400, "Invalid path parameter"),
+    PreconditionFailedError: lambda _error: error_answer(412, "Precondition failed"),
+    OutcomeUnknownError: _unavailable,
+    ValueTooLargeError: lambda _error: error_answer(413, "Payload too large"),
+    InvalidPositionError: lambda _error: error_answer(400, "Invalid position"),
+    PositionLostError: lambda _error: error_answer(409, "unknown_position"),
+    NotSupportedError: _server_error,
     AuthError: _unauthenticated,
     TokenFileError: _server_error,
     RequestRefusedError: _refused,

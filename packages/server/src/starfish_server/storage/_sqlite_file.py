@@ -12,41 +12,9 @@ from pathlib import Path
 from starfish_server.errors import StoreUnavailableError
 from starfish_server.storage._durable_folder import make_durable_folder
 from starfish_server.storage._place import Place
+from starfish_server.storage._sqlite_layouts import APPLICATION_ID, LAYOUTS
 
 __all__ = ("SqliteFile",)
-
-_APPLICATION_ID = 0x53544653
-"""``STFS`` in the header of the file: how one of ours is told from any other database."""
-
-_DOCUMENTS = (
-    # A table with a row id: documents of kilobytes would make the pages of a key tree sparse.
-    """CREATE TABLE document (
-        id INTEGER PRIMARY KEY,
-        key TEXT NOT NULL UNIQUE,
-        revision INTEGER NOT NULL,
-        content_type TEXT,
-        value BLOB NOT NULL
-    )""",
-    "CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
-    "INSERT INTO counter (name, value) VALUES ('revision', 0)",
-    f"PRAGMA application_id = {_APPLICATION_ID}",
-)
-_CHANGES = (
-    """CREATE TABLE change (
-        sequence INTEGER PRIMARY KEY,
-        collection TEXT NOT NULL,
-        params TEXT NOT NULL,
-        key TEXT NOT NULL,
-        generation INTEGER NOT NULL,
-        hash TEXT NOT NULL,
-        timestamp INTEGER NOT NULL,
-        namespace TEXT,
-        identity TEXT
-    )""",
-    "CREATE INDEX change_by_key ON change (key, sequence)",
-)
-_LAYOUTS = (_DOCUMENTS, _CHANGES)
-"""What each layout adds to the one before; a file with a greater number is left alone."""
 
 
 class SqliteFile:
@@ -132,13 +100,14 @@ class SqliteFile:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA cell_size_check = ON")  # damage is found earlier
         connection.execute("PRAGMA trusted_schema = OFF")
-        if layout < len(_LAYOUTS):
+        if layout < len(LAYOUTS):
             connection.execute("BEGIN IMMEDIATE")
             # Another process may have done it in the meantime.
-            for statements in _LAYOUTS[self._layout(connection) :]:
+            for statements in LAYOUTS[self._layout(connection) :]:
                 for statement in statements:
                     connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(_LAYOUTS)}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(LAYOUTS)}")
             connection.execute("COMMIT")
 
     def _layout(self, connection: sqlite3.Connection) -> int:
@@ -148,10 +117,10 @@ class SqliteFile:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if (application_id, version, tables) == (0, 0, 0):
             return 0
-        if application_id != _APPLICATION_ID:
+        if application_id != APPLICATION_ID:
             raise self.unavailable("the file is a database of another application")
-        if version > len(_LAYOUTS):
+        if version > len(LAYOUTS):
             raise self.unavailable(
-                f"the file has layout {version}, this version knows up to {len(_LAYOUTS)}"
+                f"the file has layout {version}, this version knows up to {len(LAYOUTS)}"
             )
         return int(version)
