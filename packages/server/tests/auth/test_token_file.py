@@ -1,4 +1,4 @@
-"""Tokens: what is on disk opens nothing, and what is revoked or damaged grants nothing."""
+"""Tokens: the file opens nothing, and a revoked or damaged entry grants nothing."""
 
 import json
 import os
@@ -100,13 +100,13 @@ def test_names_are_unique_and_made_from_the_identity(tokens: TokenFile) -> None:
         ({"identity": "a/b"}, "fits no path"),
         ({"identity": "a..b"}, "fits no path"),
         ({"identity": "ä"}, "fits no path"),
-        ({"name": ""}, "legal is printable text"),
-        ({"name": "a\n"}, "legal is printable text"),
+        ({"name": ""}, "it must be printable text"),
+        ({"name": "a\n"}, "it must be printable text"),
         ({"roles": ["self"]}, "role 'self' is the server's to grant"),
         ({"roles": ["staff", "public"]}, "role 'public' is the server's to grant"),
         ({"roles": [""]}, "role '' is refused"),
         ({"expires_ms": Clock.at}, "the expiry is in the past"),
-        ({"pubkey": "AB"}, "the public key is no Ed25519 key"),
+        ({"pubkey": "AB"}, "the public key is not an Ed25519 key"),
     ],
 )
 def test_a_token_that_makes_no_sense_is_refused_and_nothing_is_written(

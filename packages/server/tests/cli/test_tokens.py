@@ -70,7 +70,7 @@ def test_a_revoked_token_is_gone_and_an_unknown_name_is_refused(
         (["--identity", "a/b"], 1, "fits no path"),
         (["--identity", "ada", "--role", "self"], 1, "the server's to grant"),
         (["--identity", "ada", "--expires", "2001-01-01"], 1, "in the past"),
-        (["--identity", "ada", "--expires", "tomorrow"], 2, "legal is '30d'"),
+        (["--identity", "ada", "--expires", "tomorrow"], 2, "it must be '30d'"),
         (["--identity", "ada", "--pubkey", "xyz"], 1, "64 lowercase hex"),
         ([], 2, "--identity"),
     ],

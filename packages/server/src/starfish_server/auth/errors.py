@@ -31,7 +31,7 @@ class AuthError(ServerError):
 
 
 class TokenFileError(ServerError, ValueError):
-    """A file of tokens cannot be read or written, or what was to go into it is refused."""
+    """A file of tokens cannot be read or written, or a new entry is refused."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"token file {path}: {reason}")

@@ -104,8 +104,8 @@ class TokenFile:
     def find(self, token: str) -> TokenRecord | None:
         """The record of a token, expired or not, as of the last `refresh`; does no I/O.
 
-        Takes the same time for a token that is nearly right as for any other: what is compared
-        is a hash, which a caller cannot steer.
+        Takes the same time for a token that is nearly right as for any other: only hashes are
+        compared, which a caller cannot steer.
         """
         if _TOKEN.fullmatch(token) is None:
             return None
@@ -172,7 +172,7 @@ class TokenFile:
             The token. Only its hash is kept, so this is the one time it can be seen.
 
         Raises:
-            TokenFileError: a value is not legal, the name is taken, or the file cannot be written;
+            TokenFileError: a value is refused, the name is taken, or the file cannot be written;
                 the file is as before.
         """
         token = f"sft_{secrets.token_urlsafe(32)}"
@@ -209,20 +209,22 @@ class TokenFile:
     def _check(self, record: TokenRecord, names: set[str]) -> None:
         reason: str | None = None
         if PARAMETER_VALUE.fullmatch(record.identity) is None or ".." in record.identity:
-            reason = f"identity {record.identity!r} fits no path; legal are A-Z a-z 0-9 . _ : @ -"
+            reason = (
+                f"identity {record.identity!r} fits no path; it may hold only A-Z a-z 0-9 . _ : @ -"
+            )
         elif not record.name or not record.name.isprintable():
-            reason = f"name {record.name!r} is refused; legal is printable text"
+            reason = f"name {record.name!r} is refused; it must be printable text"
         elif record.name in names:
-            reason = f"name {record.name!r} is taken; legal is a name that is not listed yet"
+            reason = f"name {record.name!r} is taken; it must be a name that is not listed yet"
         elif record.expires is not None and record.expires <= record.created:
-            reason = "the expiry is in the past; legal is a later time"
+            reason = "the expiry is in the past; it must be a later time"
         elif record.pubkey is not None and re.fullmatch("[0-9a-f]{64}", record.pubkey) is None:
-            reason = "the public key is no Ed25519 key; legal are 64 lowercase hex digits"
+            reason = "the public key is not an Ed25519 key; it must be 64 lowercase hex digits"
         for role in record.roles:
             if role in _GRANTED_BY_THE_SERVER:
-                reason = f"role {role!r} is the server's to grant; legal is any other"
+                reason = f"role {role!r} is the server's to grant; the file must name another role"
             elif not role or role != role.strip() or not role.isprintable():
-                reason = f"role {role!r} is refused; legal is text without outer spaces"
+                reason = f"role {role!r} is refused; it must be text without outer spaces"
         if reason is not None:
             raise TokenFileError(self._path, reason)
 

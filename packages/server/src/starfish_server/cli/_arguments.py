@@ -92,19 +92,19 @@ def _add_token_actions(tokens: argparse.ArgumentParser) -> None:
 def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text[:6]) <= 65_535:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no port; legal is 0 to 65535")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port; it must be 0 to 65535")
 
 
 def _count(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 6:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no count; legal is 0 to 999999")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a count; it must be 0 to 999999")
 
 
 def _positive(text: str) -> int:
     number = _count(text)
     if number == 0:
-        raise argparse.ArgumentTypeError("0 is refused; legal is 1 to 999999")
+        raise argparse.ArgumentTypeError("0 is refused; it must be 1 to 999999")
     return number
 
 
@@ -117,7 +117,7 @@ def _expiry(text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no time; legal is '30d', '12h' or an ISO 8601 time"
+            f"{text!r} is not a time; it must be '30d', '12h' or an ISO 8601 time"
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -34,7 +34,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         family, address = _resolve(options.host, options.port)
     except OSError as error:
-        return _usage(f"--host {options.host!r} is no address of this machine: {error.strerror}")
+        return _usage(
+            f"--host {options.host!r} is not an address of this machine: {error.strerror}"
+        )
     problem = _usage_problem(options, address[0])
     if problem is not None:
         return _usage(problem)
@@ -92,11 +94,11 @@ def _usage_problem(options: argparse.Namespace, address: str) -> str | None:
     if options.tokens is None and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         return (
             f"--host {options.host} would let anybody on the network in; "
-            "legal is a loopback address, or any with --tokens FILE"
+            "it must be a loopback address unless --tokens FILE is given"
         )
     if options.store == "memory":
         if options.workers > 1:
-            return "--store memory is one process's own; legal is --workers 1, or another store"
+            return "--store memory belongs to one process; use --workers 1 or another store"
         if options.data is not None:
             return "--store memory keeps nothing in --data; leave one of the two out"
     elif options.data is None:

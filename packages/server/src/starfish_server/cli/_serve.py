@@ -55,7 +55,7 @@ def serve(
     on_ready: Callable[[], None],
     lifeline: int | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight and stop.
+    """Serve until SIGTERM or SIGINT, then finish the requests in flight and stop.
 
     Args:
         settings: what to serve.
