@@ -20,6 +20,7 @@ _Ask: TypeAlias = Callable[[Callable[[sqlite3.Connection], Any]], Awaitable[Any]
 _COLUMNS = (
     "sequence, collection, params, key, generation, hash, timestamp, namespace, identity, deleted"
 )
+_NEWEST_START = "SELECT epoch, (SELECT stamp FROM start ORDER BY began DESC LIMIT 1) FROM log"
 _MAX_STARTS = 1000
 """Starts that are remembered; a reader that stands before all of them reads everything anew."""
 
@@ -33,20 +34,13 @@ def last_generation(connection: sqlite3.Connection, key: str) -> int:
 
 
 class ChangeRecorder:
-    """Adds changes to the transactions of one process; used by the thread that writes."""
+    """Adds changes to the transactions of one process.
+
+    It remembers nothing but its stamp, so a transaction that is rolled back leaves nothing behind.
+    """
 
     def __init__(self) -> None:
         self._stamp = new_stamp()
-        self._is_recorded = False
-        self._prefix: str | None = None
-
-    def begin(self) -> None:
-        """A transaction begins: other processes may have written since the last one."""
-        self._prefix = None
-
-    def forget(self) -> None:
-        """The current transaction is rolled back, and perhaps the start with it."""
-        self._is_recorded = False
 
     def record(
         self,
@@ -58,20 +52,17 @@ class ChangeRecorder:
         is_deleted: bool = False,
     ) -> Position:
         """Add a change to the transaction of its write; its position."""
-        if not self._is_recorded:
-            self._record_start(connection)
-        if self._prefix is None:
-            # The newest change is of the newest start.
-            epoch, stamp = connection.execute(
-                "SELECT epoch, (SELECT stamp FROM start ORDER BY began DESC LIMIT 1) FROM log"
-            ).fetchone()
-            self._prefix = f"{epoch}-{stamp}-"
-        values = (change.collection, json.dumps(dict(change.params)), key, generation)
+        epoch, stamp = connection.execute(_NEWEST_START).fetchone()
+        if stamp != self._stamp and self._record_start(connection):
+            stamp = self._stamp
         done = connection.execute(
             "INSERT INTO change (collection, params, key, generation, hash, timestamp, namespace, "
             "identity, deleted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                *values,
+                change.collection,
+                json.dumps(dict(change.params)),
+                key,
+                generation,
                 "" if is_deleted else change.hash,
                 change.timestamp,
                 change.namespace,
@@ -79,21 +70,25 @@ class ChangeRecorder:
                 is_deleted,
             ),
         )
-        return f"{self._prefix}{done.lastrowid}"
+        # The newest change is of the newest start, whichever process writes it.
+        return f"{epoch}-{stamp}-{done.lastrowid}"
 
-    def _record_start(self, connection: sqlite3.Connection) -> None:
-        connection.execute(
-            "INSERT OR IGNORE INTO start (began, stamp) "
-            "SELECT coalesce(max(sequence), 0), ? FROM change "
+    def _record_start(self, connection: sqlite3.Connection) -> bool:
+        """Record that this process writes from here on; ``False`` when it did so before."""
+        done = connection.execute(
+            "INSERT INTO start (began, stamp) "
+            "SELECT (SELECT coalesce(max(sequence), 0) FROM change), ? "
             "WHERE NOT EXISTS (SELECT 1 FROM start WHERE stamp = ?)",
             (self._stamp, self._stamp),
         )
+        if not done.rowcount:
+            return False
         connection.execute(
             "DELETE FROM start WHERE began < "
             "(SELECT began FROM start ORDER BY began DESC LIMIT 1 OFFSET ?)",
             (_MAX_STARTS,),
         )
-        self._is_recorded = True
+        return True
 
 
 def log_state(connection: sqlite3.Connection) -> LogState:

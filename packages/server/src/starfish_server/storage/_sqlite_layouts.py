@@ -43,13 +43,13 @@ _WRITTEN = "';starfish-written='"
 
 _METADATA = (
     "ALTER TABLE document RENAME TO document_2",
-    # The value is last, so that what is told about it never passes through its pages.
+    # The number of the write is the etag. What was written before there were such numbers has the
+    # negative of its revision, which was its etag. The value is last, so that what is told about it never passes through its pages.
     """CREATE TABLE document (
         id INTEGER PRIMARY KEY,
         key TEXT NOT NULL UNIQUE,
-        revision INTEGER NOT NULL,
-        generation INTEGER NOT NULL,
         write_id INTEGER NOT NULL,
+        generation INTEGER NOT NULL,
         written_at INTEGER NOT NULL,
         expires_at INTEGER,
         size INTEGER NOT NULL,
@@ -59,11 +59,10 @@ _METADATA = (
         value BLOB NOT NULL
     )""",
     f"""INSERT INTO document
-        (id, key, revision, generation, write_id, written_at, size, hash, content_type, value)
-        SELECT id, key, revision,
+        (id, key, write_id, generation, written_at, size, hash, content_type, value)
+        SELECT id, key, -revision,
             coalesce((SELECT change.generation FROM change WHERE change.key = document_2.key
                 ORDER BY sequence DESC LIMIT 1), 1),
-            0,
             CASE
                 WHEN instr(content_type, {_WRITTEN}) > 0 THEN
                     CAST(substr(content_type, instr(content_type, {_WRITTEN}) + 18) AS INTEGER)
@@ -86,6 +85,7 @@ _METADATA = (
             CAST(value AS BLOB)
         FROM document_2 ORDER BY id""",  # noqa: S608  no input
     "DROP TABLE document_2",
+    "DROP TABLE counter",
     "CREATE INDEX document_expiry ON document (expires_at) WHERE expires_at IS NOT NULL",
     # Values above a bound, in parts: a part of them is read, or added, at the cost of the part.
     """CREATE TABLE part (

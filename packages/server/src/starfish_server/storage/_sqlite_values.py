@@ -31,7 +31,6 @@ from starfish_server.storage.values import (
 __all__ = (
     "PART_BYTES",
     "LargeValue",
-    "Revisions",
     "Transaction",
     "Upload",
     "entries",
@@ -46,13 +45,9 @@ PART_BYTES = 262_144
 """A longer value is kept in parts of this length."""
 
 _MAX_INTEGER = 2**63 - 1
-_RESERVED = 1000
-"""Revisions that a process takes from the file at a time; those it does not use are skipped."""
 _ABANDONED_MS = 24 * 3600 * 1000
 """After this time an upload that was not finished is taken for one whose process has ended."""
-_METADATA = (
-    "revision, size, content_type, hash, written_at, expires_at, write_id, generation, upload"
-)
+_METADATA = "write_id, size, content_type, hash, written_at, expires_at, generation, upload"
 _IS_LIVE = "(expires_at IS NULL OR expires_at > ?)"
 
 
@@ -73,14 +68,14 @@ class Upload:
 
 def _metadata(row: Sequence[Any]) -> Metadata:
     return Metadata(
-        etag=str(row[0]),
+        etag=str(abs(row[0])),
         size=row[1],
         content_type=row[2] or TEXT_CONTENT_TYPE,
         hash=row[3],
         written_at=row[4],
         expires_at=row[5],
-        write_id=row[6],
-        generation=row[7],
+        write_id=max(row[0], 0),
+        generation=row[6],
     )
 
 
@@ -92,7 +87,7 @@ def read_small(connection: sqlite3.Connection, key: str, now: int) -> Stored | L
     ).fetchone()
     if row is None:
         return None
-    return Stored(row[9], _metadata(row)) if row[8] is None else LargeValue(key)
+    return Stored(row[8], _metadata(row)) if row[7] is None else LargeValue(key)
 
 
 def read_many(
@@ -105,7 +100,7 @@ def read_many(
         (keys, now),
     )
     return {
-        row[10]: Stored(row[9], _metadata(row)) if row[8] is None else LargeValue(row[10])
+        row[9]: Stored(row[8], _metadata(row)) if row[7] is None else LargeValue(row[9])
         for row in rows
     }
 
@@ -138,10 +133,10 @@ def read_part(
     ).fetchone()
     if row is None:
         return None
-    metadata, upload = _metadata(row), row[8]
+    metadata, upload = _metadata(row), row[7]
     end = metadata.size if last is None else min(last + 1, metadata.size)
     if upload is None:
-        return Stored(row[9], metadata)
+        return Stored(row[8], metadata)
     if end <= first:
         return Stored(b"", metadata)
     numbers = (first // PART_BYTES, (end - 1) // PART_BYTES)
@@ -187,34 +182,7 @@ def entries(
     connection: sqlite3.Connection, statement: str, values: tuple[str | int, ...]
 ) -> list[Entry]:
     """A page of a listing."""
-    return [Entry(row[9], _metadata(row)) for row in connection.execute(statement, values)]
-
-
-class Revisions:
-    """Gives out revisions, none twice, whichever process asks.
-
-    The file remembers up to where they are reserved, so that a commit seldom writes that as well.
-    """
-
-    def __init__(self) -> None:
-        self._last = self._end = 0
-
-    def forget(self) -> None:
-        """Give up what is reserved; the transaction that reserved it may not have happened."""
-        self._last = self._end = 0
-
-    def take(self, connection: sqlite3.Connection) -> int:
-        """A revision for a write in the current transaction."""
-        if self._last == self._end:
-            connection.execute(
-                "UPDATE counter SET value = value + ? WHERE name = 'revision'", (_RESERVED,)
-            )
-            (self._end,) = connection.execute(
-                "SELECT value FROM counter WHERE name = 'revision'"
-            ).fetchone()
-            self._last = self._end - _RESERVED
-        self._last += 1
-        return self._last
+    return [Entry(row[8], _metadata(row)) for row in connection.execute(statement, values)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,39 +194,28 @@ class _Current:
 
 
 class Transaction:
-    """The writes of one transaction.
+    """The writes of one call within a transaction.
 
     Args:
         connection: within a transaction that may write.
-        revisions: gives out etags.
         recorder: adds to the change log.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, revisions: Revisions, recorder: ChangeRecorder
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, recorder: ChangeRecorder) -> None:
         self.connection = connection
-        self._revisions = revisions
         self._recorder = recorder
-        self.is_torn = False
-        """Whether the current call has changed something and is not at its end: when it fails,
-        the transaction cannot go on."""
 
     def write(self, step: Write, now: int, *, upload: Upload | None = None) -> Written:
         """Set a value if a condition holds."""
         current = self._current(step.key, now)
         _check(step.key, step.when, current)
-        written = self._set(step, current, now, upload)
-        self.is_torn = False
-        return written
+        return self._set(step, current, now, upload)
 
     def remove(self, step: Delete, now: int) -> Removed:
         """Remove a key if a condition holds."""
         current = self._current(step.key, now)
         _check(step.key, step.when, current)
-        removed = self._drop(step.key, current, step.change)
-        self.is_torn = False
-        return removed
+        return self._drop(step.key, current, step.change)
 
     def apply(self, steps: Sequence[Step], now: int) -> list[Written | Removed]:
         """Do all of the steps, or none."""
@@ -271,7 +228,6 @@ class Transaction:
             else self._drop(step.key, current, step.change)
             for step, current in zip(steps, found, strict=True)
         ]
-        self.is_torn = False
         return done
 
     def expire(self, now: int, limit: int) -> int:
@@ -301,7 +257,6 @@ class Transaction:
         ).fetchall()
         for (upload,) in abandoned:
             self.drop_upload(upload)
-        self.is_torn = False
         return len(rows)
 
     def add_parts(self, upload: int, first: int, parts: Sequence[bytes], now: int) -> None:
@@ -309,9 +264,7 @@ class Transaction:
         self.connection.execute(
             "INSERT OR IGNORE INTO upload (id, started_at) VALUES (?, ?)", (upload, now)
         )
-        self.is_torn = True
         self._insert_parts(upload, first, parts)
-        self.is_torn = False
 
     def drop_upload(self, upload: int) -> None:
         """Forget parts of a body that will not be completed."""
@@ -323,7 +276,6 @@ class Transaction:
         rows = self.connection.execute("SELECT 1 FROM upload WHERE id = ?", (upload,)).fetchall()
         if rows:
             self.drop_upload(upload)
-        self.is_torn = False
 
     def _insert_parts(self, upload: int, first: int, parts: Sequence[bytes]) -> None:
         self.connection.executemany(
@@ -332,7 +284,6 @@ class Transaction:
         )
 
     def _drop_parts(self, upload: int) -> None:
-        self.is_torn = True
         self.connection.execute("DELETE FROM part WHERE upload = ?", (upload,))
 
     def _current(self, key: str, now: int) -> _Current | None:
@@ -344,29 +295,26 @@ class Transaction:
             return None
         metadata = _metadata(row)
         is_live = metadata.expires_at is None or metadata.expires_at > now
-        return _Current(row[9], metadata, row[8], is_live)
+        return _Current(row[8], metadata, row[7], is_live)
 
     def _set(
         self, step: Write, current: _Current | None, now: int, upload: Upload | None
     ) -> Written:
         key, value = step.key, step.value
-        revision = self._revisions.take(self.connection)
         if current is None:
             generation = last_generation(self.connection, key) + 1
         else:
             generation = current.metadata.generation + 1
         size, body = len(value.body), value.body
         if upload is None and size > PART_BYTES:
-            self.is_torn = True
             upload = Upload(new_write_id(), size)
             parts = [body[start : start + PART_BYTES] for start in range(0, size, PART_BYTES)]
             self._insert_parts(upload.id, 0, parts)
         if upload is not None:
             size, body = upload.size, b""
         columns = (
-            revision,
-            generation,
             value.write_id,
+            generation,
             now if value.written_at is None else value.written_at,
             value.expires_at,
             size,
@@ -377,31 +325,29 @@ class Transaction:
         )
         if current is None:
             self.connection.execute(
-                "INSERT INTO document (revision, generation, write_id, written_at, expires_at, "
+                "INSERT INTO document (write_id, generation, written_at, expires_at, "
                 "size, hash, content_type, upload, value, key) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*columns, key),
             )
         else:
             self.connection.execute(
-                "UPDATE document SET revision = ?, generation = ?, write_id = ?, written_at = ?, "
+                "UPDATE document SET write_id = ?, generation = ?, written_at = ?, "
                 "expires_at = ?, size = ?, hash = ?, content_type = ?, upload = ?, value = ? "
                 "WHERE id = ?",
                 (*columns, current.id),
             )
-        self.is_torn = True
         if current is not None and current.upload is not None:
             self._drop_parts(current.upload)
         if upload is not None:
             self.connection.execute("DELETE FROM upload WHERE id = ?", (upload.id,))
         position = self._record(key, step.change, generation)
-        return Written(str(revision), generation, position)
+        return Written(str(value.write_id), generation, position)
 
     def _drop(self, key: str, current: _Current | None, change: ChangeRecord | None) -> Removed:
         if current is None:
             return Removed(existed=False)
         self.connection.execute("DELETE FROM document WHERE id = ?", (current.id,))
-        self.is_torn = True
         if current.upload is not None:
             self._drop_parts(current.upload)
         if not current.is_live:
@@ -420,7 +366,6 @@ class Transaction:
     ) -> Position | None:
         if change is None:
             return None
-        self.is_torn = True
         return self._recorder.record(
             self.connection, key, change, generation, is_deleted=is_deleted
         )

@@ -15,20 +15,23 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from typing_extensions import override
 
+from starfish_disk.batch_thread import BatchThread
+from starfish_disk.errors import BusyError, DiskError
+from starfish_disk.sqlite_batches import GroupCommit, SnapshotReads
+from starfish_disk.sqlite_file import SqliteFile
 from starfish_protocol.clock import Clock, SystemClock
-from starfish_server.errors import StoreError
-from starfish_server.storage._batch_thread import BatchThread, Call
+from starfish_server.errors import StoreUnavailableError
 from starfish_server.storage._sqlite_changes import ChangeRecorder, SqliteChangeLog
-from starfish_server.storage._sqlite_file import SqliteFile
+from starfish_server.storage._sqlite_layouts import APPLICATION_ID, LAYOUTS
 from starfish_server.storage._sqlite_values import (
     PART_BYTES,
     LargeValue,
-    Revisions,
     Transaction,
     Upload,
     entries,
@@ -69,6 +72,8 @@ __all__ = ("SqliteObjectStore",)
 
 T = TypeVar("T")
 
+_TICK_S = 5.0
+"""How often the log is looked at, so that it stays bounded."""
 _PARTS_AT_ONCE = 4
 """Parts of a streamed body that are committed together."""
 
@@ -113,6 +118,7 @@ class SqliteObjectStore(ObjectStore):
         self._busy_timeout_ms = busy_timeout_ms
         self._clock = clock or SystemClock()
         self._threads: _Threads | None = None
+        self._recorder = ChangeRecorder()
         self._changes = SqliteChangeLog(
             self._scan, lambda operation: self._write(lambda t: operation(t.connection))
         )
@@ -132,11 +138,16 @@ class SqliteObjectStore(ObjectStore):
         return self._opened().large.submit(operation)
 
     def _write(self, operation: Callable[[Transaction], T]) -> asyncio.Future[T]:
-        return self._opened().writes.submit(operation)
+        recorder = self._recorder
+        return self._opened().writes.submit(
+            lambda connection: operation(Transaction(connection, recorder))
+        )
 
     def _opened(self) -> _Threads:
         threads = self._threads
         if threads is None or threads.pid != os.getpid():  # threads do not survive a fork
+            if threads is not None:
+                self._recorder = ChangeRecorder()  # or two processes would have one stamp
             threads = self._threads = _Threads(self._path, self._busy_timeout_ms)
         return threads
 
@@ -326,129 +337,26 @@ class _Threads:
     """What is held between the first call and `close`."""
 
     def __init__(self, path: Path, busy_timeout_ms: int) -> None:
+        self.file = file = SqliteFile(
+            path,
+            application_id=APPLICATION_ID,
+            layouts=LAYOUTS,
+            busy_timeout_ms=busy_timeout_ms,
+        )
         name = path.name
-        file = SqliteFile(path, busy_timeout_ms=busy_timeout_ms)
         self.pid = os.getpid()
-        self.writes = BatchThread(f"{name} writes", _Writer(file))
-        self.points = BatchThread(f"{name} reads", _Reader(file))
-        self.scans = BatchThread(f"{name} listings", _Reader(file))
-        self.large = BatchThread(f"{name} large values", _Reader(file))
+        as_error = partial(unavailable, busy_timeout_ms=busy_timeout_ms)
+        self.writes = BatchThread(
+            f"{name} writes", GroupCommit(file, as_error=as_error), tick_s=_TICK_S
+        )
+        self.points = BatchThread(f"{name} reads", SnapshotReads(file, as_error=as_error))
+        self.scans = BatchThread(f"{name} listings", SnapshotReads(file, as_error=as_error))
+        self.large = BatchThread(f"{name} large values", SnapshotReads(file, as_error=as_error))
 
 
-class _Connected:
-    """A worker's connection, opened by the first batch and again after a failure to open."""
-
-    def __init__(self, file: SqliteFile) -> None:
-        self.file = file
-        self._connection: sqlite3.Connection | None = None
-
-    def connection(self) -> sqlite3.Connection:
-        """The connection, to the file that is under the path now.
-
-        Raises:
-            StoreUnavailableError: it cannot be opened; or the file was removed or replaced, and
-                what is written to the old one would be lost.
-        """
-        if self._connection is None:
-            self._connection = self.file.open()
-        else:
-            self.file.check_in_place()
-        return self._connection
-
-    def finish(self) -> None:
-        """Close the connection.
-
-        Raises:
-            StoreUnavailableError: SQLite could not; what was committed is in the file or its log.
-        """
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                connection.close()
-            except sqlite3.Error as error:
-                raise self.file.unavailable(error) from error
-
-
-class _Reader(_Connected):
-    """Answers a batch of reads from one snapshot, taken after the last of them was asked."""
-
-    def run(self, calls: Sequence[Call[sqlite3.Connection]]) -> None:
-        connection = self.connection()
-        try:
-            connection.execute("BEGIN")
-            try:
-                for call in calls:
-                    self._answer(connection, call)
-            finally:
-                connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise self.file.unavailable(error) from error
-
-    def _answer(self, connection: sqlite3.Connection, call: Call[sqlite3.Connection]) -> None:
-        try:
-            call.result = call.operation(connection)
-        except sqlite3.Error as error:
-            call.error = self.file.unavailable(error)
-        except StoreError as error:
-            call.error = error
-
-
-class _Writer(_Connected):
-    """Commits a batch of writes together; each fails alone."""
-
-    def __init__(self, file: SqliteFile) -> None:
-        super().__init__(file)
-        self._revisions = Revisions()
-        self._recorder = ChangeRecorder()
-
-    def run(self, calls: Sequence[Call[Transaction]]) -> None:
-        connection = self.connection()
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise self.file.unavailable(error) from error
-        try:
-            self._commit(connection, calls)
-        except BaseException as error:
-            self._roll_back(connection)
-            if not isinstance(error, sqlite3.Error | MemoryError):
-                raise
-            if len(calls) == 1:
-                calls[0].error = self._told(error)
-                return
-            # All of them are undone: by a full disk, say. One by one, the small may succeed.
-            for call in calls:
-                call.error = None
-                self._run_alone(call)
-
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
-        self._revisions.forget()
-        self._recorder.forget()
-        if connection.in_transaction:  # or SQLite has done it
-            try:
-                connection.execute("ROLLBACK")
-            except sqlite3.Error:  # what is left of the transaction ends with its connection
-                self.finish()
-
-    def _run_alone(self, call: Call[Transaction]) -> None:
-        try:
-            self.run([call])
-        except Exception as error:  # noqa: BLE001  the calls after this one get their turn
-            call.error = error
-
-    def _commit(self, connection: sqlite3.Connection, calls: Sequence[Call[Transaction]]) -> None:
-        self._recorder.begin()
-        transaction = Transaction(connection, self._revisions, self._recorder)
-        for call in calls:
-            try:
-                call.result = call.operation(transaction)
-            except (sqlite3.Error, MemoryError) as error:
-                if transaction.is_torn or not connection.in_transaction:
-                    raise
-                call.error = self._told(error)  # its first statement: nothing of it is left
-            except StoreError as error:  # it was refused before it changed anything
-                call.error = error
-        connection.execute("COMMIT")
-
-    def _told(self, error: sqlite3.Error | MemoryError) -> Exception:
-        return error if isinstance(error, MemoryError) else self.file.unavailable(error)
+def unavailable(error: DiskError, *, busy_timeout_ms: int) -> StoreUnavailableError:
+    """Make the error of this package."""
+    reason = error.reason
+    if isinstance(error, BusyError):
+        reason += f"; another process has held its lock for {busy_timeout_ms / 1000:g} s"
+    return StoreUnavailableError(str(error.path), reason)

@@ -67,7 +67,8 @@ class Value:
     expires_at: int | None = None
     """From this time on, in milliseconds since the epoch, the key reads as absent."""
     write_id: int = field(default_factory=new_write_id)
-    """Recognises this write when its answer was lost; one write, one number."""
+    """Recognises this write when its answer was lost: at least 1, at most 2**63 - 1. One write, one
+    number: make a new value for the next write."""
 
 
 @dataclass(frozen=True, slots=True)
