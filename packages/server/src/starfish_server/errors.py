@@ -44,6 +44,8 @@ class StoreUnavailableError(StoreError):
 
     def __init__(self, location: str, reason: str) -> None:
         super().__init__(f"store {location} is unavailable: {reason}")
+        self.reason = reason
+        """Why not, in words."""
         self.location = location
         """Which store: a path or a name, never a secret."""
 

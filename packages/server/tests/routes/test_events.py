@@ -148,7 +148,10 @@ async def test_what_cannot_be_followed_is_refused(
 
 
 async def test_a_store_without_a_log_has_no_events(serve: Serve) -> None:
-    served = serve({}, store=MemoryObjectStore())
+    class WithoutLog(MemoryObjectStore):
+        changes = None
+
+    served = serve({}, store=WithoutLog())
 
     assert (await served.get("/events")).status_code == 404
 

@@ -29,6 +29,14 @@ from starfish_server.errors import (
 )
 from starfish_server.requests._answers import Answer, error_answer
 from starfish_server.requests._refusals import RequestRefusedError
+from starfish_server.storage.errors import (
+    InvalidPositionError,
+    NotSupportedError,
+    OutcomeUnknownError,
+    PositionLostError,
+    PreconditionFailedError,
+    ValueTooLargeError,
+)
 
 __all__ = ("RESPONSES", "answer_to")
 
@@ -81,6 +89,12 @@ RESPONSES: dict[type[StarfishError], Callable[[Any], Answer]] = {
     StoreError: _unavailable,
     StoreUnavailableError: _unavailable,
     InvalidKeyError: lambda _error: error_answer(400, "Invalid path parameter"),
+    PreconditionFailedError: lambda _error: error_answer(412, "Precondition failed"),
+    OutcomeUnknownError: _unavailable,
+    ValueTooLargeError: lambda _error: error_answer(413, "Payload too large"),
+    InvalidPositionError: lambda _error: error_answer(400, "Invalid position"),
+    PositionLostError: lambda _error: error_answer(409, "unknown_position"),
+    NotSupportedError: _server_error,
     AuthError: _unauthenticated,
     TokenFileError: _server_error,
     RequestRefusedError: _refused,
