@@ -11,6 +11,7 @@ if find_spec("pytest") is None:
         'starfish_disk.testing needs the extra testing: pip install "starfish-disk[testing]"'
     )
 
+from starfish_disk.testing.faulty_disk import Fault, FaultyDisk, PowerCut
 from starfish_disk.testing.fork import ForkContract
 from starfish_disk.testing.full_disk import FullDiskContract
 from starfish_disk.testing.replaced_file import ReplacedFileContract
@@ -18,9 +19,12 @@ from starfish_disk.testing.sqlite_file import SqliteFileContract
 from starfish_disk.testing.store import OpenStore, Store, StoreContract
 
 __all__ = (
+    "Fault",
+    "FaultyDisk",
     "ForkContract",
     "FullDiskContract",
     "OpenStore",
+    "PowerCut",
     "ReplacedFileContract",
     "SqliteFileContract",
     "Store",

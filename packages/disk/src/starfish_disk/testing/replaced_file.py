@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from starfish_disk.testing.faulty_disk import FaultyDisk
 from starfish_disk.testing.store import OpenStore, StoreContract, fork_child
 
 __all__ = ("ReplacedFileContract",)
@@ -21,6 +22,7 @@ __all__ = ("ReplacedFileContract",)
 class ReplacedFileContract(StoreContract):
     """Inherit it, and supply ``open_store``; a write may replace the one before in ``names``.
 
+    The store must write through this package: its calls are what the power cut is played on.
     Set ``keeps_all`` to ``False`` for a store that holds only the newest value.
     """
 
@@ -61,6 +63,19 @@ class ReplacedFileContract(StoreContract):
                 store.write("one")
 
         assert {file.name for file in path.parent.rglob("*")} <= before
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_an_acknowledged_write_survives_a_power_cut(
+        self, open_store: OpenStore, path: Path, seed: int
+    ) -> None:
+        written = ["one", "two", "three"]
+        disk = FaultyDisk(path.parent, seed)
+        with disk.installed(), self.opened(open_store, path) as store:
+            for name in written:
+                store.write(name)
+        disk.cut_power()
+
+        assert self.expected(written) <= self.names_at(open_store, path)
 
     @pytest.mark.parametrize("seed", range(5))
     def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
