@@ -36,7 +36,7 @@ __all__ = (
     "sync_folder",
 )
 
-LOCK_POLL_S: Final = 0.005
+_LOCK_POLL_S: Final = 0.005
 """Between two tries for a lock, in seconds: the system's own waiting knows no time-out."""
 _PREFIX, _SUFFIX = ".new-", ".tmp"
 _FOLDER: Final = os.O_RDONLY | _system.DIRECTORY | _system.CLOEXEC
@@ -373,7 +373,7 @@ def _locked(path: _StrPath, timeout_s: float, *, shared: bool, mode: int) -> int
             raise BusyError(
                 path, f"another process or thread has held its lock for {timeout_s:g} s"
             )
-        _system.calls.sleep(LOCK_POLL_S)
+        _system.calls.sleep(_LOCK_POLL_S)
 
 
 def _try_lock(descriptor: int, path: _StrPath, *, shared: bool) -> bool:
