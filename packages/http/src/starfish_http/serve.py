@@ -28,6 +28,7 @@ from starfish_http._lifespan import Lifespan, LifespanError
 from starfish_http._workers import supervise
 from starfish_http.bounded_protocol import BoundedHttpProtocol, ConnectionLimits
 from starfish_http.errors import HttpError
+from starfish_http.stopping import STOPPING, stopping_of
 from starfish_protocol.errors import StarfishError
 
 import uvicorn  # isort: skip - bounded_protocol says which extra is missing
@@ -45,7 +46,6 @@ __all__ = (
 )
 
 _LOG = logging.getLogger(__name__)
-_STOPPING = "starfish_http.stopping"
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SPARE_DESCRIPTORS = 256
 _SPARE_S = 2.0
@@ -111,15 +111,6 @@ def url_of(listener: socket.socket) -> str:
     address = listener.getsockname()
     host = f"[{address[0]}]" if ":" in address[0] else address[0]
     return f"http://{host}:{address[1]}"
-
-
-def stopping_of(scope: Scope) -> asyncio.Event | None:
-    """Set when the server that a request came through begins to stop: open streams end then.
-
-    ``None`` where another server runs the application.
-    """
-    found = scope.get("state", {}).get(_STOPPING)
-    return found if isinstance(found, asyncio.Event) else None
 
 
 def run(
@@ -305,7 +296,7 @@ class _Serving:
                 if self._stopped_by is None:
                     self._server.lifespan_state = {
                         **self._lifespan.state,
-                        _STOPPING: self._stopping,
+                        STOPPING: self._stopping,
                     }
                     await self._server.serve(sockets=[self._listener])
             finally:
