@@ -19,6 +19,7 @@ from starfish_disk import _system
 from starfish_disk.errors import (
     BusyError,
     MissingError,
+    ReadOnlyError,
     UnsafePathError,
     os_errors_translated,
 )
@@ -313,9 +314,13 @@ def make_folder(path: _StrPath, *, mode: int = 0o777) -> None:
         for each in reversed(missing):
             with suppress(FileExistsError):
                 _system.calls.make_folder(each, mode)
-    # Another process may have made the last one and not come to its sync yet.
-    for each in reversed(missing or [Path(path)]):
+    for each in reversed(missing):
         sync_folder(each.parent)
+    if not missing:
+        # Another process may have made it and not come to its sync yet; where the folder above
+        # may not be opened, it was made by somebody else anyway.
+        with suppress(ReadOnlyError):
+            sync_folder(Path(path).parent)
     sync_folder(path)
 
 
