@@ -1,7 +1,5 @@
 """The contract of a store in a SQLite file: what it must refuse, and what must survive."""
 
-# ruff: noqa: D102 - the name of a test is its sentence
-
 from __future__ import annotations
 
 import os
@@ -18,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from starfish_disk.testing.store import OpenStore, StoreContract, fork_child
+from starfish_disk.testing._store import OpenStore, StoreContract, fork_child
 
 __all__ = ("SqliteFileContract",)
 

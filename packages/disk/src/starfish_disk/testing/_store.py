@@ -21,7 +21,7 @@ from starfish_disk.errors import DiskError
 
 __all__ = ("OpenStore", "OpenedStore", "Store", "StoreContract", "fork_child")
 
-CHILD_LIMIT_S = 60
+_CHILD_LIMIT_S = 60
 """A child that hangs is killed after this time, and fails its test."""
 
 
@@ -166,7 +166,7 @@ def fork_child(work: Callable[[Callable[[object], None]], object]) -> list[Any]:
         lines: list[Any] = [json.loads(line) for line in file]
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
-        raise AssertionError(f"it hung for {CHILD_LIMIT_S} s; before that it said {lines}")
+        raise AssertionError(f"it hung for {_CHILD_LIMIT_S} s; before that it said {lines}")
     if lines and (failure := getattr(lines[-1], "get", _nothing)("failed")):
         raise AssertionError(failure)
     return lines
@@ -178,7 +178,7 @@ def _nothing(_name: str) -> None:
 
 def _be_child(writing: int, work: Callable[[Callable[[object], None]], object]) -> NoReturn:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(CHILD_LIMIT_S)
+    signal.alarm(_CHILD_LIMIT_S)
 
     def report(value: object) -> None:
         os.write(writing, json.dumps(value).encode() + b"\n")

@@ -222,7 +222,7 @@ class FaultyDisk(_system.SystemCalls):
             return count
 
     def sync(self, descriptor: int) -> None:
-        """What is synced survives a power cut."""
+        """Synced bytes and names survive a power cut."""
         with self._lock:
             self._fail("sync")
             node = self._descriptors.get(descriptor)

@@ -1,7 +1,5 @@
 """The contract of a store on a full disk: a typed error, nothing lost, and later it goes on."""
 
-# ruff: noqa: D102 - the name of a test is its sentence
-
 from __future__ import annotations
 
 import resource
@@ -12,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from starfish_disk.testing.store import OpenStore, StoreContract, fork_child
+from starfish_disk.testing._store import OpenStore, StoreContract, fork_child
 
 __all__ = ("FullDiskContract",)
 

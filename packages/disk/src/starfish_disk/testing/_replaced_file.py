@@ -1,7 +1,5 @@
 """The contract of a store in a file that is replaced as a whole, or in a folder of such files."""
 
-# ruff: noqa: D102 - the name of a test is its sentence
-
 from __future__ import annotations
 
 import os
@@ -13,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from starfish_disk.testing.faulty_disk import FaultyDisk
-from starfish_disk.testing.store import OpenStore, StoreContract, fork_child
+from starfish_disk.testing._faulty_disk import FaultyDisk
+from starfish_disk.testing._store import OpenStore, StoreContract, fork_child
 
 __all__ = ("ReplacedFileContract",)
 

@@ -1,14 +1,12 @@
 """The contract of a store that is taken along in a fork: never a hang, never a lost write."""
 
-# ruff: noqa: D102 - the name of a test is its sentence
-
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from starfish_disk.testing.store import OpenedStore, OpenStore, StoreContract, fork_child
+from starfish_disk.testing._store import OpenedStore, OpenStore, StoreContract, fork_child
 
 __all__ = ("ForkContract",)
 
