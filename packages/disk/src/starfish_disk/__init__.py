@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from starfish_disk.batch_thread import BatchThread, Call
 from starfish_disk.durable import (
     NewFile,
     create_file,
@@ -16,11 +17,20 @@ from starfish_disk.durable import (
 )
 from starfish_disk.errors import DiskError
 from starfish_disk.place import Place
+from starfish_disk.safe_folder import SafeFolder
+from starfish_disk.sqlite_batches import GroupCommit, SnapshotReads
+from starfish_disk.sqlite_file import SqliteFile
 
 __all__ = (
+    "BatchThread",
+    "Call",
     "DiskError",
+    "GroupCommit",
     "NewFile",
     "Place",
+    "SafeFolder",
+    "SnapshotReads",
+    "SqliteFile",
     "create_file",
     "hold_lock",
     "make_folder",
