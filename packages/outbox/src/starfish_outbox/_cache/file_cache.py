@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote, unquote
 
-from starfish_outbox._entry import check_text
-from starfish_outbox.errors import OutboxPersistenceError
+from starfish_disk import DiskError, make_folder, remove_file, replace_file, sweep_leftovers
+from starfish_disk.batch_thread import BatchThread, Call
+from starfish_disk.errors import ForkedError, MissingError
+from starfish_outbox._queue.entry import check_text
+from starfish_outbox.errors import OutboxForkedError, OutboxPersistenceError
 
 T = TypeVar("T")
 
 SUFFIX = ".json"
-STALE_AFTER_S = 3600
-"""Age at which another process's temporary file is a leftover: no write takes an hour."""
 MAX_NAME_BYTES = 255
 """Length of a file name on every common file system."""
+LONGEST_TEMPORARY = 40
+"""Characters that the name of a temporary file has besides."""
 
 
 class FileCache:
@@ -28,6 +29,7 @@ class FileCache:
 
     A write goes to a temporary file, which is fsynced, renamed over the old one, and made to last
     by an fsync of the directory: after a crash or power loss the old text or the new one is there.
+    The files have mode 0600.
 
     Args:
         directory: where the files are; made at the first write.
@@ -42,9 +44,9 @@ class FileCache:
 
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._directory = Path(directory)
+        self._files = _Files(self._directory)
         # One thread: a cancelled write still ends before a later one begins.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="starfish-file-cache")
-        self._swept = False
+        self._thread = BatchThread("starfish-file-cache", self._files)
 
     async def get_item(self, key: str) -> str | None:
         """The text under a key, ``None`` when there is none.
@@ -54,7 +56,7 @@ class FileCache:
             ValueError: the key cannot name a file.
         """
         path = self.path_of(key)
-        return await self._run(path, lambda: _read(path))
+        return await self._run(path, lambda _: _read(path))
 
     async def set_item(self, key: str, value: str) -> None:
         """Set the text under a key; survives power loss when this returns.
@@ -65,7 +67,7 @@ class FileCache:
         """
         path = self.path_of(key)
         data = value.encode(errors="surrogateescape")
-        await self._run(path, lambda: self._replace(path, data))
+        await self._run(path, lambda files: files.replace(path, data))
 
     async def remove_item(self, key: str) -> None:
         """Remove a key; no error when it is absent.
@@ -75,7 +77,7 @@ class FileCache:
             ValueError: the key cannot name a file.
         """
         path = self.path_of(key)
-        await self._run(path, lambda: _remove(path))
+        await self._run(path, lambda _: _remove(path))
 
     def path_of(self, key: str) -> Path:
         """The file of a key.
@@ -87,7 +89,7 @@ class FileCache:
         """
         check_text("key", key)
         escaped = "".join(f"%{ord(c):02X}" if "A" <= c <= "Z" else quote(c, safe="") for c in key)
-        if len(escaped) + len(SUFFIX) > MAX_NAME_BYTES - len(".tmp") - 16:
+        if len(escaped) + len(SUFFIX) > MAX_NAME_BYTES - LONGEST_TEMPORARY:
             raise ValueError(f"key {key[:80]!r}… is too long for the name of a file")
         return self._directory / f"{escaped}{SUFFIX}"
 
@@ -96,45 +98,57 @@ class FileCache:
         """The key whose text a file holds.
 
         Raises:
-            ValueError: no key has a file of this name.
+            ValueError: it is not the name of a value file.
         """
         name = Path(path).name
         if not name.endswith(SUFFIX):
             raise ValueError(f"{name!r} is not the name of a value file: it must end in {SUFFIX}")
         return unquote(name.removesuffix(SUFFIX))
 
-    async def _run(self, path: Path, work: Callable[[], T]) -> T:
+    async def _run(self, path: Path, work: Callable[[_Files], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await self._thread.submit(work)
+        except ForkedError as error:
+            raise OutboxForkedError(str(self._directory)) from error
+        except DiskError as error:
+            raise OutboxPersistenceError(str(path), error.reason) from error
         except OSError as error:
-            reason = error.strerror or repr(error)
-            raise OutboxPersistenceError(str(path), reason) from error
+            raise OutboxPersistenceError(str(path), error.strerror or repr(error)) from error
 
-    def _replace(self, path: Path, data: bytes) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(".tmp", f"{path.name}.", self._directory)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                if not self._swept:
-                    self._sweep(os.fstat(file.fileno()).st_mtime)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        _sync_directory(self._directory)
 
-    def _sweep(self, now: float) -> None:
-        """Remove temporary files that a killed process left behind."""
-        self._swept = True
-        for leftover in self._directory.glob(f"*{SUFFIX}.*.tmp"):
+class _Files:
+    """Does one thing after the other, on the thread."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._is_swept = False
+
+    def run(self, calls: Sequence[Call[_Files]]) -> None:
+        """Do the calls; each fails alone."""
+        for call in calls:
             try:
-                if leftover.stat().st_mtime < now - STALE_AFTER_S:
-                    leftover.unlink()
-            except FileNotFoundError:
-                continue
+                call.result = call.operation(self)
+            except Exception as error:  # noqa: BLE001 - its caller must hear of it
+                call.error = error
+
+    def replace(self, path: Path, data: bytes) -> None:
+        """Put data in the place of a file's content."""
+        if not self._is_swept:
+            make_folder(self._directory, mode=0o700)
+            sweep_leftovers(self._directory)
+            self._is_swept = True
+        try:
+            replace_file(path, data)
+        except MissingError:
+            self._is_swept = False  # the directory is gone: make it again
+            make_folder(self._directory, mode=0o700)
+            replace_file(path, data)
+
+    def tick(self) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
 
 
 def _read(path: Path) -> str | None:
@@ -145,18 +159,5 @@ def _read(path: Path) -> str | None:
 
 
 def _remove(path: Path) -> None:
-    try:
-        path.unlink()
-    except FileNotFoundError:
-        return
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    if os.name == "nt":  # a directory cannot be opened there; the rename is journalled
-        return
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with suppress(MissingError):
+        remove_file(path)

@@ -11,32 +11,34 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from starfish_outbox._changes import Change
-from starfish_outbox._entry import OutboxEntry, Quarantined
+from starfish_outbox._queue.changes import Change, Rest
+from starfish_outbox._queue.entry import OutboxEntry, Quarantined
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one change."""
+    """The result of one change."""
 
     changed: bool
     """Whether this change did something."""
     entry: OutboxEntry | None
     """The entry as it is stored now, ``None`` when there is none."""
-    not_before: int = 0
-    """Earliest next try, milliseconds since the epoch; for another's claim: when it ends."""
+    rest: Rest | None = None
+    """How long it is left alone; for the claim of another holder: how long that one has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The whole of a queue."""
+    """A queue as it is stored."""
 
     entries: Sequence[OutboxEntry]
     """In queue order."""
-    not_before: Mapping[str, int] = field(default_factory=dict[str, int])
-    """Earliest next try by id, where there is one."""
+    rests: Mapping[str, Rest] = field(default_factory=dict[str, Rest])
+    """By id, where there is one."""
     quarantined: Sequence[Quarantined] = ()
-    """What was put aside by this load."""
+    """Values that this load put aside."""
+    is_whole: bool = True
+    """``False`` when the queue is too long for memory: then the session is a `PagedSession`."""
 
 
 class QueueSession(Protocol):
@@ -63,7 +65,48 @@ class QueueSession(Protocol):
         ...
 
     def release(self) -> None:
-        """Give back what this session claimed; returns at once, happens before any later load."""
+        """Give back every claim of this session; returns at once, happens before any later load."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a long queue, in queue order."""
+
+    entries: Sequence[OutboxEntry]
+    rests: Mapping[str, Rest]
+    """By id, where there is one."""
+    next: int | None
+    """Where the next page begins; ``None`` at the end."""
+
+
+@runtime_checkable
+class PagedSession(Protocol):
+    """A session that can read a part of its queue."""
+
+    @property
+    def window(self) -> int:
+        """Entries that are kept in memory; a longer queue is read page by page."""
+        ...
+
+    def size(self) -> tuple[int, int]:
+        """Entries, and bytes of their items, as far as this process has seen."""
+        ...
+
+    def forget(self) -> None:
+        """Let go of the memory that nobody reads any more; changes still work."""
+        ...
+
+    async def end(self) -> int:
+        """A position behind the last entry that there is now."""
+        ...
+
+    async def page(self, begin: int, end: int) -> Page:
+        """The entries from one position on, as many as fit a page, and none behind the other."""
+        ...
+
+    def read_now(self) -> Loaded:
+        """Everything, on the caller's thread."""
         ...
 
 
