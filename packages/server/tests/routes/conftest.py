@@ -74,7 +74,7 @@ async def serve() -> AsyncIterator[Serve]:
         rate_limit: dict[str, Any] | None = None,
         **options: Any,
     ) -> Served:
-        store = store or MemoryObjectStore()
+        store = store or MemoryObjectStore(clock=options.get("clock"))
         config = SyncConfig(
             collections=[collection(**each) for each in collections],
             namespaces={

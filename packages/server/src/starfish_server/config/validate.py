@@ -33,6 +33,7 @@ ROUTE_WORDS = frozenset(
         "list",
         "batch",
         "health",
+        "ready",
         "config",
         "events",
         "metrics",

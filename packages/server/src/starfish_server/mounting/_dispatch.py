@@ -25,7 +25,7 @@ from typing_extensions import override
 from starfish_http.errors import PROBLEM_MEDIA_TYPE, HttpError, code_of_status, problem
 from starfish_server.errors import ServerError
 from starfish_server.mounting._path_table import PathTable
-from starfish_server.requests._answers import Answer, error_answer, send_answer
+from starfish_server.requests._answers import Answer, StreamedAnswer, error_answer, send_answer
 from starfish_server.requests._error_responses import answer_to
 from starfish_server.requests._event_stream import EventStream
 from starfish_server.requests._refusals import ClientDisconnectedError
@@ -159,6 +159,13 @@ class Dispatcher:
             answer = error_answer(500, "Internal server error")
         if isinstance(answer, EventStream) and method != "HEAD":
             await answer.run(receive, send)
+            return
+        if isinstance(answer, StreamedAnswer):
+            try:
+                await answer.run(send, without_body=method == "HEAD")
+            except ServerError as error:
+                _LOG.error("an answer ends early: %s", error)
+                raise
             return
         await send_answer(send, answer, without_body=method == "HEAD")
 

@@ -44,9 +44,9 @@ from starfish_server.routes._bundles import bundle_pull_handler
 from starfish_server.routes._documents import pull_handler, push_handler
 from starfish_server.routes._feed import EventFeed
 from starfish_server.routes._lists import list_handler
-from starfish_server.routes._service import config_handler, health_handler
+from starfish_server.routes._service import config_handler, health_handler, ready_handler
+from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore
-from starfish_server.storage.in_process_cas import with_compare_and_swap
 
 __all__ = ("SyncRouterOptions", "create_sync_router")
 
@@ -71,6 +71,9 @@ class SyncRouterOptions:
     """Most documents of one ``/batch/pull``."""
     max_batch_append_elements: int = 5000
     """Most elements that one ``/batch/pull`` returns of all its append-only documents together."""
+    max_batch_bytes: int = 8 * 1024 * 1024
+    """Most bytes of the documents that one ``/batch/pull`` returns; a first document that is larger
+    by itself is returned alone."""
     rate_limit_store: AbstractObjectStore | None = None
     """Where counters are shared between processes; ``None`` counts in this one."""
     trusted_proxy_hops: int = 0
@@ -155,7 +158,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
 
 
 def _services(options: SyncRouterOptions) -> Services:
-    store = with_compare_and_swap(options.store)
+    store = as_object_store(options.store)
     plugins = PluginChain(options.plugins)
     limited = options.config.rate_limit is not None or any(
         located.config.rate_limit is not None for located in located_collections(options.config)
@@ -227,9 +230,14 @@ def _add_routes(
             dispatcher.add(f"{prefix}list/", path, "GET", list_handler(collection))
     for path, bundle in bundles.items():
         dispatcher.add(f"{prefix}pull/", path, "GET", bundle_pull_handler(bundle))
-    limits = BatchLimits(options.max_collections_per_batch, options.max_batch_append_elements)
+    limits = BatchLimits(
+        options.max_collections_per_batch,
+        options.max_batch_append_elements,
+        options.max_batch_bytes,
+    )
     dispatcher.add(prefix, "batch/pull", "GET", batch_pull_handler(members, limits))
     dispatcher.add(prefix, "health", "GET", health_handler)
+    dispatcher.add(prefix, "ready", "GET", ready_handler)
     if options.config_endpoint is not None:
         handler = config_handler(members, options.config_endpoint)
         dispatcher.add(prefix, "config", "GET", handler)

@@ -22,7 +22,8 @@ from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_body import RequestBody
 from starfish_server.requests._served_collection import ServedCollection, check_params
 from starfish_server.requests._views import Views
-from starfish_server.storage.base import AbstractObjectStore, StoreContext
+from starfish_server.storage.base import StoreContext
+from starfish_server.storage.object_store import ObjectStore
 
 __all__ = ("Handler", "RequestContext", "Services")
 
@@ -33,7 +34,7 @@ _BODY_LIMIT_OF_READS = 65_536  # a GET has no body; a resolver may ask for it al
 class Services:
     """What every route needs; one a router."""
 
-    store: AbstractObjectStore
+    store: ObjectStore
     writer: DocumentWriter
     log: AppendLog
     views: Views
