@@ -33,6 +33,7 @@ from starfish_server.mounting._dispatch import (
 from starfish_server.mounting._openapi import operations
 from starfish_server.plugins import PluginChain
 from starfish_server.requests._access import AccessControl, RoleEnricher
+from starfish_server.requests._event_ids import EventIds
 from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._request_context import Handler, Services
 from starfish_server.requests._served_collection import ServedCollection
@@ -42,7 +43,7 @@ from starfish_server.routes._batch import BatchLimits, batch_pull_handler
 from starfish_server.routes._blobs import blob_pull_handler, blob_push_handler
 from starfish_server.routes._bundles import bundle_pull_handler
 from starfish_server.routes._documents import pull_handler, push_handler
-from starfish_server.routes._feed import EventFeed
+from starfish_server.routes._feed import EventFeed, StreamLimits
 from starfish_server.routes._lists import list_handler
 from starfish_server.routes._service import config_handler, health_handler, ready_handler
 from starfish_server.storage.adapter import as_object_store
@@ -82,6 +83,8 @@ class SyncRouterOptions:
     """Seconds within which a request's body must have arrived."""
     max_event_streams: int = 1024
     """Most ``/events`` that are open at a time; the next one is told to try again."""
+    max_event_streams_per_caller: int = 32
+    """Most of them of one identity, or of one address where there is none."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set it when the server stops: open ``/events`` end then, and nothing else does."""
     clock: Clock = field(default_factory=SystemClock)
@@ -115,13 +118,19 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     _check_store(options.store, collections)
     services = _services(options)
     dispatcher = Dispatcher(services)
+    log = services.store.changes
     feed = (
         None
-        if options.store.changes is None
-        else EventFeed(options.store.changes, options.stopping, options.max_event_streams)
+        if log is None
+        else EventFeed(
+            log,
+            EventIds(StoreSecret(services.store)),
+            options.stopping,
+            StreamLimits(options.max_event_streams, options.max_event_streams_per_caller),
+        )
     )
     for prefix, members in _by_prefix(options.config, collections).items():
-        _add_routes(dispatcher, prefix, members, options)
+        _add_routes(dispatcher, prefix, members, options, feed)
         if feed is not None:
             dispatcher.add(prefix, "events", "GET", feed.handler(members))
     router = SyncRouter(dispatcher, lifespan=_lifespan(services.plugins))
@@ -173,6 +182,7 @@ def _services(options: SyncRouterOptions) -> Services:
             options.role_enricher,
             plugins,
             timeout=options.role_resolver_timeout,
+            clock=options.clock,
         ),
         plugins=plugins,
         limiter=(
@@ -213,11 +223,12 @@ def _add_routes(
     prefix: str,
     members: Sequence[ServedCollection],
     options: SyncRouterOptions,
+    feed: EventFeed | None,
 ) -> None:
     bundles: dict[str, list[ServedCollection]] = defaultdict(list)
     for collection in members:
         config = collection.config
-        pull, push = _handlers(collection)
+        pull, push = _handlers(collection, feed)
         if not config.push_only:
             if config.bundle is None:
                 dispatcher.add(f"{prefix}pull/", collection.template.text, "GET", pull)
@@ -245,10 +256,12 @@ def _add_routes(
         dispatcher.claim(prefix + word)
 
 
-def _handlers(collection: ServedCollection) -> tuple[Handler, Handler]:
+def _handlers(collection: ServedCollection, feed: EventFeed | None) -> tuple[Handler, Handler]:
     if collection.config.append_only is not None:
         append_only = collection.config.append_only
-        return append_pull_handler(collection, append_only), append_handler(collection, append_only)
+        return append_pull_handler(collection, append_only), append_handler(
+            collection, append_only, feed
+        )
     if collection.config.is_binary:
         return blob_pull_handler(collection), blob_push_handler(collection)
     return pull_handler(collection), push_handler(collection)

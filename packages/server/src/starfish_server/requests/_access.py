@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from starfish_http.callers import Caller, as_authenticator
 from starfish_http.errors import AuthError
+from starfish_protocol.clock import Clock
 from starfish_protocol.plugins import AuthorizeContext
 from starfish_server.auth.result import RoleResolver
 from starfish_server.plugins import PluginChain
@@ -62,11 +63,13 @@ class AccessControl:
         plugins: PluginChain,
         *,
         timeout: float,
+        clock: Clock,
     ) -> None:
         self._authenticator = as_authenticator(resolver, plain="request")
         self._enricher = enricher
         self._plugins = plugins
         self._timeout = timeout
+        self._clock = clock
 
     async def identify(self, scope: Scope, body: RequestBody) -> Identified:
         """Ask the resolver.
@@ -91,6 +94,20 @@ class AccessControl:
             raise
         except Exception as error:
             raise _ResolverRefusal(_as_refusal(error)) from error
+
+    async def is_current(self, caller: Identified, scope: Scope, body: RequestBody) -> bool:
+        """Whether the credential behind a request that is still answered holds at this moment."""
+        if caller.refusal is not None:
+            return True  # an anonymous caller has nothing that could be withdrawn
+        expires_ms = caller.auth.expires_ms
+        if expires_ms is not None and expires_ms <= self._clock.now_ms():
+            return False
+        request = Request(scope, body.replay)
+        try:
+            return await within(self._timeout, self._authenticator.is_current(request, caller.auth))
+        except Exception:  # noqa: BLE001 - nobody vouches for the caller any more
+            _LOG.warning("a credential cannot be looked at again", exc_info=True)
+            return False
 
     def may_read_some(self, caller: Identified, collection: ServedCollection) -> bool:
         """Whether there may be a document that a caller can read; ``False`` only to the anonymous."""

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
+from starfish_http.addresses import client_address_of
 from starfish_http.errors import AuthError
 from starfish_protocol.clock import Clock
 from starfish_protocol.constants import HEADER_RETRY_AFTER
@@ -17,7 +18,7 @@ from starfish_server.documents._push import DocumentWriter
 from starfish_server.plugins import PluginChain
 from starfish_server.requests._access import AccessControl, Action, Identified
 from starfish_server.requests._answers import Answer, bytes_answer
-from starfish_server.requests._rate_limit import RateLimiter, client_address
+from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_body import RequestBody
 from starfish_server.requests._served_collection import ServedCollection, check_params
@@ -98,6 +99,15 @@ class RequestContext:
             self._caller = await self.services.access.identify(self.scope, self.body())
         return self._caller
 
+    async def is_current(self) -> bool:
+        """Whether the caller's credential holds at this moment; as `AccessControl.is_current`."""
+        caller = await self.caller()
+        return await self.services.access.is_current(caller, self.scope, self.body())
+
+    def address(self) -> str:
+        """The address that an anonymous caller is counted by."""
+        return client_address_of(self.scope, trusted_proxy_hops=self.services.trusted_proxy_hops)
+
     async def admit(
         self, collection: ServedCollection, action: Action, body_limit: int | None = None
     ) -> StoreContext:
@@ -124,17 +134,9 @@ class RequestContext:
         limiter = self.services.limiter
         if limiter is None:
             return
-        forwarded = [
-            v.decode("latin-1") for k, v in self.scope["headers"] if k == b"x-forwarded-for"
-        ]
-        client = self.scope.get("client")
         retry_after = await limiter.take(
             identity=caller.auth.identity,
-            address=client_address(
-                None if client is None else client[0],
-                forwarded,
-                trusted_proxy_hops=self.services.trusted_proxy_hops,
-            ),
+            address=self.address(),
             collection=collection.name,
             namespace=collection.namespace,
             action=action,

@@ -30,6 +30,7 @@ from starfish_server.routes._documents import (
     pushed_document,
     write_event,
 )
+from starfish_server.routes._feed import EventFeed
 from starfish_server.storage.base import StoreContext
 
 __all__ = ("append_handler", "append_pull_handler", "page_json", "pull_bounds", "read_page")
@@ -120,7 +121,9 @@ def pull_bounds(
     return PullBounds(checkpoint, at_most=bound)
 
 
-def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) -> Handler:
+def append_handler(
+    collection: ServedCollection, append_only: AppendOnlyConfig, feed: EventFeed | None
+) -> Handler:
     """``POST /push/<path>`` of one append-only collection."""
     config = collection.config
 
@@ -162,6 +165,8 @@ def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) 
                 raise RequestRefusedError(409, "non_monotonic_timestamp") from error
         else:
             stored = _passed_on(document, ts, request.services.clock.now_ms())
+            if feed is not None:
+                feed.tell(context, collection.store_key(request.rest), stored, data)
         if request.services.plugins.observes_writes:
             event = write_event(request, context, stored.hash, stored.timestamp, data)
             await request.services.plugins.after_write(event)
