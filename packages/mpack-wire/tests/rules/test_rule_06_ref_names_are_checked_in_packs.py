@@ -6,8 +6,8 @@ import msgpack
 import pytest
 
 from starfish_mpack_wire import MPackFormatError, build_mpack, commit_id, parse_wire_mpack
-from starfish_mpack_wire.pack.layout import Section
-from starfish_mpack_wire.ref_names import check_ref_name, is_ref_name
+from starfish_mpack_wire._model.ref_names import check_ref_name, is_ref_name
+from starfish_mpack_wire._pack.layout import Section
 from starfish_mpack_wire.testing.damage import assemble, chunk_of, records_of, sections_of
 
 BAD = [
