@@ -6,44 +6,32 @@ test sees a bound that no longer holds.
 
 from __future__ import annotations
 
-import os
+import email
 import re
-import shutil
 import subprocess
-import sys
 import tomllib
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = sorted(folder.name for folder in (ROOT / "packages").iterdir())
-UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools/bin/uv")
+PUBLIC_NAMES = {"protocol", "server", "projection", "outbox"}
+"""Distributions of these names exist on the public index, up to version 3."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def uv(*arguments: str | Path) -> str:
-    done = subprocess.run(
-        [UV, "--quiet", *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="session")
-def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheelhouse")
-    uv("build", "--all-packages", "--wheel", "--out-dir", folder)
-    return folder
+def project(package: str) -> dict[str, object]:
+    return tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
 
 
 def siblings_of(package: str) -> set[str]:
     """Every workspace package that this one needs, itself included."""
-    project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())["project"]
     needed = {package}
-    for requirement in project["dependencies"]:
+    for requirement in project(package)["dependencies"]:
         sibling = re.match(r"starfish-([a-z-]+)", requirement)
         if sibling is not None:
             needed |= siblings_of(sibling[1])
@@ -52,25 +40,17 @@ def siblings_of(package: str) -> set[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_wheel_alone_in_an_empty_environment_imports(
-    package: str, wheelhouse: Path, tmp_path: Path
+    package: str, environment: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    python = tmp_path / "venv" / "bin" / "python"
-    uv("venv", "--python", sys.executable, tmp_path / "venv")
-    uv(
-        "pip",
-        "install",
-        "--python",
-        python,
-        "--find-links",
-        wheelhouse,
-        f"starfish-{package}",
-    )
-
+    python = environment(f"starfish-{package}") / "python"
+    module = f"starfish_{package.replace('-', '_')}"
     script = (
         "import importlib, importlib.metadata as m, json;"
-        f"importlib.import_module('starfish_{package.replace('-', '_')}');"
+        f"module = importlib.import_module('{module}');"
+        f"assert module.__version__ == m.version('starfish-{package}');"
         "print(json.dumps(sorted(d.name for d in m.distributions() if d.name.startswith('starfish'))))"
     )
+
     done = subprocess.run(
         [python, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
     )
@@ -93,3 +73,28 @@ def test_a_wheel_carries_its_types_and_its_licence_and_nothing_else_of_the_tree(
     assert f"{module}/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {module}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_wheel_says_what_it_is_and_bounds_its_siblings(package: str, wheelhouse: Path) -> None:
+    module = f"starfish_{package.replace('-', '_')}"
+    (wheel,) = wheelhouse.glob(f"{module}-*.whl")
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+
+    metadata = email.message_from_bytes(archive.read(name))
+
+    classifiers = metadata.get_all("Classifier") or []
+    siblings = [
+        requirement
+        for requirement in metadata.get_all("Requires-Dist") or []
+        if requirement.startswith("starfish-")
+        and not requirement.startswith(f"starfish-{package}[")
+    ]
+    assert metadata["Keywords"]
+    assert metadata.get_all("Project-URL")
+    assert any(entry.startswith("Operating System ::") for entry in classifiers)
+    assert "Programming Language :: Python :: 3.11" in classifiers
+    assert "testing" in (metadata.get_all("Provides-Extra") or [])
+    assert all(re.search(r">=\d", entry) and re.search(r"<\d", entry) for entry in siblings)
+    assert int(metadata["Version"].split(".")[0]) >= (4 if package in PUBLIC_NAMES else 0)

@@ -58,7 +58,7 @@ def test_a_package_has_the_skeleton_that_all_share(package: Path) -> None:
 
 
 def test_the_type_checkers_look_at_every_package() -> None:
-    # A pattern that matches nothing is no error to pyright, and a missing search path none to mypy.
+    # Neither pyright nor mypy complains of a pattern that matches nothing, or of a missing search path.
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 
     assert tools["pyright"]["include"] == ["packages"]
@@ -70,8 +70,22 @@ def test_the_type_checkers_look_at_every_package() -> None:
 
 def test_make_without_a_target_explains_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
 
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
-    assert set(re.findall(r"make ([a-z]+)", shown)) == targets
+    assert set(re.findall(r"make ([a-z-]+)", shown)) == targets
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda folder: folder.name)
+def test_each_changelog_fragment_says_something_under_a_known_heading(package: Path) -> None:
+    settings = tomllib.loads((package / "pyproject.toml").read_text())["tool"]["towncrier"]
+    headings = {kind["directory"] for kind in settings["type"]}
+    fragments = [
+        path for path in (package / settings["directory"]).iterdir() if path.name != ".gitignore"
+    ]
+
+    assert (package / settings["filename"]).read_text().count(settings["start_string"]) == 1
+    for fragment in fragments:
+        assert re.fullmatch(rf"[+\w.-]+\.(?:{'|'.join(headings)})\.md", fragment.name), fragment
+        assert fragment.read_text().strip(), fragment

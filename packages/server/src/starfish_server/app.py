@@ -8,14 +8,16 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 
+from starfish_http.errors import problem_handlers
 from starfish_protocol.plugins import ServerPlugin
 from starfish_server.auth.result import AuthResult, RoleResolver
 from starfish_server.config.schema import SyncConfig
 from starfish_server.config.validate import validate_config
-from starfish_server.router.application import SyncFastAPI
-from starfish_server.router.route_builder import SyncRouterOptions, create_sync_router
+from starfish_server.mounting._application import SyncFastAPI
+from starfish_server.mounting._sync_router import SyncRouterOptions, create_sync_router
 from starfish_server.storage.base import AbstractObjectStore
 
 __all__ = ("anonymous_role_resolver", "create_app")
@@ -24,7 +26,7 @@ _VERSION = version("starfish-server")
 
 
 async def anonymous_role_resolver(_request: Request) -> AuthResult:
-    """Every caller is anonymous: only what is ``public`` can be used."""
+    """Every caller is anonymous: only ``public`` collections can be used."""
     return AuthResult(identity=None)
 
 
@@ -41,8 +43,8 @@ def create_app(
     """An application that serves a configuration at the root.
 
     Its lifespan opens the store, then starts the plugins in order; at the end it stops them in
-    reverse order and closes the store, so neither may be shared with another application. Whoever
-    serves it finishes the requests in flight before the lifespan ends.
+    reverse order and closes the store, so neither may be shared with another application. The
+    ASGI server finishes the requests in flight before the lifespan ends.
 
     Args:
         config: what to serve.
@@ -81,6 +83,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        exception_handlers=problem_handlers(RequestValidationError),
     )
     options = SyncRouterOptions(
         store=store,

@@ -60,7 +60,7 @@ class PluginChain:
 
     @property
     def observes_writes(self) -> bool:
-        """Whether any hook wants to see what was stored."""
+        """Whether any hook wants to see stored writes."""
         return bool(self._after_write)
 
     @property
@@ -85,7 +85,7 @@ class PluginChain:
         return await _first_not_proceeding(self._intercept_push, context)
 
     async def after_write(self, event: WriteEvent) -> None:
-        """Tell every plugin what was stored; returns when all have seen it."""
+        """Tell every plugin of a stored write; returns when all have seen it."""
         for name, hook in self._after_write:
             try:
                 await _settled(hook(event))
@@ -98,7 +98,7 @@ class PluginChain:
     async def running(self) -> AsyncGenerator[None]:
         """Hold the plugins started: in order, and stopped from last to first.
 
-        A ``startup`` that raises stops the start: what was started before it is stopped again and
+        A ``startup`` that raises stops the start: the plugins started before it are stopped again and
         the error goes on. A ``shutdown`` that raises is logged, and the others still run.
         """
         async with AsyncExitStack() as started:

@@ -1,4 +1,4 @@
-"""Start and stop: the store outlives the plugins, and what was started is stopped."""
+"""Start and stop: the store outlives the plugins, and started plugins are stopped."""
 
 import logging
 from collections.abc import Sequence

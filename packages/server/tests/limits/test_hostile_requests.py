@@ -20,7 +20,7 @@ from starfish_server import (
     SyncRouterOptions,
     create_sync_router,
 )
-from starfish_server.router.application import SyncFastAPI
+from starfish_server.mounting._application import SyncFastAPI
 from starfish_server.testing.faulty_store import FaultyStore
 
 LIMIT = 1000

@@ -82,7 +82,7 @@ def parse_config(raw: object) -> SyncConfig:
     if config is not None:
         validate_config(config)
         return config
-    # One broken collection must not hide what is wrong with the others.
+    # One broken collection must not hide the problems of the others.
     document = _mapping(raw)
     namespaces = _mapping(document.get("namespaces"))
     located = list(_readable("", None, document))
@@ -123,7 +123,7 @@ def _message(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         name = str(error["loc"][-1])
         close = difflib.get_close_matches(name, _FIELDS, n=1)
-        return f"{name!r} is no field here" + (f"; did you mean {close[0]!r}?" if close else "")
+        return f"{name!r} is not a field here" + (f"; did you mean {close[0]!r}?" if close else "")
     return f"{error['msg']}{_refused(error['input'])}"
 
 
@@ -155,6 +155,6 @@ def _parse_json(text: str) -> object:
         return found
 
     def no_constant(name: str) -> object:
-        raise ConfigError([f"{name} is no JSON number"])
+        raise ConfigError([f"{name} is not a JSON number"])
 
     return json.loads(text, object_pairs_hook=without_duplicates, parse_constant=no_constant)

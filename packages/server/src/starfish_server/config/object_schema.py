@@ -30,7 +30,7 @@ def compile_object_schema(schema: Mapping[str, Any]) -> Draft202012Validator:
     """
     draft = schema.get("$schema", _DRAFT)
     if not isinstance(draft, str) or draft.removesuffix("#") != _DRAFT:
-        raise ConfigError([f"$schema is {draft!r}; legal is {_DRAFT!r}, or no $schema"])
+        raise ConfigError([f"$schema is {draft!r}; it must be {_DRAFT!r}, or no $schema"])
     try:
         return Draft202012Validator(dict(schema), offline=True, validate_formats=False)
     except ValidationError as error:

@@ -82,7 +82,7 @@ class PathTemplate:
         """Compile a template.
 
         Raises:
-            ConfigError: the text is no template; every problem is listed.
+            ConfigError: the text is not a template; every problem is listed.
         """
         problems = list(_problems(text))
         if problems:
@@ -179,8 +179,8 @@ def _problems(text: str) -> Iterator[str]:
     for index, name in enumerate(names):
         if _PARAMETER_NAME.fullmatch(name) is None:
             yield (
-                f"parameter {name!r} of {text!r} is no name; "
-                "legal is a letter or _, then letters, digits or _"
+                f"parameter {name!r} of {text!r} is not a name; "
+                "it must be a letter or _, then letters, digits or _"
             )
         if name in names[:index]:
             yield f"parameter {name!r} of {text!r} appears twice; each name may appear once"
@@ -191,12 +191,12 @@ def _segment_problem(segment: str) -> str | None:
         return "is empty; remove the extra '/'"
     found = _SEGMENT.fullmatch(segment)
     if found is None:
-        return "is malformed; legal is text with at most one {parameter}"
+        return "is malformed; it must be text with at most one {parameter}"
     literal = found["before"] + (found["after"] or "")
     if literal and PARAMETER_VALUE.fullmatch(literal) is None:
         return f"may hold only {_ALPHABET}"
     if segment == "." or ".." in segment:
-        return "is unsafe; legal is a name without '..'"
+        return "is unsafe; it must be a name without '..'"
     return None
 
 

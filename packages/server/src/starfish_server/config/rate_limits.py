@@ -63,7 +63,7 @@ def limits_of_action(
         if by not in bucket.split("+"):
             if dimension is not None:
                 problems.append(
-                    f"{action}.{by} has no effect with bucket {bucket!r}; legal is 'identity+ip'"
+                    f"{action}.{by} has no effect with bucket {bucket!r}; the bucket must be 'identity+ip'"
                 )
             continue
         dimension = dimension or RateLimitDimension()

@@ -70,7 +70,7 @@ class RateLimitDimension(_Model):
 
 
 class RateLimitRule(_Model):
-    """How many requests of one action are allowed; what is absent is inherited."""
+    """How many requests of one action are allowed; absent fields are inherited."""
 
     window_ms: int | None = Field(default=None, gt=0)
     max_requests: int | None = Field(default=None, gt=0)

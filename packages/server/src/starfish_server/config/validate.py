@@ -1,6 +1,6 @@
 """What spans the fields of a collection, or several collections: every problem, not just the first.
 
-A problem names the place as it is written in the file, the value, and what is legal. What may be
+A problem names the place as it is written in the file, the value, and the allowed values. What may be
 served but is probably not meant is in `starfish_server.config.likely_mistakes`.
 """
 
@@ -26,10 +26,21 @@ __all__ = (
     "validate_config",
 )
 
-ROUTE_WORDS = frozenset({
-    "pull", "push", "list", "batch", "health", "config", "events", "metrics",
-    "docs", "redoc", "openapi.json",
-})  # fmt: skip
+ROUTE_WORDS = frozenset(
+    {
+        "pull",
+        "push",
+        "list",
+        "batch",
+        "health",
+        "config",
+        "events",
+        "metrics",
+        "docs",
+        "redoc",
+        "openapi.json",
+    }
+)
 """First segments of the server's own paths, which no namespace may take."""
 
 _MIME_TYPE = re.compile(r"\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
@@ -78,13 +89,13 @@ def namespace_problems(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         if not _is_segment(name):
             yield (
-                f"namespaces.{name}: {name!r} is no path segment; "
-                "legal are A-Z a-z 0-9 . _ : @ - without '..'"
+                f"namespaces.{name}: {name!r} is not a path segment; "
+                "it may hold only A-Z a-z 0-9 . _ : @ - without '..'"
             )
         elif name in ROUTE_WORDS:
             yield (
                 f"namespaces.{name}: {name!r} hides the server's own /{name}; "
-                f"legal is any name but {', '.join(sorted(ROUTE_WORDS))}"
+                f"it must be any name but {', '.join(sorted(ROUTE_WORDS))}"
             )
 
 
@@ -103,7 +114,7 @@ def collection_problems(collections: Sequence[LocatedCollection]) -> Iterator[st
             if config.listable and not template.parameters:
                 yield (
                     f"{located.where}.listable: {config.storage_path!r} has nothing to enumerate; "
-                    "legal is a storagePath with a {parameter}"
+                    "storagePath must have a {parameter}"
                 )
         for field, problem in _problems_alone(config):
             yield f"{located.where}.{field}: {problem}"
@@ -115,9 +126,12 @@ def collection_problems(collections: Sequence[LocatedCollection]) -> Iterator[st
 
 def _problems_alone(config: CollectionConfig) -> Iterator[tuple[str, str]]:
     if not _is_segment(config.name):
-        yield "name", f"{config.name!r} is no name; legal are A-Z a-z 0-9 . _ : @ - without '..'"
+        yield (
+            "name",
+            f"{config.name!r} is not a name; it may hold only A-Z a-z 0-9 . _ : @ - without '..'",
+        )
     if config.pull_only and config.push_only:
-        yield "pushOnly", "the collection is also pullOnly; legal is one of them"
+        yield "pushOnly", "the collection is also pullOnly; remove one of the two"
     yield from _role_problems("readRoles", config.read_roles)
     yield from _role_problems("writeRoles", config.write_roles)
     yield from _mime_type_problems(config.allowed_mime_types)
@@ -137,17 +151,20 @@ def _problems_alone(config: CollectionConfig) -> Iterator[tuple[str, str]]:
 def _role_problems(field: str, roles: Sequence[str]) -> Iterator[tuple[str, str]]:
     for index, role in enumerate(roles):
         if not role or role != role.strip() or not role.isprintable():
-            yield f"{field}[{index}]", f"{role!r} is no role; legal is text without outer spaces"
+            yield (
+                f"{field}[{index}]",
+                f"{role!r} is not a role; it must be text without outer spaces",
+            )
 
 
 def _mime_type_problems(mime_types: Sequence[str]) -> Iterator[tuple[str, str]]:
     if not mime_types:
-        yield "allowedMimeTypes", "the list is empty; legal is at least one type"
+        yield "allowedMimeTypes", "the list is empty; it must hold at least one type"
     for index, mime_type in enumerate(mime_types):
         if _MIME_TYPE.fullmatch(mime_type) is None:
             yield (
                 f"allowedMimeTypes[{index}]",
-                f"{mime_type!r} is no content type; legal is lower-case type/subtype, type/* or */*",
+                f"{mime_type!r} is not a content type; it must be lower-case type/subtype, type/* or */*",
             )
 
 
@@ -173,7 +190,10 @@ def _field_permission_problems(config: CollectionConfig) -> Iterator[tuple[str, 
         )
     for name, permission in (config.field_permissions or {}).items():
         if not name:
-            yield "fieldPermissions", "a field name is empty; legal is a top-level field of data"
+            yield (
+                "fieldPermissions",
+                "a field name is empty; it must name a top-level field of data",
+            )
         where = f"fieldPermissions.{name}"
         yield from _role_problems(f"{where}.readRoles", permission.read_roles or ())
         yield from _role_problems(f"{where}.writeRoles", permission.write_roles or ())
@@ -183,16 +203,16 @@ def _append_only_problems(
     config: CollectionConfig, append_only: AppendOnlyConfig
 ) -> Iterator[tuple[str, str]]:
     if config.is_binary:
-        yield "appendOnly", "elements are JSON; legal is allowedMimeTypes with 'application/json'"
+        yield "appendOnly", "elements are JSON; allowedMimeTypes must hold 'application/json'"
     if config.bundle is not None:
         yield "appendOnly", "a bundle is pulled whole, an appendOnly collection in pages"
     if not append_only.field:
-        yield "appendOnly.field", "the name is empty; legal is a name such as 'items'"
+        yield "appendOnly.field", "the name is empty; it must be a name such as 'items'"
     if not append_only.persist:
         if config.read_roles and not config.push_only:
             yield (
                 "appendOnly.persist",
-                "false stores nothing that readRoles could pull; legal with pushOnly true",
+                "false stores nothing that readRoles could pull; the collection must be pushOnly",
             )
         if config.pull_only:
             yield "appendOnly.persist", "false with pullOnly does nothing at all"
@@ -210,9 +230,9 @@ def _rate_limit_problems(config: CollectionConfig) -> Iterator[tuple[str, str]]:
         except ConfigError as error:
             limited = True
             for problem in error.problems:
-                yield "rateLimit", f"{problem}; legal is windowMs and maxRequests for each counter"
+                yield "rateLimit", f"{problem}; each counter must have windowMs and maxRequests"
     if not limited:
-        yield "rateLimit", "nothing is limited; legal is windowMs and maxRequests"
+        yield "rateLimit", "nothing is limited; it must have windowMs and maxRequests"
 
 
 def _duplicate_names(collections: Sequence[LocatedCollection]) -> Iterator[str]:
@@ -222,7 +242,7 @@ def _duplicate_names(collections: Sequence[LocatedCollection]) -> Iterator[str]:
         if taken != located.where:
             yield (
                 f"{located.where}.name: {located.config.name!r} is the name of {taken} too; "
-                "legal is one collection a name"
+                "each name must belong to one collection"
             )
 
 
@@ -242,7 +262,7 @@ def _bundle_problems(collections: Sequence[LocatedCollection]) -> Iterator[str]:
             yield (
                 f"{located.where}.storagePath: {config.storage_path!r} is not the path of bundle "
                 f"{config.bundle!r}, which has {other.config.storage_path!r} in {other.where}; "
-                "legal is one path a bundle"
+                "a bundle must have one path"
             )
 
 
@@ -261,7 +281,7 @@ def _overlaps(templates: Sequence[tuple[LocatedCollection, PathTemplate]]) -> It
                 yield (
                     f"{located.where}.storagePath: {key.text!r} can be the same document "
                     f"as {other_key.text!r} of {other.where} ({other.config.name!r}); "
-                    "legal are paths that differ in a fixed segment or in length"
+                    "paths must differ in a fixed segment or in length"
                 )
             same_length.append((located, key))
 
@@ -297,7 +317,7 @@ def _ambiguous_listings(
     for located, template in templates:
         if not located.config.listable or not template.parameters:
             continue
-        # A letter stands for what is listed, so that the empty path is a template as well.
+        # A letter stands for the listed parameter, so that an empty path has a segment.
         path = PathTemplate.parse(f"{template.list_path}/x".removeprefix("/"))
         for other, other_template, other_path in listed:
             if (
@@ -307,6 +327,6 @@ def _ambiguous_listings(
             ):
                 yield (
                     f"{located.where}.listable: /list/{template.list_path} would list "
-                    f"{other.where} ({other.config.name!r}) too; legal is one of them"
+                    f"{other.where} ({other.config.name!r}) too; only one of them can be listable"
                 )
         listed.append((located, template, path))

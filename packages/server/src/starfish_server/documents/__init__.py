@@ -1,0 +1,1 @@
+"""What a pull, a push and an append do to a store; nothing here knows HTTP."""

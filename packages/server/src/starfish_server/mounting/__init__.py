@@ -1,0 +1,1 @@
+"""From a configuration to routes in a FastAPI application."""

@@ -1,0 +1,1 @@
+"""A request on its way to its route: caller, limits, access rules, body, refusals, answers."""
