@@ -102,9 +102,9 @@ def test_push_and_clone_over_http(
     write(tmp_path / "work", a="theirs")
     run("commit -m theirs", at="work")
     run("push", at="work")
-    with pytest.raises(MPackError, match="no ancestor"):
+    with pytest.raises(MPackError, match="not an ancestor"):
         run("pull", at="copy")
-    with pytest.raises(MPackError, match="no ancestor"):
+    with pytest.raises(MPackError, match="not an ancestor"):
         run("push", at="copy")
     run("push --force", at="copy")
     with pytest.raises(MPackError, match="not empty"):
