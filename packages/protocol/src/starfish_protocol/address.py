@@ -10,9 +10,9 @@ from typing import Literal, Protocol, Self, cast, get_args
 
 from blake3 import blake3
 
-from starfish_protocol.errors import AddressError, DigestMismatchError
+from starfish_protocol._errors import AddressError, StarfishError
 
-__all__ = ("Algorithm", "ContentAddress", "MultiHasher")
+__all__ = ("Algorithm", "ContentAddress", "DigestMismatchError", "MultiHasher")
 
 Algorithm = Literal["blake3", "sha256"]
 """The hash functions of content addresses; both give 32 bytes."""
@@ -87,6 +87,17 @@ class ContentAddress:
         actual = type(self).of(data, self.algorithm)
         if actual != self:
             raise DigestMismatchError(self, actual)
+
+
+class DigestMismatchError(StarfishError):
+    """Bytes do not have the address that was promised for them."""
+
+    def __init__(self, expected: ContentAddress, actual: ContentAddress) -> None:
+        super().__init__(f"content is {actual}, expected {expected}")
+        self.expected = expected
+        """The address that was promised."""
+        self.actual = actual
+        """The address that the bytes have."""
 
 
 class MultiHasher:

@@ -18,7 +18,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from starfish_protocol.errors import StarfishError
+from starfish_protocol._errors import StarfishError
 
 __all__ = (
     "AsyncEventSource",
