@@ -141,7 +141,9 @@ class Engine:
                     result = self._attempt([job])[0]
                 except BusyError:
                     return False, None
-                except FullError:
+                except DiskError as error:
+                    if not _is_without_room(error):
+                        raise
                     return False, None  # the thread makes room
             if job.writes and time.perf_counter() - begin > self._budget_s:
                 self._calm = 0
@@ -243,8 +245,11 @@ class Engine:
                 if time.monotonic() >= give_up_at:
                     raise
                 time.sleep(POLL_S)
-            except FullError:
-                if made_room or not self._make_room(may_use_reserve=not any(j.adds for j in jobs)):
+            except DiskError as error:
+                adds = any(job.adds for job in jobs)
+                if made_room or not _is_without_room(error):
+                    raise
+                if not self._make_room(may_use_reserve=not adds):
                     raise
                 made_room = True
 
@@ -307,8 +312,7 @@ class Engine:
         except BusyError:
             raise
         except DiskError as error:
-            is_full = isinstance(error, FullError) or "SQLITE_IOERR" in error.reason
-            if not is_full or not self._reserve.release():
+            if not _is_without_room(error) or not self._reserve.release():
                 raise
             return self.file.connect()
 
@@ -405,6 +409,11 @@ class EngineThread:
             await self._thread.stop()
         except DiskError as error:
             raise own_error(self.engine.file.path, error) from error
+
+
+def _is_without_room(error: DiskError) -> bool:
+    """Whether the disk is full, or a quota is used up, which SQLite calls an error of writing."""
+    return isinstance(error, FullError) or "SQLITE_IOERR" in error.reason
 
 
 def _shrink(connection: sqlite3.Connection) -> None:
