@@ -238,9 +238,10 @@ def test_a_thread_that_cannot_start_is_tried_again(
         raise RuntimeError("can't start new thread")
 
     thread = BatchThread("t", worker)
-    with monkeypatch.context() as patch, pytest.raises(ShortageError):
+    with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        thread.call(add(1))
+        with pytest.raises(ShortageError):
+            thread.call(add(1))
 
     assert thread.call(add(2)) == 2
     thread.close()

@@ -15,7 +15,7 @@ from starfish_watcher import (
     StoreUnavailableError,
     WatcherError,
 )
-from starfish_watcher.limits import MAX_BATCH_EVENTS, MAX_GROUP_EVENTS
+from starfish_watcher._limits import MAX_BATCH_EVENTS, MAX_GROUP_EVENTS
 from starfish_watcher.log.base import AppendResult
 from starfish_watcher.log.memory import MemoryEventLog
 from starfish_watcher.testing.samples import CREDIT, at, credit, in_threads

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from starfish_watcher import EventStore
-from starfish_watcher.compaction import compact
+from starfish_watcher._compaction import compact
 from starfish_watcher.log.memory import MemoryEventLog
 from starfish_watcher.testing.samples import credit
 

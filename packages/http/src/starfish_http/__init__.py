@@ -1,7 +1,5 @@
 """A bounded HTTP edge for ASGI applications: connections, callers, refusals, orderly stops."""
 
-from importlib.metadata import version
-
 from starfish_http.callers import Authenticate, Authenticator, Caller, TokenFile, anyone
 from starfish_http.errors import AuthError, HttpError, RequestRefusedError, TokenFileError
 
@@ -17,4 +15,4 @@ __all__ = (
     "anyone",
 )
 
-__version__ = version("starfish-http")
+__version__ = "0.1.0"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from starfish_protocol.errors import StarfishError
@@ -206,7 +206,7 @@ def refusal_of(error: Exception) -> RequestRefusedError:
         own = cast("object", error.detail)
         detail = _DETAILS.get(status) or (own if isinstance(own, str) else json.dumps(own))
         return RequestRefusedError(status, code_of_status(status), detail, headers=error.headers)
-    if isinstance(error, ClientDisconnectedError):
+    if isinstance(error, (ClientDisconnectedError, ClientDisconnect)):
         return RequestRefusedError(499, code_of_status(499), "the client has gone")
     if isinstance(error, _ListsProblems):
         return _invalid(error)
@@ -241,4 +241,11 @@ def problem_handlers(
         >>> from starlette.applications import Starlette
         >>> app = Starlette(exception_handlers=problem_handlers())
     """
-    return dict.fromkeys((HTTPException, *validation_errors, Exception), _answer)
+    handled = (
+        HTTPException,
+        ClientDisconnect,
+        ClientDisconnectedError,
+        *validation_errors,
+        Exception,
+    )
+    return dict.fromkeys(handled, _answer)

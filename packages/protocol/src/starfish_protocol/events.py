@@ -1,10 +1,15 @@
-"""The envelope of an event and the reading side of whatever holds events.
+"""The envelope of an event and the reading side of everything that holds events.
 
 An event store, a registry's log and a server's change log all fulfil `EventSource` or
 `AsyncEventSource`, so that one watcher can follow any of them.
 
-Rule 1: an event is visible as a whole or not at all, and stays as it was. Rule 2: what `read`,
-`generation` and `last_sequence` say includes every event that `subscribe` has already told of.
+Rule 1: an event is visible as a whole or not at all, and stays as it was. Rule 2: `read`,
+`generation` and `last_sequence` include every event that a subscription has already given.
+Rule 3: a page may be shorter than its limit although more follows; only an empty page is the end.
+Rule 4: a closed subscription raises `SubscriptionClosed`, at once, also in calls that wait.
+Rule 5: ``capacity`` bounds the events that a source holds for one reader. A source that holds none,
+because its subscriptions read the log, ignores it: such a subscription misses nothing and is never
+pruned. The kits of `starfish_protocol.testing` ask for all of this.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from starfish_protocol.errors import StarfishError
+from starfish_protocol._errors import StarfishError
 
 __all__ = (
     "AsyncEventSource",
@@ -22,14 +27,22 @@ __all__ = (
     "EventSource",
     "EventSubscription",
     "SourceEvent",
+    "SubscriptionClosed",
     "SubscriptionPruned",
 )
+
+
+class SubscriptionClosed(StarfishError):  # noqa: N818 - as `SubscriptionPruned`
+    """The subscription was closed, by its reader or with its source: nothing more comes."""
+
+    def __init__(self, reason: str = "the subscription was closed") -> None:
+        super().__init__(reason)
 
 
 class SubscriptionPruned(StarfishError):  # noqa: N818 - the name that readers of a feed know
     """A subscriber was full when an event came, so it was dropped and misses that event.
 
-    Appends never wait for a reader. Whoever gets this reads the source again and subscribes anew.
+    Appends never wait for a reader. Its reader reads the source again and subscribes anew.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -89,28 +102,31 @@ class EventSubscription(Protocol):
     """A bounded queue of events that the source fills and one reader empties."""
 
     def pull_batch(self, max_events: int, timeout: float | None) -> Sequence[Event]:
-        """Take what is there, oldest first, waiting for the first one at most ``timeout`` seconds.
+        """Take the waiting events, oldest first, waiting for the first one at most ``timeout`` seconds.
 
         ``None`` waits for ever; when the time is up the result is empty.
 
         Raises:
             SubscriptionPruned: everything it held was taken and it missed the event after that;
                 raised again by every further call.
+            SubscriptionClosed: it is closed; raised at once, also while this waits, and again by
+                every further call. What it held may be given before, or be dropped.
         """
         ...
 
     def close(self) -> None:
-        """Stop receiving and wake whoever waits; may be called twice and from any thread."""
+        """Stop receiving and wake all calls that wait; may be called twice and from any thread."""
         ...
 
 
 class EventSource(Protocol):
-    """Whatever holds events in one order and can be read again from any place."""
+    """Holds events in one order and can be read again from any place."""
 
     def read(self, after: int, limit: int, *, entity: str | None = None) -> Sequence[Event]:
-        """The first ``limit`` events with a sequence above ``after``, in order.
+        """The first events with a sequence above ``after``, in order, at most ``limit``.
 
-        With ``entity`` only its own events, not those of its child namespaces.
+        With ``entity`` only its own events, not those of its child namespaces. Fewer than
+        ``limit`` may come although more follow; when none come, there are none.
         """
         ...
 
@@ -123,9 +139,12 @@ class EventSource(Protocol):
         ...
 
     def subscribe(self, *, entity: str | None = None, capacity: int = 8192) -> EventSubscription:
-        """Receive each event that becomes visible from now on, at most ``capacity`` waiting.
+        """Receive each event that becomes visible from now on.
 
-        With ``entity`` at least the events of that entity come; others may.
+        Args:
+            entity: At least the events of that entity come; others may.
+            capacity: Events that may wait for the reader, at least 1; ignored by a source whose
+                subscriptions hold none.
         """
         ...
 
@@ -138,7 +157,7 @@ class AsyncEventSubscription(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop receiving and wake whoever waits; may be called twice."""
+        """Stop receiving and wake all calls that wait; may be called twice, on the event loop."""
         ...
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from starfish_protocol.plugins import AuthorizeContext, AuthorizeResult, ServerPlugin
 from starfish_server import AuthResult, MemoryObjectStore, StoreContext
-from starfish_server.auth.errors import AuthError
+from starfish_server.auth import AuthError
 
 PRIVATE = {"readRoles": ["self", "admin"], "writeRoles": ["self"], "listable": True,
            "storagePath": "notes/{identity}/{note}"}  # fmt: skip

@@ -2,8 +2,22 @@
 
 from importlib.metadata import version
 
-from starfish_watcher.delivery.cursor import Cursor
-from starfish_watcher.delivery.subscription import Subscription
+from starfish_watcher._delivery.cursor import Cursor
+from starfish_watcher._delivery.subscription import Subscription
+from starfish_watcher._model.coordinate import Coordinate
+from starfish_watcher._model.event import Event, RawEvent
+from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._model.new_event import NEW, NewEvent
+from starfish_watcher._model.receipt import Receipt
+from starfish_watcher._model.region import Region
+from starfish_watcher._projection.definition import CONSISTENT, Change, MaybeStale, Projection
+from starfish_watcher._projection.snapshots import SnapshotCache
+from starfish_watcher._store import EventStore
+from starfish_watcher._verification import ChainReport
+from starfish_watcher._watchers.cursor_watcher import CursorWatcher
+from starfish_watcher._watchers.prefix_watcher import PrefixWatcher
+from starfish_watcher._watchers.projection_watcher import ProjectionWatcher
+from starfish_watcher._watchers.source_watcher import AsyncSourceWatcher, watch, watch_async
 from starfish_watcher.errors import (
     AppendUncertainError,
     ChainBrokenError,
@@ -20,20 +34,6 @@ from starfish_watcher.errors import (
     SubscriptionPruned,
     WatcherError,
 )
-from starfish_watcher.model.coordinate import Coordinate
-from starfish_watcher.model.event import Event, RawEvent
-from starfish_watcher.model.event_kind import EventKind
-from starfish_watcher.model.new_event import NEW, NewEvent
-from starfish_watcher.model.receipt import Receipt
-from starfish_watcher.model.region import Region
-from starfish_watcher.projection.definition import CONSISTENT, Change, MaybeStale, Projection
-from starfish_watcher.projection.snapshots import SnapshotCache
-from starfish_watcher.store import EventStore
-from starfish_watcher.verification import ChainReport
-from starfish_watcher.watchers.cursor_watcher import CursorWatcher
-from starfish_watcher.watchers.prefix_watcher import PrefixWatcher
-from starfish_watcher.watchers.projection_watcher import ProjectionWatcher
-from starfish_watcher.watchers.source_watcher import AsyncSourceWatcher, watch, watch_async
 
 __version__ = version("starfish-watcher")
 

@@ -17,13 +17,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from starfish_watcher._limits import FLUSH_INTERVAL_S, MAX_GROUP_BYTES, MAX_GROUP_EVENTS
+from starfish_watcher._model.event import Event
+from starfish_watcher._model.new_event import Durability, PreparedEvent
+from starfish_watcher._model.receipt import Receipt
 from starfish_watcher.errors import StoreClosed, StoreFullError, WatcherError
 from starfish_watcher.fault_points import FaultPoints
-from starfish_watcher.limits import FLUSH_INTERVAL_S, MAX_GROUP_BYTES, MAX_GROUP_EVENTS
 from starfish_watcher.log.base import AppendResult, EventLog, Outcome, Stamp
-from starfish_watcher.model.event import Event
-from starfish_watcher.model.new_event import Durability, PreparedEvent
-from starfish_watcher.model.receipt import Receipt
 
 __all__ = ("AppendWriter", "PendingAppend")
 

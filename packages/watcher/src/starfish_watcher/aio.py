@@ -9,29 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 from uuid import UUID
 
-from starfish_watcher.delivery.cursor import AsyncCursor
-from starfish_watcher.delivery.subscription import AsyncSubscription
-from starfish_watcher.model.coordinate import Coordinate
-from starfish_watcher.model.event import Event
-from starfish_watcher.model.event_kind import EventKind
-from starfish_watcher.model.new_event import Durability, Expected, NewEvent
-from starfish_watcher.model.receipt import Receipt
-from starfish_watcher.model.region import EVERYWHERE, Region
-from starfish_watcher.projection.definition import CONSISTENT, Change, Freshness, Projection
-from starfish_watcher.verification import ChainReport
-from starfish_watcher.watchers.cursor_watcher import AsyncCursorWatcher
-from starfish_watcher.watchers.lookers import Lookers
-from starfish_watcher.watchers.prefix_watcher import AsyncPrefixWatcher
-from starfish_watcher.watchers.projection_watcher import AsyncProjectionWatcher
-
-if TYPE_CHECKING:
-    import os
-
-    from starfish_watcher.store import BatchItem, EventStore
+from starfish_watcher._delivery.cursor import AsyncCursor
+from starfish_watcher._delivery.subscription import AsyncSubscription
+from starfish_watcher._model.coordinate import Coordinate
+from starfish_watcher._model.event import Event
+from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._model.new_event import BatchItem, Durability, Expected, NewEvent
+from starfish_watcher._model.receipt import Receipt
+from starfish_watcher._model.region import EVERYWHERE, Region
+from starfish_watcher._projection.definition import CONSISTENT, Change, Freshness, Projection
+from starfish_watcher._projection.snapshots import SnapshotCache
+from starfish_watcher._store_core import StoreCore
+from starfish_watcher._verification import ChainReport
+from starfish_watcher._watchers.cursor_watcher import AsyncCursorWatcher
+from starfish_watcher._watchers.prefix_watcher import AsyncPrefixWatcher
+from starfish_watcher._watchers.projection_watcher import AsyncProjectionWatcher
 
 __all__ = ("AsyncEventStore",)
 
@@ -41,9 +38,31 @@ S = TypeVar("S")
 class AsyncEventStore:
     """`EventStore` with the same methods to await; also an `AsyncEventSource`."""
 
-    def __init__(self, store: EventStore, lookers: Lookers) -> None:
+    def __init__(self, store: StoreCore) -> None:
+        """Stand on ``store``, an `EventStore`; closing either closes both."""
         self._store = store
-        self._lookers = lookers
+        self._lookers = store.lookers
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        check: Literal["quick", "none"] = "quick",
+        durability: Durability = "commit",
+        snapshots: SnapshotCache | None = None,
+    ) -> Self:
+        """As `EventStore.open`, in a thread.
+
+        Raises:
+            StoreDamagedError: the file is something else, or does not hold what it should.
+            StoreUnavailableError: it cannot be opened or written.
+        """
+        made = await _made(
+            lambda: StoreCore.open(path, check=check, durability=durability, snapshots=snapshots),
+            lambda store: store.close(),
+        )
+        return cls(made)
 
     async def append(
         self,

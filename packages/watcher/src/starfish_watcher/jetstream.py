@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any, final
 
 from starfish_protocol.clock import Clock
+from starfish_watcher._model.new_event import Durability
+from starfish_watcher._projection.snapshots import SnapshotCache
+from starfish_watcher._store import EventStore
 from starfish_watcher.fault_points import FaultPoints
 from starfish_watcher.log.jetstream import JetStreamEventLog, ServerSync
-from starfish_watcher.model.new_event import Durability
-from starfish_watcher.projection.snapshots import SnapshotCache
-from starfish_watcher.store import EventStore
 
 __all__ = ("JetStreamEventStore",)
 

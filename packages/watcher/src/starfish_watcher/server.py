@@ -13,11 +13,11 @@ from typing import Any, Final
 from blake3 import blake3
 
 from starfish_protocol.plugins import ServerPlugin, WriteEvent
+from starfish_watcher._limits import MAX_COORDINATE_BYTES
+from starfish_watcher._model.coordinate import Coordinate
+from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._store import EventStore
 from starfish_watcher.errors import IdempotencyConflictError
-from starfish_watcher.limits import MAX_COORDINATE_BYTES
-from starfish_watcher.model.coordinate import Coordinate
-from starfish_watcher.model.event_kind import EventKind
-from starfish_watcher.store import EventStore
 
 __all__ = ("DOCUMENT_WRITTEN", "PLUGIN_NAME", "create_event_log_plugin", "document_entity")
 

@@ -29,7 +29,7 @@ from starfish_watcher.testing.samples import CREDIT, NOTE, Balance, at, credit
 
 nats = pytest.importorskip("nats", reason="the extra nats is not installed")
 from starfish_watcher.jetstream import JetStreamEventStore  # noqa: E402 - only with the extra
-from starfish_watcher.log._jetstream_messages import entity_subject  # noqa: E402 - only with the extra
+from starfish_watcher.log.jetstream._messages import entity_subject  # noqa: E402 - only with the extra
 
 pytestmark = pytest.mark.network
 Opener = Callable[..., EventStore]
@@ -244,7 +244,7 @@ def test_a_large_removal_is_seen_at_one_moment(opener: Opener) -> None:
 def test_what_a_dead_remover_left_is_deleted_by_the_next_one(
     opener: Opener, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from starfish_watcher.log._jetstream_connection import JetStreamConnection
+    from starfish_watcher.log.jetstream._connection import JetStreamConnection
 
     async def dies(*_: object) -> None:
         raise OSError("gone")
@@ -339,7 +339,7 @@ def test_a_stream_that_is_deleted_ends_its_watchers(
     opener: Opener, raw: Raw, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Three of them must be missing before anybody asks whether the stream is there.
-    monkeypatch.setattr("starfish_watcher.log._jetstream_follower.HEARTBEAT_S", 0.3)
+    monkeypatch.setattr("starfish_watcher.log.jetstream._follower.HEARTBEAT_S", 0.3)
     with opener() as store:
         credit(store, "a")
         watcher = store.watch_projection(Balance, "a")

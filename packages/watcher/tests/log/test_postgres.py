@@ -16,7 +16,7 @@ from starfish_watcher.testing import AppendContract, DeliveryContract, WatchCont
 from starfish_watcher.testing.samples import CREDIT, Balance, History, at, credit, in_threads
 
 psycopg = pytest.importorskip("psycopg", reason="the extra postgres is not installed")
-from starfish_watcher.log import postgres  # noqa: E402 - only with the extra
+from starfish_watcher.log.postgres import _log as postgres_log  # noqa: E402 - only with the extra
 from starfish_watcher.postgres import PostgresEventStore  # noqa: E402 - only with the extra
 
 pytestmark = pytest.mark.network
@@ -200,7 +200,7 @@ def test_a_connection_that_the_server_ends_is_replaced(
 def test_a_history_is_of_one_moment_however_many_pages_it_has(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "PAGE_EVENTS", 10)
+    monkeypatch.setattr(postgres_log, "PAGE_EVENTS", 10)
     with opener() as store, opener() as other:
         store.append_batch([(at("a"), CREDIT, {"amount": 1})] * 35)
         with store._log.history("a", after=0, kinds=(), raw=False) as history:
@@ -219,12 +219,12 @@ def test_a_history_is_of_one_moment_however_many_pages_it_has(
 def test_a_writer_that_hangs_does_not_hang_the_others_for_ever(
     opener: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from starfish_watcher.log import _postgres_connections
+    from starfish_watcher.log.postgres import _connections
 
     hangs, goes_on = threading.Event(), threading.Event()
     points = FaultPoints()
     with opener(fault_points=points) as stuck:
-        monkeypatch.setattr(_postgres_connections, "BUSY_TIMEOUT_S", 1)
+        monkeypatch.setattr(_connections, "BUSY_TIMEOUT_S", 1)
         with opener() as store:
             points.arm("after_write", lambda: (hangs.set(), goes_on.wait(20)))
             thread = threading.Thread(target=credit, args=(stuck, "a"))

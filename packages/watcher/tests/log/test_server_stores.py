@@ -34,7 +34,7 @@ from starfish_watcher.testing.store_machine import StoreMachine
 pytestmark = pytest.mark.network
 ROUNDS = int(os.environ.get("STARFISH_KILLS", "4"))
 """Kills from outside in each test; the full number is 100."""
-CONNECTIONS = {"postgres": "_postgres_connections", "jetstream": "_jetstream_connection"}
+CONNECTIONS = {"postgres": "postgres._connections", "jetstream": "jetstream._connection"}
 
 
 @dataclass
@@ -223,7 +223,7 @@ def test_a_server_that_is_not_there_is_an_error_that_names_it(
 
 
 def give_up_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module(f"starfish_watcher.log._{place.kind}_writer")
+    module = importlib.import_module(f"starfish_watcher.log.{place.kind}._writer")
     monkeypatch.setattr(module, "RESOLVE_S", 0.5)
 
 

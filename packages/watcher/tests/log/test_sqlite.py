@@ -214,7 +214,7 @@ def test_a_changed_payload_is_found_by_the_chain(path: Path) -> None:
 def test_a_lock_that_is_held_too_long_is_an_error_and_nothing_is_lost(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("starfish_watcher.log._sqlite_file.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("starfish_watcher.log.sqlite._file.BUSY_TIMEOUT_S", 0.05)
     with EventStore.open(path) as store:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")

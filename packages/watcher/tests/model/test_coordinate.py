@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starfish_watcher import Coordinate
-from starfish_watcher.model.coordinate import in_namespace, namespaces_of
+from starfish_watcher._model.coordinate import in_namespace, namespaces_of
 
 
 @pytest.mark.parametrize("name", ["a", "a:b:c", "ü" * 512, "a.b", "with space", "a@b", "x" * 1024])

@@ -5,7 +5,7 @@ from uuid import RFC_4122, UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starfish_watcher.model.event_id import EventIdSource
+from starfish_watcher._model.event_id import EventIdSource
 
 
 class Hands:

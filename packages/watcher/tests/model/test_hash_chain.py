@@ -8,7 +8,7 @@ import pytest
 from blake3 import blake3
 
 from starfish_watcher import ChainBrokenError, Coordinate, EventKind, EventStore
-from starfish_watcher.model.hash_chain import NO_HASH, event_hash, hash_payload
+from starfish_watcher.hash_chain import NO_HASH, event_hash, hash_payload
 
 FIELDS = {
     "sequence": 7,

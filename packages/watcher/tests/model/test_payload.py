@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starfish_watcher.limits import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
-from starfish_watcher.model.payload import decode_payload, encode_payload
+from starfish_watcher._limits import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
+from starfish_watcher._model.payload import decode_payload, encode_payload
 
 scalars = (
     st.none()

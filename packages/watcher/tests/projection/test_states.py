@@ -15,8 +15,8 @@ from starfish_watcher import (
     ProjectionFailed,
     StoreDamagedError,
 )
+from starfish_watcher._projection.states import ProjectionStates
 from starfish_watcher.log.memory import MemoryEventLog
-from starfish_watcher.projection.states import ProjectionStates
 from starfish_watcher.testing.samples import CREDIT, NOTE, Balance, History, at, credit
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from starfish_watcher import Change, EventStore, StoreClosed
+from starfish_watcher._watchers.lookers import Lookers, PendingLook
 from starfish_watcher.testing.samples import Balance, credit
-from starfish_watcher.watchers.lookers import Lookers, PendingLook
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def test_looks_that_come_together_share_a_thread(
     lookers: Lookers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So that a machine that is busy does not look like a look that takes long.
-    monkeypatch.setattr("starfish_watcher.watchers.lookers.PATIENCE_S", 1.0)
+    monkeypatch.setattr("starfish_watcher._watchers.lookers.PATIENCE_S", 1.0)
     go_on = threading.Event()
     first = begin(lookers, lambda: go_on.wait(0.005) or threading.get_ident())
     others = [begin(lookers, threading.get_ident) for _ in range(100)]

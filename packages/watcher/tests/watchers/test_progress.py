@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starfish_watcher import Change, ProjectionFailed, ProjectionWatcher, StoreClosed
-from starfish_watcher.delivery.wake_flag import WakeFlag
-from starfish_watcher.watchers.lookers import Lookers, PendingLook
-from starfish_watcher.watchers.progress import Progress
-from starfish_watcher.watchers.projection_watcher import AsyncProjectionWatcher
+from starfish_watcher._delivery.wake_flag import WakeFlag
+from starfish_watcher._watchers.lookers import Lookers, PendingLook
+from starfish_watcher._watchers.progress import Progress
+from starfish_watcher._watchers.projection_watcher import AsyncProjectionWatcher
 
 
 class ScriptedWakeUp(WakeFlag):

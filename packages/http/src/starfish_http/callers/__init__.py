@@ -8,7 +8,7 @@ from starfish_http.callers._bearer import (
 )
 from starfish_http.callers._caller import Authenticate, Authenticator, Caller, anyone
 from starfish_http.callers._forms import as_authenticator, by_request
-from starfish_http.callers._scope import glob_matches, scope_reaches
+from starfish_http.callers._scope import scope_reaches
 from starfish_http.callers._token_file import TokenFile
 from starfish_http.callers._token_text import TokenRecord
 
@@ -25,6 +25,5 @@ __all__ = (
     "by_request",
     "by_token",
     "create_token_role_resolver",
-    "glob_matches",
     "scope_reaches",
 )

@@ -3,8 +3,8 @@
 A token is 256 random bits, so its SHA-256 cannot be searched for: a slow key derivation would
 protect a guessable secret, which this is not, and would cost every request its milliseconds.
 
-Rule 1: the file changes under a lock, by writing a new one beside it, fsync and rename; a reader
-sees the old or the new. Rule 2: a file that is missing or damaged grants nothing.
+Rule 1: the file changes under a lock, by `starfish_disk.durable.replace_file`; a reader sees the old
+or the new. Rule 2: a file that is missing or damaged grants nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from starfish_http.callers._private_file import lock_beside, replace_private_file
+from starfish_disk.durable import hold_lock, replace_file
+from starfish_disk.errors import DiskError
 from starfish_http.callers._token_text import (
     DamagedTokensError,
     TokenRecord,
@@ -34,6 +35,8 @@ __all__ = ("TokenFile",)
 
 _LOG = logging.getLogger(__name__)
 _IDENTITY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
+_LOCK_S = 10.0
+"""How long a change waits for another process that changes the file."""
 _MAX_TOKEN_LENGTH = 512
 _GRANTED_BY_A_SERVER = {"public", "self"}
 
@@ -246,14 +249,14 @@ class TokenFile:
     def _changing(self) -> Generator[list[TokenRecord]]:
         try:
             # The lock is on a file of its own: the token file itself is replaced.
-            with lock_beside(self._path):
+            with hold_lock(f"{self._path}.lock", timeout_s=_LOCK_S):
                 records = self.records()
                 before = list(records)
                 yield records
                 if records != before:
-                    replace_private_file(self._path, write_tokens(records))
-        except OSError as error:
-            raise TokenFileError(self._path, error.strerror or str(error)) from error
+                    replace_file(self._path, write_tokens(records))
+        except DiskError as error:
+            raise TokenFileError(self._path, error.reason) from error
 
 
 def _is_plain(text: str) -> bool:

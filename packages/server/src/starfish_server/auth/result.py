@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import Request
+
+from starfish_http.callers import Caller
 
 __all__ = ("AuthResult", "Presenter", "RoleResolver")
 
@@ -18,22 +20,28 @@ class Presenter:
     """Ed25519 public key, 64 lowercase hex digits: what an author's signature must be made by."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuthResult:
-    """A caller and what it may be.
+@dataclass(frozen=True)
+class AuthResult(Caller):
+    """A caller, its roles, and the documents that its credential reaches.
+
+    ``scope_paths`` bounds a credential to some documents: globs over a document's path, asked for
+    every path that a request reaches. Override ``allows`` to decide otherwise.
 
     Examples:
-        >>> AuthResult(identity=None).roles      # anonymous: only ``public`` collections
+        >>> AuthResult(identity=None).roles  # anonymous: only ``public`` collections
         []
+        >>> guest = AuthResult("guest", ["member"], scope_paths=["notes/a/*", "!notes/a/private"])
+        >>> guest.allows("pull", "notes/a/1"), guest.allows("pull", "notes/a/private")
+        (True, False)
     """
 
-    identity: str | None
-    """The caller, ``None`` when anonymous."""
-    roles: list[str] = field(default_factory=list[str])
-    """The caller's roles, taken as given; ``self`` and ``public`` need not be among them."""
     presenter: Presenter | None = None
-    """The key behind the authentication, where there is one."""
+    """The key behind the authentication, where there is one; the same as ``key``."""
+
+    def __post_init__(self) -> None:
+        if self.presenter is not None and self.key is None:
+            object.__setattr__(self, "key", self.presenter.pub_hex)
 
 
-RoleResolver = Callable[[Request], Awaitable[AuthResult]]
-"""Answers who sent a request, or raises: see `starfish_server.auth.errors.AuthError`."""
+RoleResolver = Callable[[Request], Awaitable[Caller]]
+"""Answers who sent a request with an `AuthResult`, or raises: see `starfish_server.auth.AuthError`."""

@@ -80,6 +80,20 @@ def _add_token_actions(tokens: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--expires", type=_expiry, metavar="WHEN", help="'30d', '12h', or an ISO 8601 time"
     )
+    create.add_argument(
+        "--namespace",
+        action="append",
+        dest="namespaces",
+        metavar="NAME",
+        help="the token is good there only; may be repeated",
+    )
+    create.add_argument(
+        "--path",
+        action="append",
+        dest="scope_paths",
+        metavar="GLOB",
+        help="documents that it reaches, such as 'notes/*'; may be repeated",
+    )
     create.add_argument("--pubkey", metavar="HEX", help="Ed25519 key that the presenter signs with")
     listing = actions.add_parser("list", help="list tokens, without secrets", allow_abbrev=False)
     listing.add_argument("--json", action="store_true", help="print a JSON array")

@@ -22,9 +22,10 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from starfish_http.errors import PROBLEM_MEDIA_TYPE, HttpError, code_of_status, problem
 from starfish_server.errors import ServerError
 from starfish_server.mounting._path_table import PathTable
-from starfish_server.requests._answers import Answer, error_answer, send_answer
+from starfish_server.requests._answers import Answer, StreamedAnswer, error_answer, send_answer
 from starfish_server.requests._error_responses import answer_to
 from starfish_server.requests._event_stream import EventStream
 from starfish_server.requests._refusals import ClientDisconnectedError
@@ -43,6 +44,12 @@ _LOG = logging.getLogger(__name__)
 _PATH = "starfish_path"
 _FOUND = "starfish_server.found"
 _KNOWN = "starfish_server.known"
+_PROBLEM = (b"content-type", PROBLEM_MEDIA_TYPE.encode())
+_NO_SUCH_METHOD = problem(
+    405,
+    code_of_status(405),
+    "the path does not take this method; the header Allow lists those that it takes",
+)
 DISPATCH_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
@@ -138,12 +145,12 @@ class Dispatcher:
             if method == "OPTIONS":
                 await send_answer(send, Answer(204, b"", allow))
             else:
-                await send_answer(send, error_answer(405, "Method not allowed", allow))
+                await send_answer(send, Answer(405, _NO_SUCH_METHOD, [_PROBLEM, *allow]))
             return
         request = RequestContext(self._services, scope, receive, found.rest, found.params)
         try:
             answer = await handler(request)
-        except ServerError as error:
+        except (ServerError, HttpError) as error:
             answer = answer_to(error)
         except ClientDisconnectedError:
             return
@@ -152,6 +159,13 @@ class Dispatcher:
             answer = error_answer(500, "Internal server error")
         if isinstance(answer, EventStream) and method != "HEAD":
             await answer.run(receive, send)
+            return
+        if isinstance(answer, StreamedAnswer):
+            try:
+                await answer.run(send, without_body=method == "HEAD")
+            except ServerError as error:
+                _LOG.error("an answer ends early: %s", error)
+                raise
             return
         await send_answer(send, answer, without_body=method == "HEAD")
 

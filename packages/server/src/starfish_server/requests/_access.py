@@ -9,36 +9,38 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.types import Scope
 
+from starfish_http.callers import Caller, as_authenticator
+from starfish_http.errors import AuthError
+from starfish_protocol.clock import Clock
 from starfish_protocol.plugins import AuthorizeContext
-from starfish_server.auth.errors import AuthError
-from starfish_server.auth.result import AuthResult, RoleResolver
+from starfish_server.auth.result import RoleResolver
 from starfish_server.plugins import PluginChain
 from starfish_server.requests._refusals import ClientDisconnectedError, RequestRefusedError
 from starfish_server.requests._request_body import RequestBody
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.requests._time_limit import within
 
-__all__ = ("AccessControl", "Action", "Caller", "RoleEnricher", "holds")
+__all__ = ("AccessControl", "Action", "Identified", "RoleEnricher", "holds")
 
 Action = Literal["pull", "push", "list"]
-RoleEnricher = Callable[[AuthResult, Mapping[str, str]], Awaitable[list[str]]]
-"""Adds roles that depend on the document: its path parameters."""
+RoleEnricher = Callable[[Any, Mapping[str, str]], Awaitable[list[str]]]
+"""Adds roles that depend on the document: takes the resolver's answer and the path parameters."""
 
 _LOG = logging.getLogger(__name__)
-_ANONYMOUS = AuthResult(identity=None)
+_ANONYMOUS = Caller()
 _REFUSALS = {401: "Unauthorized", 403: "Forbidden", 413: "Payload too large"}
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sends a request."""
+class Identified:
+    """The caller of a request, or why its credentials were refused."""
 
-    auth: AuthResult
+    auth: Caller
     refusal: Exception | None = None
     """Why the credentials were refused; such a caller is anonymous and may use only ``public`` collections."""
 
@@ -61,49 +63,66 @@ class AccessControl:
         plugins: PluginChain,
         *,
         timeout: float,
+        clock: Clock,
     ) -> None:
-        self._resolver = resolver
+        self._authenticator = as_authenticator(resolver, plain="request")
         self._enricher = enricher
         self._plugins = plugins
         self._timeout = timeout
+        self._clock = clock
 
-    async def identify(self, scope: Scope, body: RequestBody) -> Caller:
+    async def identify(self, scope: Scope, body: RequestBody) -> Identified:
         """Ask the resolver.
 
         Raises:
             RequestRefusedError: 503 when it takes too long.
         """
         try:
-            return Caller(await within(self._timeout, self._asked(scope, body)))
+            return Identified(await within(self._timeout, self._asked(scope, body)))
         except (RequestRefusedError, ClientDisconnectedError):
             raise
         except TimeoutError as error:
             _LOG.warning("the role resolver took longer than %s s", self._timeout)
             raise RequestRefusedError(503, "Role resolver timed out") from error
         except _ResolverRefusal as refusal:
-            return Caller(_ANONYMOUS, refusal.error)
+            return Identified(_ANONYMOUS, refusal.error)
 
-    async def _asked(self, scope: Scope, body: RequestBody) -> AuthResult:
+    async def _asked(self, scope: Scope, body: RequestBody) -> Caller:
         try:
-            return await self._resolver(Request(scope, body.replay))
+            return await self._authenticator(Request(scope, body.replay))
         except (RequestRefusedError, ClientDisconnectedError):
             raise
         except Exception as error:
             raise _ResolverRefusal(_as_refusal(error)) from error
 
-    def may_read_some(self, caller: Caller, collection: ServedCollection) -> bool:
+    async def is_current(self, caller: Identified, scope: Scope, body: RequestBody) -> bool:
+        """Whether the credential behind a request that is still answered holds at this moment."""
+        if caller.refusal is not None:
+            return True  # an anonymous caller has nothing that could be withdrawn
+        expires_ms = caller.auth.expires_ms
+        if expires_ms is not None and expires_ms <= self._clock.now_ms():
+            return False
+        request = Request(scope, body.replay)
+        try:
+            return await within(self._timeout, self._authenticator.is_current(request, caller.auth))
+        except Exception:  # noqa: BLE001 - nobody vouches for the caller any more
+            _LOG.warning("a credential cannot be looked at again", exc_info=True)
+            return False
+
+    def may_read_some(self, caller: Identified, collection: ServedCollection) -> bool:
         """Whether there may be a document that a caller can read; ``False`` only to the anonymous."""
         known = caller.auth.identity is not None or bool(caller.auth.roles)
         return known or self._enricher is not None or "public" in collection.read_roles
 
     async def authorize(
         self,
-        caller: Caller,
+        caller: Identified,
         collection: ServedCollection,
+        document_key: str,
         params: Mapping[str, str],
         action: Action,
     ) -> tuple[str, ...]:
-        """Let an action pass, and say with which roles.
+        """Let an action on one document pass, and say with which roles.
 
         Raises:
             AuthError: 401 without an identity, 403 with one; the resolver's own refusal.
@@ -118,6 +137,8 @@ class AccessControl:
             if caller.refusal is not None:
                 raise caller.refusal
             raise AuthError(status=401) if auth.identity is None else _forbidden()
+        if not (auth.allows_namespace(collection.namespace) and auth.allows(action, document_key)):
+            raise _forbidden()
         if self._plugins.authorizes:
             context = AuthorizeContext(
                 action, collection.name, params, auth.identity, collection.namespace, roles
@@ -128,7 +149,7 @@ class AccessControl:
         return roles
 
     async def _enriched(
-        self, enricher: RoleEnricher, auth: AuthResult, params: Mapping[str, str]
+        self, enricher: RoleEnricher, auth: Caller, params: Mapping[str, str]
     ) -> list[str]:
         try:
             return list(await within(self._timeout, enricher(auth, params)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from starfish_http.callers import Caller
 from starfish_protocol.append_author import verify_append_author, verify_doc_author
 from starfish_protocol.constants import AUTHOR_PUBKEY_FIELD, AUTHOR_SIGNATURE_FIELD
-from starfish_server.auth.result import AuthResult
 from starfish_server.documents._types import AuthorProof
 from starfish_server.requests._refusals import RequestRefusedError
 
@@ -14,7 +14,7 @@ __all__ = ("checked_append_author", "checked_document_author")
 
 
 def checked_document_author(
-    body: dict[str, Any], document_key: str, data: dict[str, Any], auth: AuthResult
+    body: dict[str, Any], document_key: str, data: dict[str, Any], auth: Caller
 ) -> AuthorProof | None:
     """The author of a document, ``None`` when it is not signed.
 
@@ -26,7 +26,7 @@ def checked_document_author(
     proof = _proof(body)
     if proof is None:
         raise RequestRefusedError(400, "author proof requires authorPubkey and authorSignature")
-    if auth.presenter is not None and auth.presenter.pub_hex != proof.pubkey:
+    if auth.key is not None and auth.key != proof.pubkey:
         raise RequestRefusedError(403, "document author must be the request presenter")
     if not verify_doc_author(document_key, data, proof.pubkey, proof.signature):
         raise RequestRefusedError(403, "invalid document author signature")
@@ -37,7 +37,7 @@ def checked_append_author(
     body: dict[str, Any],
     document_key: str,
     data: dict[str, Any],
-    auth: AuthResult,
+    auth: Caller,
     *,
     required: bool,
 ) -> AuthorProof | None:
@@ -51,7 +51,7 @@ def checked_append_author(
     proof = _proof(body)
     if proof is None:
         raise RequestRefusedError(400, "append requires authorPubkey and authorSignature")
-    if auth.presenter is not None and auth.presenter.pub_hex != proof.pubkey:
+    if auth.key is not None and auth.key != proof.pubkey:
         raise RequestRefusedError(403, "append author must be the request presenter")
     if not verify_append_author(document_key, data, proof.pubkey, proof.signature):
         raise RequestRefusedError(403, "invalid append author signature")

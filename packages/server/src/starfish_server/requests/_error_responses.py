@@ -9,7 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from starfish_server.auth.errors import AuthError, TokenFileError
+from starfish_http.errors import AuthError, HttpError, TokenFileError
+from starfish_protocol.errors import StarfishError
 from starfish_server.documents._errors import (
     AppendLimitExceededError,
     AppendRefusedError,
@@ -56,7 +57,7 @@ def _refused(error: RequestRefusedError) -> Answer:
 
 def _unauthenticated(error: AuthError) -> Answer:
     default = {401: "Unauthorized", 403: "Forbidden", 413: "Payload too large"}
-    text = str(error)
+    text = error.detail
     if not text or text.lower() == "unauthorized":
         text = default[error.status]
     return error_answer(error.status, text, [_BEARER] if error.status == 401 else None)
@@ -77,12 +78,12 @@ def _misconfigured(error: ServerError) -> Answer:
     return error_answer(503, "Server misconfigured")
 
 
-def _server_error(error: ServerError) -> Answer:
+def _server_error(error: StarfishError) -> Answer:
     _LOG.error("a request met an unexpected error: %s", error)
     return error_answer(503, "Service unavailable")
 
 
-RESPONSES: dict[type[ServerError], Callable[[Any], Answer]] = {
+RESPONSES: dict[type[StarfishError], Callable[[Any], Answer]] = {
     ServerError: _server_error,
     ConfigError: _misconfigured,
     StoreError: _unavailable,
@@ -111,7 +112,7 @@ RESPONSES: dict[type[ServerError], Callable[[Any], Answer]] = {
 }
 
 
-def answer_to(error: ServerError) -> Answer:
+def answer_to(error: ServerError | HttpError) -> Answer:
     """The answer for an error: that of its class, or of the nearest one above it."""
     for cls in type(error).__mro__:
         found = RESPONSES.get(cls)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+
 from starlette.types import Message, Receive, Scope
 
 from starfish_server.requests._refusals import ClientDisconnectedError, RequestRefusedError
@@ -39,16 +42,49 @@ class RequestBody:
             ClientDisconnectedError: the client left in the middle.
         """
         if self._content is None:
-            declared = header(self._scope, b"content-length")
-            if declared is not None and declared.isdigit() and int(declared[:20]) > self._limit:
-                raise _too_large()
+            self._check_declared()
             try:
                 self._content = await within(self._timeout, self._read_within_limit())
             except TimeoutError as error:
-                raise RequestRefusedError(
-                    408, "Request body too slow", leaves_body_unread=True
-                ) from error
+                raise _too_slow() from error
         return self._content
+
+    def is_short(self, size: int) -> bool:
+        """Whether the body is here already, or announces no more than so many bytes."""
+        declared = header(self._scope, b"content-length")
+        if self._content is not None:
+            return True
+        return declared is not None and declared.isdigit() and int(declared[:20]) <= size
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """The body as it arrives; raises as `read`."""
+        if self._content is not None:
+            yield self._content
+            return
+        self._check_declared()
+        size = 0
+        more = True
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._timeout
+        while more:
+            try:
+                message = await within(max(end - loop.time(), 0.001), self._receive())
+            except TimeoutError as error:
+                raise _too_slow() from error
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnectedError
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > self._limit:
+                raise _too_large()
+            more = message.get("more_body", False)
+            if piece:
+                yield piece
+
+    def _check_declared(self) -> None:
+        declared = header(self._scope, b"content-length")
+        if declared is not None and declared.isdigit() and int(declared[:20]) > self._limit:
+            raise _too_large()
 
     async def replay(self) -> Message:
         """The ASGI ``receive`` of somebody else who wants the body: a role resolver."""
@@ -69,6 +105,10 @@ class RequestBody:
                 return b"".join([*chunks, chunk]) if chunks else chunk
             if chunk:
                 chunks.append(chunk)
+
+
+def _too_slow() -> RequestRefusedError:
+    return RequestRefusedError(408, "Request body too slow", leaves_body_unread=True)
 
 
 def _too_large() -> RequestRefusedError:

@@ -8,21 +8,23 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
+from starfish_http.addresses import client_address_of
+from starfish_http.errors import AuthError
 from starfish_protocol.clock import Clock
 from starfish_protocol.constants import HEADER_RETRY_AFTER
 from starfish_protocol.plugins import PullHookContext
-from starfish_server.auth.errors import AuthError
 from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.plugins import PluginChain
-from starfish_server.requests._access import AccessControl, Action, Caller
+from starfish_server.requests._access import AccessControl, Action, Identified
 from starfish_server.requests._answers import Answer, bytes_answer
-from starfish_server.requests._rate_limit import RateLimiter, client_address
+from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_body import RequestBody
 from starfish_server.requests._served_collection import ServedCollection, check_params
 from starfish_server.requests._views import Views
-from starfish_server.storage.base import AbstractObjectStore, StoreContext
+from starfish_server.storage.base import StoreContext
+from starfish_server.storage.object_store import ObjectStore
 
 __all__ = ("Handler", "RequestContext", "Services")
 
@@ -33,7 +35,7 @@ _BODY_LIMIT_OF_READS = 65_536  # a GET has no body; a resolver may ask for it al
 class Services:
     """What every route needs; one a router."""
 
-    store: AbstractObjectStore
+    store: ObjectStore
     writer: DocumentWriter
     log: AppendLog
     views: Views
@@ -61,7 +63,7 @@ class RequestContext:
         self.params = params
         """Path parameters, unchecked before `check_params`."""
         self._body: RequestBody | None = None
-        self._caller: Caller | None = None
+        self._caller: Identified | None = None
         self._query: dict[str, str] | None = None
 
     def body(self, limit: int = _BODY_LIMIT_OF_READS) -> RequestBody:
@@ -91,11 +93,20 @@ class RequestContext:
             self._query = dict(reversed(pairs))
         return self._query
 
-    async def caller(self) -> Caller:
+    async def caller(self) -> Identified:
         """Who sends the request; the resolver is asked once."""
         if self._caller is None:
             self._caller = await self.services.access.identify(self.scope, self.body())
         return self._caller
+
+    async def is_current(self) -> bool:
+        """Whether the caller's credential holds at this moment; as `AccessControl.is_current`."""
+        caller = await self.caller()
+        return await self.services.access.is_current(caller, self.scope, self.body())
+
+    def address(self) -> str:
+        """The address that an anonymous caller is counted by."""
+        return client_address_of(self.scope, trusted_proxy_hops=self.services.trusted_proxy_hops)
 
     async def admit(
         self, collection: ServedCollection, action: Action, body_limit: int | None = None
@@ -112,9 +123,9 @@ class RequestContext:
             self.body(body_limit)
         caller = await self.caller()
         await self.count(caller, collection, action)
-        return await self.authorize(collection, self.params, action)
+        return await self.authorize(collection, self.rest, self.params, action)
 
-    async def count(self, caller: Caller, collection: ServedCollection, action: Action) -> None:
+    async def count(self, caller: Identified, collection: ServedCollection, action: Action) -> None:
         """Count the request against the limits of a collection.
 
         Raises:
@@ -123,17 +134,9 @@ class RequestContext:
         limiter = self.services.limiter
         if limiter is None:
             return
-        forwarded = [
-            v.decode("latin-1") for k, v in self.scope["headers"] if k == b"x-forwarded-for"
-        ]
-        client = self.scope.get("client")
         retry_after = await limiter.take(
             identity=caller.auth.identity,
-            address=client_address(
-                None if client is None else client[0],
-                forwarded,
-                trusted_proxy_hops=self.services.trusted_proxy_hops,
-            ),
+            address=self.address(),
             collection=collection.name,
             namespace=collection.namespace,
             action=action,
@@ -144,17 +147,23 @@ class RequestContext:
             )
 
     async def authorize(
-        self, collection: ServedCollection, params: Mapping[str, str], action: Action
+        self,
+        collection: ServedCollection,
+        document_key: str,
+        params: Mapping[str, str],
+        action: Action,
     ) -> StoreContext:
         """Decide over one document; as `AccessControl.authorize`."""
         caller = await self.caller()
-        roles = await self.services.access.authorize(caller, collection, params, action)
+        roles = await self.services.access.authorize(
+            caller, collection, document_key, params, action
+        )
         return StoreContext(
             collection.name, params, caller.auth.identity, roles, action, collection.namespace
         )
 
     async def as_reader(
-        self, collection: ServedCollection, params: Mapping[str, str]
+        self, collection: ServedCollection, document_key: str, params: Mapping[str, str]
     ) -> StoreContext | None:
         """The context of a pull of a document, ``None`` when the caller may not pull it now.
 
@@ -164,7 +173,7 @@ class RequestContext:
         if collection.config.push_only:
             return None
         try:
-            context = await self.authorize(collection, params, "pull")
+            context = await self.authorize(collection, document_key, params, "pull")
         except AuthError:
             return None
         except RequestRefusedError as refusal:

@@ -107,7 +107,7 @@ class Views:
                 size = len(snapshot.data_json)
                 visible = await beside_the_loop(size, _visible_json, snapshot, names)
                 return View(names.of(snapshot.hash, snapshot.ts), visible, b"")
-        return View(snapshot.hash, snapshot.data_json.encode(), author_fields(snapshot.author))
+        return View(snapshot.hash, snapshot.data_json, author_fields(snapshot.author))
 
 
 def _visible_json(snapshot: Snapshot, names: VersionNames) -> bytes:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import orjson
 
-from starfish_server.auth.errors import AuthError
+from starfish_http.errors import AuthError, HttpError
+from starfish_server.documents._errors import DamagedDocumentError
 from starfish_server.errors import ServerError
 from starfish_server.requests._answers import Answer, Headers, raw_json_answer
 from starfish_server.requests._entity_tags import etag_of, is_not_modified
+from starfish_server.requests._error_responses import answer_to
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection, check_params
@@ -31,10 +33,11 @@ def bundle_pull_handler(members: Sequence[ServedCollection]) -> Handler:
         check_params(path, request.params)
         caller = await request.caller()
         readable: list[tuple[ServedCollection, StoreContext]] = []
-        refusal: ServerError | None = None
+        refusal: ServerError | HttpError | None = None
         for member in members:
             try:
-                context = await request.authorize(member, request.params, "pull")
+                key = f"{path}/{member.name}"
+                context = await request.authorize(member, key, request.params, "pull")
             except (AuthError, RequestRefusedError) as error:
                 if isinstance(error, RequestRefusedError) and error.status >= 500:
                     raise
@@ -53,8 +56,14 @@ def bundle_pull_handler(members: Sequence[ServedCollection]) -> Handler:
                     502, "a plugin answers for a member of a bundle", collection=member.name
                 )
             key = f"{path}/{member.name}"
-            snapshot = await read_snapshot(request, member, key, context)
-            view = await request.services.views.of(member, key, snapshot, context)
+            try:
+                snapshot = await read_snapshot(request, member, key, context)
+                view = await request.services.views.of(member, key, snapshot, context)
+            except DamagedDocumentError as error:
+                damaged = answer_to(error).body
+                digest.update(member.name.encode() + b"\0" + damaged + b"\0")
+                parts.append(b"%b:%b" % (orjson.dumps(member.name), damaged))
+                continue
             digest.update(member.name.encode() + b"\0" + view.etag + b"\0")
             parts.append(
                 b'%b:{"data":%b,"hash":"%b"%b}'

@@ -24,7 +24,7 @@ from starfish_server.requests._answers import (
     raw_json_answer,
 )
 from starfish_server.requests._author_proof import checked_document_author
-from starfish_server.requests._entity_tags import is_not_modified
+from starfish_server.requests._entity_tags import is_not_modified, write_condition
 from starfish_server.requests._field_permissions import merge_push
 from starfish_server.requests._json_body import parse_json_object
 from starfish_server.requests._media_types import checked_media_type
@@ -80,13 +80,13 @@ async def read_snapshot(
     """The stored version of a document, ``None`` when it reads as never written."""
     services = request.services
     key = collection.store_key(document_key)
-    found = await services.store.get_with_etag(key, context=context)
+    found = await services.store.get(key, context=context)
     if found is None:
         return None
-    snapshot = Snapshot.parse(key, found[0])
+    snapshot = Snapshot.parse(key, found.body)
     if snapshot.is_expired(services.clock.now_ms(), collection.config.ttl_ms):
         return None
-    services.writer.memory.remember(key, snapshot.hash, snapshot.ts, found[1])
+    services.writer.memory.remember(key, snapshot.hash, snapshot.ts, found.metadata.etag)
     return snapshot
 
 
@@ -121,8 +121,8 @@ def push_handler(collection: ServedCollection) -> Handler:
                 base_hash,
                 author,
                 context=context,
-                cache_control=collection.cache_control,
                 ttl_ms=config.ttl_ms,
+                check=write_condition(request.scope),
             )
             written = result if isinstance(result, PushConflict) else (result, document)
         if isinstance(written, PushConflict):
@@ -148,7 +148,7 @@ async def _conflict(
 ) -> Answer:
     """409, with the current version for callers who may pull this very document."""
     told = {ERROR_FIELD: "hash_mismatch"}
-    if await request.as_reader(collection, request.params) is not None:
+    if await request.as_reader(collection, request.rest, request.params) is not None:
         told[CURRENT_HASH_FIELD] = conflict.current_hash
     return json_answer(409, told)
 
@@ -282,7 +282,7 @@ async def _write_guarded(
         base_hash,
         author,
         context=context,
-        cache_control=collection.cache_control,
         ttl_ms=collection.config.ttl_ms,
         name_of=lambda snapshot: names.of(snapshot.hash, snapshot.ts),
+        check=write_condition(request.scope),
     )

@@ -23,13 +23,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from starfish_watcher._model.event import Event
+from starfish_watcher._model.new_event import Durability, PreparedEvent
+from starfish_watcher._model.receipt import Receipt
+from starfish_watcher._model.region import Region
 from starfish_watcher.errors import WatcherError
 from starfish_watcher.fault_points import FaultPoint
-from starfish_watcher.model.event import Event
-from starfish_watcher.model.hash_chain import NO_HASH
-from starfish_watcher.model.new_event import Durability, PreparedEvent
-from starfish_watcher.model.receipt import Receipt
-from starfish_watcher.model.region import Region
+from starfish_watcher.hash_chain import NO_HASH
 
 __all__ = (
     "NO_EVENTS",

@@ -13,13 +13,13 @@ from operator import attrgetter
 
 import msgspec
 
+from starfish_watcher._model.coordinate import in_namespace
+from starfish_watcher._model.event import Event, RawEvent
+from starfish_watcher._model.new_event import Durability, PreparedEvent
+from starfish_watcher._model.region import Region
 from starfish_watcher.fault_points import FaultPoint
 from starfish_watcher.log.base import NO_EVENTS, AppendResult, EntityHead, History, Listener, Stamp
 from starfish_watcher.log.plan import AppendPlan, KeyRecord
-from starfish_watcher.model.coordinate import in_namespace
-from starfish_watcher.model.event import Event, RawEvent
-from starfish_watcher.model.new_event import Durability, PreparedEvent
-from starfish_watcher.model.region import Region
 
 __all__ = ("MemoryEventLog",)
 

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from starfish_watcher._model.event import Event
+from starfish_watcher._model.new_event import NEW, Expected, PreparedEvent
+from starfish_watcher._model.receipt import Receipt
 from starfish_watcher.errors import (
     IdempotencyConflictError,
     SequenceConflictError,
     WatcherError,
 )
+from starfish_watcher.hash_chain import event_hash
 from starfish_watcher.log.base import NO_EVENTS, EntityHead, Outcome, Stamp
-from starfish_watcher.model.event import Event
-from starfish_watcher.model.hash_chain import event_hash
-from starfish_watcher.model.new_event import NEW, Expected, PreparedEvent
-from starfish_watcher.model.receipt import Receipt
 
 __all__ = ("AppendPlan", "KeyRecord", "entities_of", "keys_of")
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
+from starfish_watcher._model.event import Event
+from starfish_watcher._model.new_event import NEW, NewEvent
+from starfish_watcher._model.region import Region
+from starfish_watcher._store import EventStore
 from starfish_watcher.errors import (
     IdempotencyConflictError,
     SequenceConflictError,
     StoreClosed,
     WatcherError,
 )
-from starfish_watcher.model.event import Event
-from starfish_watcher.model.new_event import NEW, NewEvent
-from starfish_watcher.model.region import Region
-from starfish_watcher.store import EventStore
 from starfish_watcher.testing.samples import (
     CREDIT,
     NOTE,

@@ -12,9 +12,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from starfish_watcher.delivery.hub import Hub
-from starfish_watcher.projection.definition import Change
-from starfish_watcher.store import EventStore
+from starfish_watcher._delivery.hub import Hub
+from starfish_watcher._projection.definition import Change
+from starfish_watcher._store import EventStore
 from starfish_watcher.testing.samples import Balance, credit
 
 __all__ = ("BeginningContract",)

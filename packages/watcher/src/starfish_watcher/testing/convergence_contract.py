@@ -12,11 +12,11 @@ from functools import partial
 
 import pytest
 
+from starfish_watcher._projection.definition import Change
+from starfish_watcher._store import EventStore
+from starfish_watcher._watchers.projection_watcher import ProjectionWatcher
 from starfish_watcher.errors import StoreClosed
-from starfish_watcher.projection.definition import Change
-from starfish_watcher.store import EventStore
 from starfish_watcher.testing.samples import CREDIT, Balance, at, credit, in_process, in_threads
-from starfish_watcher.watchers.projection_watcher import ProjectionWatcher
 
 __all__ = ("ConvergenceContract",)
 

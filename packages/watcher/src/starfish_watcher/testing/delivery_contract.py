@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from starfish_watcher._model.region import Region
+from starfish_watcher._store import EventStore
 from starfish_watcher.errors import (
     CheckpointDamagedError,
     CheckpointError,
@@ -15,8 +17,6 @@ from starfish_watcher.errors import (
     StoreClosed,
     SubscriptionPruned,
 )
-from starfish_watcher.model.region import Region
-from starfish_watcher.store import EventStore
 from starfish_watcher.testing.samples import CREDIT, NOTE, at, credit, in_process, in_threads
 
 __all__ = ("DeliveryContract",)

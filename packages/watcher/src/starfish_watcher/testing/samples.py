@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import msgspec
 
-from starfish_watcher.model.coordinate import Coordinate
-from starfish_watcher.model.event_kind import EventKind
-from starfish_watcher.projection.definition import Projection
-from starfish_watcher.store import EventStore
+from starfish_watcher._model.coordinate import Coordinate
+from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._projection.definition import Projection
+from starfish_watcher._store import EventStore
 
 __all__ = (
     "CREDIT",

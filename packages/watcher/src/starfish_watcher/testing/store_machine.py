@@ -23,15 +23,15 @@ from hypothesis.stateful import (
     rule,
 )
 
+from starfish_watcher._model.new_event import NEW, NewEvent
+from starfish_watcher._model.region import Region
+from starfish_watcher._projection.definition import Change, Projection
+from starfish_watcher._store import EventStore
 from starfish_watcher.errors import (
     IdempotencyConflictError,
     SequenceConflictError,
     SubscriptionPruned,
 )
-from starfish_watcher.model.new_event import NEW, NewEvent
-from starfish_watcher.model.region import Region
-from starfish_watcher.projection.definition import Change, Projection
-from starfish_watcher.store import EventStore
 from starfish_watcher.testing.samples import CREDIT, NOTE, Balance, History, RawBalance, at
 
 ENTITIES = ["a", "a:b", "a:b:c", "ab", "c"]

@@ -17,12 +17,12 @@ from unittest.mock import Mock
 
 import pytest
 
-from starfish_watcher.delivery.hub import Hub
+from starfish_watcher._delivery.hub import Hub
+from starfish_watcher._projection.definition import Change, MaybeStale, Projection
+from starfish_watcher._projection.snapshots import SnapshotCache
+from starfish_watcher._store import EventStore
 from starfish_watcher.errors import ProjectionFailed, StoreClosed, SubscriptionPruned
 from starfish_watcher.fault_points import FaultPoints
-from starfish_watcher.projection.definition import Change, MaybeStale, Projection
-from starfish_watcher.projection.snapshots import SnapshotCache
-from starfish_watcher.store import EventStore
 from starfish_watcher.testing.beginning_contract import BeginningContract
 from starfish_watcher.testing.convergence_contract import ConvergenceContract
 from starfish_watcher.testing.samples import (

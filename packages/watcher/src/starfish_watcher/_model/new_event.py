@@ -1,0 +1,194 @@
+"""What an append asks for, checked and encoded before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final, Literal, get_args
+from uuid import UUID
+
+import msgspec
+from blake3 import blake3
+
+from starfish_watcher._limits import MAX_BATCH_EVENTS, MAX_IDEMPOTENCY_KEY_BYTES
+from starfish_watcher._model.coordinate import Coordinate
+from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._model.payload import encode_payload
+from starfish_watcher.hash_chain import hash_payload
+
+__all__ = (
+    "NEW",
+    "BatchItem",
+    "Durability",
+    "Expected",
+    "NewEvent",
+    "PreparedEvent",
+    "check_durability",
+    "prepare",
+    "prepare_batch",
+)
+
+Durability = Literal["commit", "batched", "none"]
+"""When an append returns: after fsync, or before it with a flush soon, or before it."""
+
+
+class Expected(Enum):
+    """What an append expects that is not a number."""
+
+    NEW = "no event"
+
+
+NEW: Final = Expected.NEW
+"""``expected=NEW``: the entity must not have had any event; not the same as being at clock 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An item of `EventStore.append_batch` that needs more than coordinate, kind and payload."""
+
+    coordinate: Coordinate
+    """Where the event belongs."""
+    kind: EventKind
+    """What happened."""
+    payload: Any = None
+    """The details, in msgpack's types."""
+    expected: Literal[Expected.NEW] | int | None = None
+    """`NEW`, the clock that the entity's newest event must have, or no expectation."""
+    idempotency_key: str | None = None
+    """The same key with the same coordinate, kind and payload is appended once."""
+    correlation_id: UUID | None = None
+    """What the event belongs to."""
+    causation_id: UUID | None = None
+    """The event that caused it."""
+    caused_by: int | None = None
+    """Index of an earlier item of the same batch that caused it, instead of ``causation_id``."""
+
+
+BatchItem = NewEvent | tuple[Coordinate, EventKind, Any]
+"""What `EventStore.append_batch` takes: a new event, or the first three fields of one."""
+
+
+class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
+    """A new event whose every field was checked; what a log gets."""
+
+    entity: str
+    scope: str
+    kind_code: int
+    payload_bytes: bytes
+    payload_hash: bytes
+    expected: Literal[Expected.NEW] | int | None
+    idempotency_key: str | None
+    correlation_bytes: bytes | None
+    causation_bytes: bytes | None
+    caused_by: int | None
+
+    @property
+    def content(self) -> bytes:
+        """32 bytes that are equal for what an idempotency key takes as the same content."""
+        parts = (self.entity.encode(), self.scope.encode())
+        framed = b"".join(len(part).to_bytes(2) + part for part in parts)
+        return blake3(framed + self.kind_code.to_bytes(2) + self.payload_hash).digest()
+
+
+def check_durability(durability: str) -> None:
+    """Refuse what is no `Durability`.
+
+    Raises:
+        ValueError: the message says what is legal.
+    """
+    if durability not in get_args(Durability):
+        msg = f"durability {durability!r} is refused; legal are {', '.join(get_args(Durability))}"
+        raise ValueError(msg)
+
+
+def prepare_batch(items: Iterable[BatchItem]) -> list[PreparedEvent]:
+    """Check and encode the items of one batch.
+
+    Raises:
+        TypeError: as `prepare`, or an item is something else.
+        ValueError: as `prepare`, or there are too many.
+    """
+    prepared = [prepare(_new_event(item), index) for index, item in enumerate(items)]
+    if len(prepared) > MAX_BATCH_EVENTS:
+        msg = f"a batch of {len(prepared)} events is refused; {MAX_BATCH_EVENTS} are legal"
+        raise ValueError(msg)
+    return prepared
+
+
+def _new_event(item: object) -> NewEvent:
+    if isinstance(item, NewEvent):
+        return item
+    if isinstance(item, tuple) and len(item) == 3:  # pyright: ignore[reportUnknownArgumentType] - prepare() checks the members
+        return NewEvent(*item)  # pyright: ignore[reportUnknownArgumentType] - likewise
+    msg = f"an item is a NewEvent or (coordinate, kind, payload), not {item!r:.200}"
+    raise TypeError(msg)
+
+
+def prepare(new: NewEvent, index: int = 0) -> PreparedEvent:
+    """Check and encode item ``index`` of a batch.
+
+    Raises:
+        TypeError: a field has another type than its own; the message says which.
+        ValueError: a field's value is not legal; the message says what is.
+    """
+    _require("coordinate", new.coordinate, Coordinate)
+    _require("kind", new.kind, EventKind)
+    _check_expected(new.expected)
+    if new.idempotency_key is not None:
+        _check_key(new.idempotency_key)
+    if new.caused_by is not None:
+        if new.causation_id is not None:
+            msg = "causation_id and caused_by exclude each other"
+            raise ValueError(msg)
+        if not 0 <= new.caused_by < index:
+            msg = f"caused_by is {new.caused_by}, but it names an earlier item than item {index}"
+            raise ValueError(msg)
+    payload = encode_payload(new.payload)
+    return PreparedEvent(
+        new.coordinate.entity,
+        new.coordinate.scope,
+        new.kind.code,
+        payload,
+        hash_payload(payload),
+        new.expected,
+        new.idempotency_key,
+        _id_bytes("correlation_id", new.correlation_id),
+        _id_bytes("causation_id", new.causation_id),
+        new.caused_by,
+    )
+
+
+def _require(what: str, value: object, wanted: type) -> None:
+    if not isinstance(value, wanted):
+        msg = f"{what} must be a {wanted.__name__}, not a {type(value).__name__}"
+        raise TypeError(msg)
+
+
+def _check_expected(expected: object) -> None:
+    if expected is None or expected is NEW:
+        return
+    if isinstance(expected, bool) or not isinstance(expected, int):
+        msg = f"expected must be None, NEW or a clock, not {type(expected).__name__}"
+        raise TypeError(msg)
+    if expected < 0:
+        msg = f"expected is {expected}; a clock counts from 0, and NEW says that there is no event"
+        raise ValueError(msg)
+
+
+def _check_key(key: str) -> None:
+    _require("idempotency_key", key, str)
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if not 1 <= size <= MAX_IDEMPOTENCY_KEY_BYTES:
+        msg = f"idempotency_key must have 1 to {MAX_IDEMPOTENCY_KEY_BYTES} UTF-8 bytes"
+        raise ValueError(msg)
+
+
+def _id_bytes(what: str, value: UUID | None) -> bytes | None:
+    if value is None:
+        return None
+    _require(what, value, UUID)
+    return value.bytes
