@@ -16,7 +16,6 @@ from starfish_protocol.plugins import PullHookResult, ServerPlugin
 from starfish_protocol.testing import ManualClock
 from starfish_server import AuthResult, MemoryObjectStore, SqliteObjectStore
 from starfish_server.auth import AuthError
-from starfish_server.requests import _event_stream
 from starfish_server.requests._request_context import RequestContext
 from starfish_server.routes import _feed
 
@@ -234,7 +233,7 @@ async def test_a_reader_that_does_not_read_is_left(
     monkeypatch: pytest.MonkeyPatch,
     stream: Stream,
 ) -> None:
-    monkeypatch.setattr(_event_stream, "_UNREAD_S", 0.05)
+    monkeypatch.setattr(_feed, "_UNREAD_S", 0.05)
     served = serve({}, store=store)
     async with stream(served) as events:
         events.may_send.clear()

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from starfish_http.events import StreamBudget
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_protocol.plugins import ServerPlugin
 from starfish_server.auth.result import RoleResolver
@@ -43,7 +44,7 @@ from starfish_server.routes._batch import BatchLimits, batch_pull_handler
 from starfish_server.routes._blobs import blob_pull_handler, blob_push_handler
 from starfish_server.routes._bundles import bundle_pull_handler
 from starfish_server.routes._documents import pull_handler, push_handler
-from starfish_server.routes._feed import EventFeed, StreamLimits
+from starfish_server.routes._feed import EventFeed
 from starfish_server.routes._lists import list_handler
 from starfish_server.routes._service import config_handler, health_handler, ready_handler
 from starfish_server.storage.adapter import as_object_store
@@ -126,7 +127,10 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
             log,
             EventIds(StoreSecret(services.store)),
             options.stopping,
-            StreamLimits(options.max_event_streams, options.max_event_streams_per_caller),
+            StreamBudget(
+                total=options.max_event_streams,
+                per_caller=options.max_event_streams_per_caller,
+            ),
         )
     )
     for prefix, members in _by_prefix(options.config, collections).items():

@@ -9,7 +9,10 @@ from urllib.parse import parse_qsl
 from starlette.types import Receive, Scope
 
 from starfish_http.addresses import client_address_of
+from starfish_http.answers import Answer, bytes_answer
 from starfish_http.errors import AuthError
+from starfish_http.events import EventStream
+from starfish_http.request_body import BodyPace, RequestBody
 from starfish_protocol.clock import Clock
 from starfish_protocol.constants import HEADER_RETRY_AFTER
 from starfish_protocol.plugins import PullHookContext
@@ -17,10 +20,8 @@ from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.plugins import PluginChain
 from starfish_server.requests._access import AccessControl, Action, Identified
-from starfish_server.requests._answers import Answer, bytes_answer
 from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._refusals import RequestRefusedError
-from starfish_server.requests._request_body import RequestBody
 from starfish_server.requests._served_collection import ServedCollection, check_params
 from starfish_server.requests._views import Views
 from starfish_server.storage.base import StoreContext
@@ -69,8 +70,8 @@ class RequestContext:
     def body(self, limit: int = _BODY_LIMIT_OF_READS) -> RequestBody:
         """The body; the first who asks sets the limit."""
         if self._body is None:
-            timeout = self.services.body_timeout
-            self._body = RequestBody(self.scope, self.receive, limit, timeout)
+            pace = BodyPace(self.services.body_timeout)
+            self._body = RequestBody(self.scope, self.receive, max_bytes=limit, pace=pace)
         return self._body
 
     @property
@@ -203,5 +204,5 @@ class RequestContext:
         return bytes_answer(answered.status or 200, answered.body or b"", content_type, [])
 
 
-Handler = Callable[[RequestContext], Awaitable[Answer]]
+Handler = Callable[[RequestContext], Awaitable[Answer | EventStream]]
 """Answers one request."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import orjson
 
+from starfish_http.answers import Answer, Headers, raw_json_answer
+from starfish_http.entity_tags import etag_of, is_not_modified
 from starfish_protocol.clock import Clock
 from starfish_protocol.constants import TS_FIELD
 from starfish_server.config.schema import AppendOnlyConfig
@@ -18,12 +20,11 @@ from starfish_server.documents._errors import (
     TimestampTooFarAheadError,
 )
 from starfish_server.documents._types import PushSuccess
-from starfish_server.requests._answers import Answer, Headers, raw_json_answer
 from starfish_server.requests._author_proof import checked_append_author
-from starfish_server.requests._entity_tags import etag_of, is_not_modified, write_condition
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
+from starfish_server.requests._write_conditions import write_condition
 from starfish_server.routes._documents import (
     check_schema,
     intercepted_push,

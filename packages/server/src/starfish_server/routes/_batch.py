@@ -8,13 +8,13 @@ from typing import Any
 
 import orjson
 
+from starfish_http.answers import Answer, raw_json_answer
 from starfish_http.errors import HttpError
 from starfish_protocol.constants import COLLECTIONS_FIELD
 from starfish_server.config.schema import AppendOnlyConfig
 from starfish_server.documents._append_log import PullBounds
 from starfish_server.documents._json_shapes import is_list, is_object
 from starfish_server.errors import ServerError
-from starfish_server.requests._answers import Answer, raw_json_answer
 from starfish_server.requests._error_responses import answer_to
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext

@@ -11,22 +11,17 @@ import re
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 
+from starfish_http.answers import Answer, Headers, bytes_answer, raw_json_answer
+from starfish_http.entity_tags import etag_of, is_not_modified
+from starfish_http.request_body import header
 from starfish_server.documents._beside_the_loop import beside_the_loop
 from starfish_server.documents._change_records import change_record, recorded
 from starfish_server.documents._errors import ContentionError
-from starfish_server.requests._answers import (
-    Answer,
-    Headers,
-    StreamedAnswer,
-    bytes_answer,
-    error_answer,
-    raw_json_answer,
-)
-from starfish_server.requests._entity_tags import etag_of, is_not_modified, write_condition
+from starfish_server.requests._answers import StreamedAnswer, error_answer
 from starfish_server.requests._media_types import checked_media_type
-from starfish_server.requests._request_body import header
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
+from starfish_server.requests._write_conditions import write_condition
 from starfish_server.routes._documents import intercepted_push, write_event
 from starfish_server.storage.base import StoreContext
 from starfish_server.storage.errors import PreconditionFailedError
@@ -58,7 +53,7 @@ def blob_push_handler(collection: ServedCollection) -> Handler:
         now = request.services.clock.now_ms()
         expires_at = None if config.ttl_ms is None else now + config.ttl_ms
         value = Value(b"", content_type, written_at=now, expires_at=expires_at)
-        if request.services.plugins.gates_pushes or request.body().is_short(_PIECE_BYTES):
+        if request.services.plugins.gates_pushes or _is_short(request):
             body = await request.body().read()
             answered = await intercepted_push(request, context, body, encoding="latin-1")
             if answered is not None:
@@ -74,6 +69,14 @@ def blob_push_handler(collection: ServedCollection) -> Handler:
         return raw_json_answer(b'{"hash":"%b","timestamp":%d}' % (digest.encode(), now))
 
     return push
+
+
+def _is_short(request: RequestContext) -> bool:
+    """Whether the body is here already, or announces that it fits in one piece."""
+    declared = header(request.scope, b"content-length") or b""
+    is_coded = header(request.scope, b"content-encoding") is not None
+    fits = declared.isdigit() and int(declared[:20]) <= _PIECE_BYTES and not is_coded
+    return fits or not request.body().is_unread
 
 
 async def _write(

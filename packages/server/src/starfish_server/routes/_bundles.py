@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import orjson
 
+from starfish_http.answers import Answer, Headers, raw_json_answer
+from starfish_http.entity_tags import etag_of, is_not_modified
 from starfish_http.errors import AuthError, HttpError
 from starfish_server.documents._errors import DamagedDocumentError
 from starfish_server.errors import ServerError
-from starfish_server.requests._answers import Answer, Headers, raw_json_answer
-from starfish_server.requests._entity_tags import etag_of, is_not_modified
 from starfish_server.requests._error_responses import answer_to
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext

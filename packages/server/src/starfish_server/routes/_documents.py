@@ -7,6 +7,8 @@ from typing import Any
 
 from jsonschema_rs import Draft202012Validator
 
+from starfish_http.answers import Answer, Headers, json_answer, raw_json_answer
+from starfish_http.entity_tags import is_not_modified
 from starfish_protocol.constants import BASE_HASH_FIELD, CURRENT_HASH_FIELD, DATA_FIELD, ERROR_FIELD
 from starfish_protocol.plugins import PushHookContext, WriteEvent
 from starfish_server.documents._beside_the_loop import beside_the_loop
@@ -17,20 +19,14 @@ from starfish_server.documents._document_text import (
 )
 from starfish_server.documents._json_shapes import is_object
 from starfish_server.documents._types import AuthorProof, PushConflict, PushSuccess
-from starfish_server.requests._answers import (
-    Answer,
-    Headers,
-    json_answer,
-    raw_json_answer,
-)
 from starfish_server.requests._author_proof import checked_document_author
-from starfish_server.requests._entity_tags import is_not_modified, write_condition
 from starfish_server.requests._field_permissions import merge_push
 from starfish_server.requests._json_body import parse_json_object
 from starfish_server.requests._media_types import checked_media_type
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
+from starfish_server.requests._write_conditions import write_condition
 from starfish_server.storage.base import StoreContext
 
 __all__ = (

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from starfish_http.errors import AuthError
+from starfish_http.events import EventStream, StreamBudget
+from starfish_http.request_body import header
 from starfish_http.stopping import stopping_of
 from starfish_server.documents._types import PushSuccess
 from starfish_server.requests._access import Identified
-from starfish_server.requests._answers import Answer
 from starfish_server.requests._change_tail import ChangeTail, Follower, Happening
 from starfish_server.requests._event_ids import EventIds
-from starfish_server.requests._event_stream import EventStream
 from starfish_server.requests._refusals import RequestRefusedError
-from starfish_server.requests._request_body import header
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.storage.base import StoreContext
@@ -27,7 +26,7 @@ from starfish_server.storage.changes import Change, ChangeLog
 from starfish_server.storage.errors import PositionLostError
 from starfish_server.storage.values import Position
 
-__all__ = ("EventFeed", "StreamLimits")
+__all__ = ("EventFeed",)
 
 _PAGE = 256
 _COMMENT_EVERY_S = 15.0
@@ -36,17 +35,8 @@ _LONGEST_S = 900.0
 _RETRY_MS = 1000
 _BEGINNING = "0"
 _RESET = b'event: reset\ndata: {"reason":"position_lost"}\n\n'
-_RETRY_LATER = {"retry-after": "5"}
-
-
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """How many streams may be open at a time."""
-
-    all: int
-    """Together, in this process."""
-    of_caller: int
-    """Of one identity, or of one address where there is none."""
+_UNREAD_S = 30.0
+"""How long a client may leave events unread."""
 
 
 class EventFeed:
@@ -56,37 +46,38 @@ class EventFeed:
         log: of the store that is served.
         ids: seals the log's positions.
         stopping: set when the server stops; ends the streams.
-        limits: how many streams may be open.
+        budget: how many streams may be open.
     """
 
     def __init__(
-        self, log: ChangeLog, ids: EventIds, stopping: asyncio.Event, limits: StreamLimits
+        self, log: ChangeLog, ids: EventIds, stopping: asyncio.Event, budget: StreamBudget
     ) -> None:
         self._tail = ChangeTail(log)
         self._ids = ids
         self._stopping = stopping
-        self._limits = limits
-        self._open: Counter[str] = Counter()
+        self._budget = budget
 
     def handler(self, members: Sequence[ServedCollection]) -> Handler:
         """``GET /events`` over the collections of one namespace."""
         pullable = {member.name: member for member in members if not member.config.push_only}
         namespace = members[0].namespace if members else None
 
-        async def events(request: RequestContext) -> Answer:
+        async def events(request: RequestContext) -> EventStream:
             caller = await request.caller()
             wanted = _wanted(request, caller, pullable)
             start = await self._start(request)
             who = caller.auth.identity or f"address {request.address()}"
-            if self._open.total() >= self._limits.all:
-                raise RequestRefusedError(503, "Too many event streams", headers=_RETRY_LATER)
-            if self._open[who] >= self._limits.of_caller:
-                raise RequestRefusedError(
-                    429, "Too many event streams of this caller", headers=_RETRY_LATER
-                )
+            with self._budget.enter(who):
+                pass  # refused now, before the answer begins
             stream = _Stream(request, wanted, namespace, self._tail, self._ids)
             blocks = self._counted(who, stream.blocks(start))
-            return EventStream(blocks, stopping_of(request.scope) or self._stopping)
+            return EventStream(
+                blocks,
+                heartbeat_s=2 * _COMMENT_EVERY_S,  # the stream has comments of its own, with an id
+                lifetime_s=_LONGEST_S + 1,
+                unread_s=_UNREAD_S,
+                stopping=stopping_of(request.scope) or self._stopping,
+            )
 
         return events
 
@@ -106,15 +97,10 @@ class EventFeed:
         self._tail.tell(Happening(change, data))
 
     async def _counted(self, who: str, blocks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-        self._open[who] += 1
-        try:
-            async for block in blocks:
-                yield block
-        finally:
-            await blocks.aclose()
-            self._open[who] -= 1
-            if not self._open[who]:
-                del self._open[who]
+        with self._budget.enter(who):
+            async with aclosing(blocks):
+                async for block in blocks:
+                    yield block
 
     async def _start(self, request: RequestContext) -> _Start:
         given = header(request.scope, b"last-event-id")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from starfish_http.answers import Answer, json_answer
 from starfish_server.config.path_template import PARAMETER_VALUE
 from starfish_server.documents._append_text import Head
 from starfish_server.documents._document_text import Snapshot
 from starfish_server.documents._errors import DamagedDocumentError
-from starfish_server.requests._answers import Answer, json_answer
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from starfish_http.answers import Answer, json_answer
 from starfish_server.config.schema import CollectionConfig, ConfigEndpointOptions
 from starfish_server.errors import StoreError
-from starfish_server.requests._answers import Answer, json_answer
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
 
