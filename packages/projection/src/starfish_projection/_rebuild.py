@@ -35,6 +35,8 @@ __all__ = ("OnProgress", "RebuildProgress", "RebuildReport", "rebuild_projection
 
 _CHANGES_AT_ONCE = 1000
 """Changes of a list in one fold: each looks at its document again, all within one time-out."""
+_PROJECT_S = 30.0
+"""How long ``project`` may take for one document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,7 @@ class _Rebuild:
             if event.collection not in projection.sources:
                 continue
             try:
-                write = await project_write(projection, event)
+                write = await project_write(projection, event, limit_s=_PROJECT_S)
             except ProjectionFailure as failure:
                 scan.failures[failure.reason] += 1
                 if failure.target is None:

@@ -91,7 +91,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"appendOnly": APPEND, **JPEG}, "appendOnly: elements are JSON"),
     ({"appendOnly": APPEND, "bundle": "all"}, "appendOnly: a bundle is pulled whole"),
     ({"appendOnly": {**APPEND, "field": ""}}, "appendOnly.field: the name is empty"),
-    ({"appendOnly": {**APPEND, "persist": False}}, "appendOnly.persist: false stores nothing"),
     ({"appendOnly": {**APPEND, "persist": False}, "pullOnly": True, "readRoles": []},
      "appendOnly.persist: false with pullOnly"),
     ({"appendOnly": {**APPEND, "persist": False}, "pushOnly": True, "listable": True},

@@ -33,6 +33,7 @@ ROUTE_WORDS = frozenset(
         "list",
         "batch",
         "health",
+        "ready",
         "config",
         "events",
         "metrics",
@@ -209,11 +210,6 @@ def _append_only_problems(
     if not append_only.field:
         yield "appendOnly.field", "the name is empty; it must be a name such as 'items'"
     if not append_only.persist:
-        if config.read_roles and not config.push_only:
-            yield (
-                "appendOnly.persist",
-                "false stores nothing that readRoles could pull; the collection must be pushOnly",
-            )
         if config.pull_only:
             yield "appendOnly.persist", "false with pullOnly does nothing at all"
         if config.listable:
