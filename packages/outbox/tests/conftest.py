@@ -38,8 +38,8 @@ def _blocking_calls_fail() -> Iterator[None]:
         # A commit on the loop is bounded by `inline_commit_ms`; reading on it is said by `get`.
         for name, function in guard.functions.items():
             if name.startswith("sqlite3.") or name == "os.stat":
-                function.can_block_in("starfish_outbox/_sqlite/engine.py", "_attempt")
-                function.can_block_in("starfish_outbox/_sqlite/engine.py", "read_now")
+                for where in ("_attempt", "_attempt_lone", "read_now"):
+                    function.can_block_in("starfish_outbox/_sqlite/engine.py", where)
         yield
 
 
