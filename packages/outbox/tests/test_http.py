@@ -338,6 +338,21 @@ async def test_the_hash_of_another_document_is_not_a_proof(server: Server, clien
     await PushSender(client)(entry({"x": 1}))  # a pull shows it
 
 
+@pytest.mark.parametrize("names_base", [True, False])
+async def test_a_deletion_is_not_proven_by_a_document_that_has_more(
+    server: Server, client, *, names_base: bool
+) -> None:
+    base = {"a": 1, "gone": 2}
+    server.documents["notes/1"] = base
+    answer = {"hash": "ab" * 32, "timestamp": 1}
+    server.before = lambda r: server.json(200, answer) if r.startswith("POST") else None
+    item = {"path": "notes/1", "body": {"a": 1}, "baseHash": compute_hash(base)}
+    item |= {"base": base} if names_base else {}
+
+    with pytest.raises(Unreachable, match="another document"):
+        await PushSender(client)(OutboxEntry("e", item, "sending", 0, 0))
+
+
 async def test_a_login_page_behind_a_redirect_is_not_a_proof(server: Server) -> None:
     def answer(request: str) -> Answer | None:
         if request.startswith("POST /push"):

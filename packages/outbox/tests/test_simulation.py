@@ -40,6 +40,6 @@ def test_every_acknowledged_edit_is_on_the_server_in_the_outbox_or_a_conflict() 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_planted_fault_is_found() -> None:
-    done = simulate("--seeds", "60", "--plants")
+    done = simulate("--seeds", "200", "--plants")
 
     assert done.returncode == 0, done.stdout + done.stderr

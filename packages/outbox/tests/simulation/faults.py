@@ -14,6 +14,7 @@ from starfish_outbox._queue.changes import Rest
 from starfish_outbox._sqlite.session import SqliteSession
 from starfish_outbox.errors import NotAuthorised, Refused, Unreachable
 from starfish_outbox.testing import MemoryCache
+from starfish_protocol.types import PullResult
 
 Plant = Callable[[], "mock._patch[object]"]
 
@@ -33,12 +34,12 @@ def trust_every_answer() -> mock._patch[object]:
 
 
 def trust_every_hash() -> mock._patch[object]:
-    async def prove(
-        self: object, entry: object, edit: object, body: object, answer: object
-    ) -> None:
-        pass
+    async def proof(
+        self: object, edit: object, body: dict, base_hash: object, answer: object
+    ) -> object:
+        return PullResult(body, answer.hash, 0)
 
-    return mock.patch.object(sender.PushSender, "_prove", prove)
+    return mock.patch.object(sender.PushSender, "_proof", proof)
 
 
 def forget_own_pushes() -> mock._patch[object]:

@@ -157,7 +157,8 @@ class PushSender:
         for _ in range(self._max_rounds):
             answer = await self._wire.push(edit.path, body, base_hash)
             if isinstance(answer, Accepted):
-                await self._prove(entry, edit, body, answer)
+                there = await self._proof(based, body, base_hash, answer)
+                self._own.pushed(entry.id, edit, there.data, there.hash)
                 return
             if answer.current_hash == hash_of(body):
                 # An earlier push of this very document arrived, its answer did not.
@@ -173,21 +174,24 @@ class PushSender:
             f"{edit.path} changed on the server during each of {self._max_rounds} tries"
         )
 
-    async def _prove(
-        self, entry: OutboxEntry, edit: Edit, body: Document, answer: Accepted
-    ) -> None:
-        """Believe an answer only when it is about the document that was pushed."""
+    async def _proof(
+        self, edit: Edit, body: Document, base_hash: str | None, answer: Accepted
+    ) -> PullResult:
+        """The document on the server; an answer about any other document is not believed."""
         if answer.hash == hash_of(body):
-            self._own.pushed(entry.id, edit, body, answer.hash)
-            return
+            return PullResult(body, answer.hash, 0)
         there = await self._wire.pull(edit.path)
-        if not contains(there.data, body):
+        is_there = there.hash != base_hash and contains(there.data, body)
+        base = {} if edit.base is None and edit.base_hash is None else edit.base
+        if is_there and base is not None:  # a deletion is seen only beside the base
+            is_there = hash_of(merge_three_ways(base, edit.body, there.data).document) == there.hash
+        if not is_there:
             raise Unreachable(
                 f"POST {edit.path} was answered with the hash of another document, and a pull does"
                 " not show the write",
                 is_certain=False,
             )
-        self._own.pushed(entry.id, edit, there.data, there.hash)
+        return there
 
     async def _decide(
         self, entry: OutboxEntry, edit: Edit, theirs: PullResult, *, is_older: bool
