@@ -113,7 +113,7 @@ async def read_sources(
         How many documents were read so far, how many there are, and the write. Documents that
         expired or were deleted meanwhile are counted but come as no write at all.
     """
-    from starfish_server.config.path_template import PathTemplate
+    from starfish_server.config import PathTemplate
 
     found: list[tuple[str, WriteEvent, int | None]] = []
     for source in sources:
