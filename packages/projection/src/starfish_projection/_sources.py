@@ -107,7 +107,7 @@ def _path(collection: _Collection) -> str:
 async def read_sources(
     store: ListStore, sources: Sequence[SourceCollection], clock: Clock
 ) -> AsyncIterator[tuple[int, int, WriteEvent | None]]:
-    """Each source document as the write that left it, ``None`` for one that is no such thing.
+    """Each source document as the write that left it, ``None`` for one that cannot be read so.
 
     Yields:
         How many documents were read so far, how many there are, and the write. Documents that
