@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from starfish_server.auth.result import AuthResult
+from starfish_server.auth._result import AuthResult
 from starfish_server.config.schema import (
     AppendOnlyConfig,
     CollectionConfig,

@@ -16,9 +16,9 @@ from starlette.requests import Request
 from starfish_http.errors import problem_handlers
 from starfish_protocol.clock import SystemClock
 from starfish_protocol.plugins import ServerPlugin
-from starfish_server.auth.result import AuthResult, RoleResolver
+from starfish_server.auth._result import AuthResult, RoleResolver
+from starfish_server.config._validate import validate_config
 from starfish_server.config.schema import SyncConfig
-from starfish_server.config.validate import validate_config
 from starfish_server.errors import StoreError
 from starfish_server.mounting._application import SyncFastAPI
 from starfish_server.mounting._sync_router import SyncRouterOptions, create_sync_router
