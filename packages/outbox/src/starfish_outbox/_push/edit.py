@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from starfish_outbox._push.merge import Document
+from starfish_outbox._push.merge import Document, with_steps
 from starfish_outbox._queue.entry import OutboxEntry
 from starfish_outbox.errors import Refused
 from starfish_protocol.constants import PUSH_PATH_PREFIX
@@ -109,7 +109,7 @@ def combine(entries: Sequence[OutboxEntry]) -> OutboxEntry | None:
     }
     item.pop("base", None)
     if oldest.base is not None:
-        item["base"] = oldest.base
+        item["base"] = with_steps(oldest.base, [edit.body for edit in edits])
     last = entries[-1]
     return OutboxEntry(
         last.id, item, entries[0].status, entries[0].attempts, last.enqueued_at, last.failure

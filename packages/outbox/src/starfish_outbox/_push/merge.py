@@ -7,7 +7,7 @@ document that both were made from nothing is guessed: it is found by its hash, o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final, Literal, TypeGuard, cast
@@ -136,6 +136,30 @@ def without_deletions(base: Mapping[str, Any], mine: Mapping[str, Any]) -> Docum
             both = _is_object(value) and _is_object(ours)
             kept[name] = without_deletions(value, ours) if both else value
     return kept
+
+
+def with_steps(base: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Document:
+    """A base against which the last of several versions shows every field that any of them changed.
+
+    A version in between may have reached the server although nobody was told. A field that it
+    changed and a later one changed back has its value there, so that changing it back is a change.
+
+    Examples:
+        >>> with_steps({"a": 1, "b": 1}, [{"a": 2, "b": 1, "c": 3}, {"a": 1, "b": 5}])
+        {'a': 2, 'b': 1, 'c': 3}
+    """
+    last, result = steps[-1], dict(base)
+    for step in steps[:-1]:
+        for name in dict.fromkeys((*result, *step)):
+            was, between, now = (side.get(name, ABSENT) for side in (result, step, last))
+            if _is_object(was) and _is_object(between) and _is_object(now):
+                result[name] = with_steps(was, [between, now])
+            elif _is_same(was, now) and not _is_same(between, now):
+                if between is ABSENT:
+                    del result[name]
+                else:
+                    result[name] = between
+    return result
 
 
 def contradictions(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> tuple[str, ...]:
