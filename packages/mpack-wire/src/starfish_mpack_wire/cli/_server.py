@@ -5,8 +5,6 @@ What only a server needs is imported when one of these is called: the other comm
 
 from __future__ import annotations
 
-import socket
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +13,6 @@ import typer
 from starfish_mpack_wire._terminal_text import terminal_line
 from starfish_mpack_wire.cli._console import note, print_line
 from starfish_mpack_wire.client._transport import check_url
-from starfish_mpack_wire.errors import MPackError
 
 __all__ = ("add_commands",)
 
@@ -76,27 +73,21 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the repositories of a folder over HTTP until it is stopped; GET /health answers 200."""
-    import uvicorn
-
+    from starfish_http.serve import run
     from starfish_mpack_wire.server import create_app, prepare_data
 
     if public_url is not None:
         public_url = check_url(public_url.rstrip("/"), "the address that clients use")
-    # Uvicorn would show whatever is wrong with the folder or the address as a traceback.
     prepare_data(data)
-    app = create_app(data, public_url=public_url)
-    with _listener(host, port) as listener:
-        name = f"[{host}]" if ":" in host else host
-        note(f"Serving {terminal_line(str(data))} at http://{name}:{listener.getsockname()[1]}")
-        config = uvicorn.Config(app, log_level="warning", server_header=False)
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
 
+    def announce(url: str) -> None:
+        note(f"Serving {terminal_line(str(data))} at {url}")
 
-def _listener(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        # It names the address.
-        raise MPackError(f"cannot listen: {error.strerror or error}") from error
+    status = run(
+        lambda: create_app(data, public_url=public_url),
+        host=host,
+        port=port,
+        name="mpack",
+        announce=announce,
+    )
+    raise typer.Exit(status)

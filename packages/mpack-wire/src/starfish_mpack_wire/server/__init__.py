@@ -20,7 +20,7 @@ except ImportError as error:
         raise
     message = (
         "starfish_mpack_wire.server needs the extra server: "
-        'pip install "starfish-mpack-wire[server]"'
+        'pip install --find-links dist "starfish-mpack-wire[server]"'
     )
     raise ImportError(message) from error
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from obstore.store import LocalStore
 
+from starfish_http.errors import problem_handlers
 from starfish_mpack_wire.errors import InvalidMessageError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.server._options import WireOptions
@@ -65,6 +67,8 @@ def create_app(
         await rows.close()
 
     app = FastAPI(title="mpack", lifespan=lifespan, openapi_url=None)
+    for kind, handler in problem_handlers(RequestValidationError).items():
+        app.add_exception_handler(kind, handler)
     app.include_router(create_wire_router(options))
     return app
 
