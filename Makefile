@@ -96,7 +96,7 @@ _lint:
 
 types: setup    ## mypy and pyright, both strict
 	@.venv/bin/mypy
-	@.venv/bin/pyright
+	@.venv/bin/pyright --pythonpath .venv/bin/python
 
 bench: $(filter .tools/bin/uv,$(UV))  ## measure against the wanted figures, side by side: PKG=outbox for one
 	@status=0; for pkg in $(PKGS); do for bench in packages/$$pkg/benchmarks/bench_*.py; do \

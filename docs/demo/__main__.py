@@ -3,7 +3,7 @@
 Every page is written while the server is down, waits in an outbox, and arrives when the server
 starts; two people edit one page; a list of all pages is one GET; the server is killed in the
 middle of a burst of writes, and nothing that it acknowledged is gone. Then the pages are kept as
-evidence: a byte that is changed has a name, and what was derived is made again.
+evidence: a byte that is changed has a name, and the derived tables are made again.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Server:
 
 @dataclass
 class Acknowledged:
-    """What the server said it stored: the hash of the newest version of each page."""
+    """The versions that the server said it stored: the newest hash of each page."""
 
     hashes: dict[str, str] = field(default_factory=dict)
 

@@ -103,7 +103,7 @@ def tell_history(root: Path, scratch: Path) -> None:
             took = time.perf_counter() - began
             report = store.verify()
             if report.problems or store.branches() != {branch: pushed.head}:
-                raise SystemExit(f"the clone is not what was pushed: {report.problems}")
+                raise SystemExit(f"the clone differs from the pushed history: {report.problems}")
         print(
             f"   Cloned in {took:.2f} s: {cloned.commits_written} commits. Verified: {report.snapshots} snapshots, {report.blobs} blobs, every id computed again."
         )

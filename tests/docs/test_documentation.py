@@ -50,8 +50,16 @@ async def run_page(blocks: list[CodeType]) -> None:
     ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    blocks = python_blocks(page)
+
     with contextlib.chdir(tmp_path), contextlib.redirect_stdout(io.StringIO()):
-        asyncio.run(run_page(python_blocks(page)))
+        if any(block.co_flags & inspect.CO_COROUTINE for block in blocks):
+            asyncio.run(run_page(blocks))
+        else:
+            # A script, which may run an event loop of its own.
+            namespace: dict[str, object] = {"__name__": "__main__"}
+            for block in blocks:
+                exec(block, namespace)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -58,7 +58,7 @@ def test_a_package_has_the_skeleton_that_all_share(package: Path) -> None:
 
 
 def test_the_type_checkers_look_at_every_package() -> None:
-    # A pattern that matches nothing is no error to pyright, and a missing search path none to mypy.
+    # Neither pyright nor mypy complains of a pattern that matches nothing, or of a missing search path.
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
 
     assert tools["pyright"]["include"] == ["packages"]

@@ -39,7 +39,7 @@ MEASURED_ELSEWHERE = 324.0
 
 
 class Connection:
-    """One HTTP connection, as thin as can be: the client must not be what is measured."""
+    """One HTTP connection, as thin as can be: the client must not be measured instead."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader

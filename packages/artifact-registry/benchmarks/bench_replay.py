@@ -13,17 +13,17 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from starfish_artifact_registry.db.database import Database
+from starfish_artifact_registry.db._database import Database
 from starfish_artifact_registry.db.engine import create_engine
 from starfish_artifact_registry.db.schema import create_schema
 from starfish_artifact_registry.events import NewEvent, RegistryViewWriter, replay
-from starfish_artifact_registry.events.catalogue import (
+from starfish_artifact_registry.log._hash_chain import verify_log
+from starfish_artifact_registry.log._log import append_events, chain_events, head_of_log
+from starfish_artifact_registry.model._catalogue import (
     FileIngested,
     PackageCreated,
     storage_location_id,
 )
-from starfish_artifact_registry.events.hash_chain import verify_log
-from starfish_artifact_registry.events.log import append_events, chain_events, head_of_log
 from starfish_protocol.address import ContentAddress
 
 WANTED_S = 20.0

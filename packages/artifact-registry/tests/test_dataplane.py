@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.errors import ContentNotFoundError
 from starfish_artifact_registry.storage import LocalBackend
-from starfish_artifact_registry.testing.backend_contract import content, stream_of
+from starfish_artifact_registry.testing import content, stream_of
 from starfish_protocol.address import ContentAddress
 
 

@@ -1,4 +1,4 @@
-"""What is missing is named: the extra, and how it is installed."""
+"""A missing extra is named, and how it is installed."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.schema import artifact_files
 from starfish_artifact_registry.errors import StorageUnavailableError
-from starfish_artifact_registry.events.catalogue import FixityChecked
-from starfish_artifact_registry.events.log import read_events
 from starfish_artifact_registry.fixity import FixityProgress, FixityReport
+from starfish_artifact_registry.log._log import read_events
+from starfish_artifact_registry.model._catalogue import FixityChecked
 from starfish_artifact_registry.registry import (
     IllegalPackageStateError,
     PackageNotFoundError,

@@ -14,11 +14,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from starfish_artifact_registry.commands._garbage import GarbageReport, collect_garbage
 from starfish_artifact_registry.dataplane import InProcessDataPlane
-from starfish_artifact_registry.db.database import Database
+from starfish_artifact_registry.db._database import Database
 from starfish_artifact_registry.errors import StorageUnavailableError
 from starfish_artifact_registry.events import RegistryViewWriter
-from starfish_artifact_registry.garbage import GarbageReport, collect_garbage
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
 from starfish_protocol.address import ContentAddress

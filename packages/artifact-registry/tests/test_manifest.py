@@ -12,8 +12,8 @@ import cbor2
 import pytest
 
 from starfish_artifact_registry.errors import ManifestError
-from starfish_artifact_registry.events.catalogue import EVENT_TYPES, PackageFinalized
 from starfish_artifact_registry.manifest import decode, encode, to_json
+from starfish_artifact_registry.model._catalogue import EVENT_TYPES, PackageFinalized
 from starfish_protocol import cbor
 from starfish_protocol.address import ContentAddress
 from starfish_protocol.hash import stable_stringify

@@ -1,4 +1,4 @@
-"""Proofs: what holds, what is refused, and that a stranger can check them with little installed."""
+"""Proofs: those that hold, those that are refused, and that a stranger can check them with little installed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
 from starfish_artifact_registry import manifest as manifests
-from starfish_artifact_registry import proof as proofs
 from starfish_artifact_registry.checkpoint import Checkpoint, sign_checkpoint
 from starfish_artifact_registry.errors import ProofError, ProofFilesError
-from starfish_artifact_registry.event_digest import (
+from starfish_artifact_registry.model._event_digest import (
     GENESIS_DIGEST,
     event_digest,
     payload_digest,
     record_digest,
 )
 from starfish_artifact_registry.proof import ProvedEvent, encode_proof, verify_proof
+from starfish_artifact_registry.proof import _verify as proofs
 from starfish_protocol import cbor
 from starfish_protocol.address import ContentAddress
 
@@ -408,7 +408,7 @@ import runpy, sys
 for name in ("sqlalchemy", "aiosqlite", "asyncpg", "obstore", "fastapi", "typer", "sqlite3"):
     sys.modules[name] = None
 sys.argv[0] = "proof"
-runpy.run_module("starfish_artifact_registry.proof", run_name="__main__", alter_sys=True)
+runpy.run_module("starfish_artifact_registry.proof._verify", run_name="__main__", alter_sys=True)
 """
 
 
@@ -430,7 +430,7 @@ def installed_with_protocol() -> set[str]:
 
 
 def test_the_verifier_imports_nothing_but_protocol_and_what_comes_with_it() -> None:
-    code = "import sys, starfish_artifact_registry.proof; print(*sys.modules)"
+    code = "import sys, starfish_artifact_registry.proof._verify; print(*sys.modules)"
     clean = subprocess.run(
         [sys.executable, "-c", "import sys; print(*sys.modules)"],
         capture_output=True, text=True, check=True,

@@ -181,7 +181,7 @@ async def test_a_log_that_was_cut_is_noticed(
     await make_package(registry, FILES)
     checkpoint = await registry.sign_checkpoint(SEED)
     await rewrite(engine, "DELETE FROM events WHERE sequence > 2")
-    async with engine.begin() as connection:  # whoever cuts the log also hides it from the views
+    async with engine.begin() as connection:  # who cuts the log also hides it from the views
         await connection.execute(text("UPDATE artifact_packages SET last_event_sequence = 2"))
 
     assert (await registry.verify_log()).ok

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from starfish_artifact_registry.errors import InvalidQueryError
-from starfish_artifact_registry.query import MAX_PAGE
 from starfish_artifact_registry.registry import PackageNotFoundError, Registry
+from starfish_artifact_registry.views._query import MAX_PAGE
 from starfish_protocol.address import ContentAddress
 from starfish_protocol.testing import ManualClock
 
@@ -137,7 +137,7 @@ async def test_pages_skip_nothing_and_repeat_nothing_while_others_write(
         {"status": "lost"},
         {"name": "a\0b"},
         {"name": 7},
-        {"created_after": datetime(2026, 1, 1)},  # noqa: DTZ001 - that is what is refused
+        {"created_after": datetime(2026, 1, 1)},  # noqa: DTZ001 - which is refused
         {"metadata": {"a": float("nan")}},
         {"metadata": {1: 2}},
         {"after": UUID(int=0)},

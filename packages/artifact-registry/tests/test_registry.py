@@ -32,9 +32,9 @@ from starfish_artifact_registry.errors import (
     RegistryError,
 )
 from starfish_artifact_registry.events import RegistryViewWriter, replay
-from starfish_artifact_registry.events.catalogue import storage_location_id
 from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.manifest import decode, encode
+from starfish_artifact_registry.model._catalogue import storage_location_id
 from starfish_artifact_registry.registry import (
     DuplicateRelativePathError,
     IllegalPackageStateError,
@@ -149,7 +149,7 @@ class TestCreatePackage:
     async def test_what_cannot_be_kept_is_refused_and_nothing_is_written(
         self, registry: Registry, engine: AsyncEngine, package_fields: Fields, change: Fields
     ) -> None:
-        with pytest.raises(InvalidValueError, match="legal is"):
+        with pytest.raises(InvalidValueError, match="it must be"):
             await registry.create_package(**package_fields | change)
 
         assert await _log(engine) == []

@@ -22,8 +22,8 @@ from starfish_artifact_registry.errors import (
     RetentionPeriodError,
 )
 from starfish_artifact_registry.events import Event, RegistryViewWriter
-from starfish_artifact_registry.events.catalogue import PackageDeleted, RetentionHeld
-from starfish_artifact_registry.events.log import read_events
+from starfish_artifact_registry.log._log import read_events
+from starfish_artifact_registry.model._catalogue import PackageDeleted, RetentionHeld
 from starfish_artifact_registry.registry import (
     IllegalPackageStateError,
     PackageNotFoundError,

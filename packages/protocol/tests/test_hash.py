@@ -20,7 +20,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from starfish_protocol._stringify import write_canonical
-from starfish_protocol.hash import MAX_DEPTH, compute_hash, stable_stringify
+from starfish_protocol.hash import MAX_DEPTH, canonical_json, compute_hash, stable_stringify
 
 LEGAL = "None, bool, int, float, str, list, tuple and dict, and no subclass of these"
 odd_floats = st.sampled_from(
@@ -147,12 +147,48 @@ def test_hashes_that_other_implementations_of_the_protocol_compute():
     )
 
 
-def test_keys_are_sorted_by_utf_16_code_units():
-    document = {"\ufb33": 1, "😀": 2, "ö": 3, "1": 4, "\r": 5, "€": 6, "\x80": 7, "a": 8, "A": 9}
+DOCUMENT_OF_RFC_8785 = {
+    "\ufb33": 1, "😀": 2, "ö": 3, "1": 4, "\r": 5, "€": 6, "\x80": 7, "a": 8, "A": 9,
+}  # fmt: skip
 
-    assert stable_stringify(document) == (
+
+def test_keys_are_sorted_by_code_point():
+    assert stable_stringify(DOCUMENT_OF_RFC_8785) == (
+        '{"\\r":5,"1":4,"A":9,"a":8,"\x80":7,"ö":3,"€":6,"\ufb33":1,"😀":2}'
+    )
+
+
+def test_the_keys_of_rfc_8785_are_sorted_by_utf_16_code_units():
+    assert canonical_json(DOCUMENT_OF_RFC_8785).decode() == (
         '{"\\r":5,"1":4,"A":9,"a":8,"\x80":7,"ö":3,"€":6,"😀":2,"\ufb33":1}'
     )
+
+
+@given(document=documents)
+def test_rfc_8785_has_a_text_or_a_refusal_for_every_document(document):
+    try:
+        text = canonical_json(document)
+    except ValueError:
+        return
+    assert json.loads(text) == json.loads(stable_stringify(document))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (math.nan, "$.a[0] is nan; a number must be finite"),
+        (-math.inf, "$.a[0] is -inf; a number must be finite"),
+        (2**53 + 1, "$.a[0] is an integer that a double does not hold"),
+        (10**400, "$.a[0] is an integer that a double does not hold"),
+        ("x\ud800", "$.a[0] holds a lone surrogate; a text must be Unicode"),
+    ],
+    ids=range(5),
+)
+def test_rfc_8785_rounds_nothing(value, why):
+    with pytest.raises(ValueError) as refusal:
+        canonical_json({"a": [value]})
+
+    assert str(refusal.value) == why
 
 
 @pytest.mark.parametrize(
@@ -171,7 +207,7 @@ def test_keys_are_sorted_by_utf_16_code_units():
         '":1.0,',
     ],
 )
-def test_what_looks_like_a_number_inside_a_string_is_left_alone(text):
+def test_a_number_inside_a_string_is_left_alone(text):
     document = {text: [text, 1.0, text, 1e16], "~": text, "~~": 2.0}
 
     quoted = json.dumps(text)
@@ -214,7 +250,7 @@ plain_texts = st.text(st.characters(exclude_categories=["Cs"]))
     )
 )
 def test_where_rfc_8785_has_an_answer_ours_is_the_same(document):
-    assert stable_stringify(document).encode() == rfc8785.dumps(document)
+    assert canonical_json(document) == rfc8785.dumps(document)
 
 
 # RFC 8785 appendix B: the bits of a double, its text; the rows without a text are not numbers.

@@ -10,8 +10,8 @@ from starfish_protocol.plugins import ServerPlugin, WriteEvent
 PUBLISHED = {
     "WriteEvent": ["collection", "hash", "timestamp", "params", "body", "namespace", "identity"],
     "ServerPlugin": [
-        "name", "after_write", "before_pull", "intercept_push", "intercept_pull", "authorize",
-        "startup", "shutdown",
+        "name", "cap_validators", "after_write", "before_pull", "intercept_push", "intercept_pull",
+        "authorize", "shutdown", "startup",
     ],
     "PullHookContext": ["collection", "params", "namespace"],
     "PushHookContext": ["collection", "params", "raw_body", "namespace"],
@@ -40,7 +40,7 @@ def test_every_value_is_listed():
     assert values == set(PUBLISHED)
 
 
-def test_an_event_is_made_of_what_every_host_knows():
+def test_an_event_needs_only_the_facts_that_every_host_has():
     event = WriteEvent("notes", "0" * 64, 1, {"id": "7"})
 
     assert (event.body, event.document_key, event.sequence) == (None, None, None)
@@ -51,4 +51,5 @@ def test_an_event_is_made_of_what_every_host_knows():
 def test_a_plugin_without_hooks_does_nothing():
     plugin = ServerPlugin("quiet")
 
-    assert [getattr(plugin, field) for field in PUBLISHED["ServerPlugin"][1:]] == [None] * 7
+    assert plugin.cap_validators == {}
+    assert [getattr(plugin, field) for field in PUBLISHED["ServerPlugin"][2:]] == [None] * 7

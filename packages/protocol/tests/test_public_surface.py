@@ -8,7 +8,7 @@ import pytest
 
 import starfish_protocol
 
-EXTRAS = {"starfish_protocol.append_author": "cryptography"}
+EXTRAS = {"starfish_protocol.testing": "pytest"}
 NAMES = [
     "starfish_protocol",
     *(

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from starfish_protocol.clock import SystemClock
 from starfish_server import SqliteObjectStore
-from starfish_server.protocol.append_only import DEFAULT_CHUNK_SIZE, AppendLog, PullBounds
+from starfish_server.documents._append_log import DEFAULT_CHUNK_SIZE
+from starfish_server.protocol.append_only import AppendLog, PullBounds
 
 ELEMENT = {"author": "ada", "text": "x" * 300}
 SIZES = (16, 32, 64, 128, 256)

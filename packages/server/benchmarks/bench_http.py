@@ -132,7 +132,7 @@ def peer(folder: Path) -> FastAPI:  # noqa: C901 - one function, as such a file 
 
 
 class Connection(asyncio.Protocol):
-    """One request at a time, as lean as it gets: only what is needed is looked at."""
+    """One request at a time, as lean as it gets: only the needed bytes are looked at."""
 
     def __init__(self) -> None:
         self._buffer = b""

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from starfish_artifact_registry._json_form import json_form
 from starfish_artifact_registry.errors import (
     CheckpointError,
     CommitUncertainError,
@@ -43,6 +42,7 @@ from starfish_artifact_registry.errors import (
     UnknownEventTypeError,
     UnknownRetentionClassError,
 )
+from starfish_artifact_registry.model._json_form import json_form
 
 __all__ = ("ERROR_CODES", "ErrorCode", "error_code", "error_facts")
 
@@ -102,5 +102,5 @@ def error_code(error: RegistryError) -> ErrorCode:
 
 
 def error_facts(error: RegistryError) -> dict[str, Any]:
-    """What the error knows, in JSON form: which package, which path, what is legal."""
+    """What the error knows, in JSON form: which package, which path, which limit."""
     return {name: json_form(fact) for name, fact in vars(error).items() if name[0] != "_"}

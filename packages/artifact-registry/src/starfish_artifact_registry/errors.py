@@ -121,17 +121,17 @@ class DuplicateRelativePathError(RegistryError, ValueError):
 
 
 class InvalidRelativePathError(RegistryError, ValueError):
-    """A text is no path that a package can hold."""
+    """A text is not a path that a package can hold."""
 
     def __init__(self, relative_path: object, reason: str) -> None:
         super().__init__(
-            f"{relative_path!r:.300} is no path of a file in a package: {reason}; legal is a "
+            f"{relative_path!r:.300} is not a path of a file in a package: {reason}; it must be a "
             "relative POSIX path in NFC of at most 4096 bytes, such as 'logs/day-1.txt'"
         )
         self.relative_path = relative_path
-        """What was given."""
+        """The given value."""
         self.reason = reason
-        """What is wrong with it."""
+        """Its mistake."""
 
 
 class UnknownRetentionClassError(RegistryError, ValueError):
@@ -149,10 +149,10 @@ class UnknownRetentionClassError(RegistryError, ValueError):
 
 
 class InvalidValueError(RegistryError, ValueError):
-    """A value of an event or a call is not legal; the sentence says what is."""
+    """A value of an event or a call is refused; the sentence says what it must be."""
 
     def __init__(self, field: str, value: object, legal: str) -> None:
-        super().__init__(f"{field} is {value!r:.200}; legal is {legal}")
+        super().__init__(f"{field} is {value!r:.200}; it must be {legal}")
         self.field = field
         """Which value."""
 
@@ -187,7 +187,7 @@ class UnknownEventTypeError(RegistryError):
 
 
 class DatabaseUnavailableError(RegistryError):
-    """The database cannot do what was asked: full, locked, read-only, gone; nothing was stored."""
+    """The database cannot do it: full, locked, read-only, gone; nothing was stored."""
 
 
 class CommitUncertainError(DatabaseUnavailableError):
@@ -292,7 +292,7 @@ class ImportRefusedError(RegistryError, ValueError):
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path!r:.300} is refused: {reason}")
         self.path = path
-        """The file or folder at fault, relative to what is imported."""
+        """The file or folder at fault, relative to the imported folder."""
         self.reason = reason
         """Why."""
 
@@ -303,7 +303,7 @@ class ContentNotFoundError(RegistryError):
     def __init__(self, address: ContentAddress, backend_id: str) -> None:
         super().__init__(f"content {address} is not in the backend {backend_id!r}")
         self.address = address
-        """What was asked for."""
+        """The requested address."""
         self.backend_id = backend_id
         """Where it is not."""
 
@@ -314,17 +314,17 @@ class ContentDamagedError(RegistryError):
     def __init__(self, address: ContentAddress, backend_id: str, actual: ContentAddress) -> None:
         super().__init__(f"content {address} of the backend {backend_id!r} has changed to {actual}")
         self.address = address
-        """What was asked for."""
+        """The requested address."""
         self.backend_id = backend_id
         """Where it has changed."""
         self.actual = actual
-        """The address of what is there now."""
+        """The address of the bytes that are there now."""
 
 
 class StorageUnavailableError(RegistryError):
-    """A backend cannot do what was asked: full, read-only, gone, or not permitted.
+    """A backend cannot do it: full, read-only, gone, or not permitted.
 
-    A write that ends with this has stored nothing, and what was there before is as it was.
+    A write that ends with this has stored nothing, and earlier content is as it was.
     """
 
     def __init__(self, backend_id: str, reason: str) -> None:

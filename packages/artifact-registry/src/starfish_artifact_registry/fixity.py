@@ -14,16 +14,16 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from starfish_artifact_registry import manifest as manifests
-from starfish_artifact_registry.dataplane import InProcessDataPlane
-from starfish_artifact_registry.db.database import Database
+from starfish_artifact_registry.commands._packages import read_manifest_bytes
+from starfish_artifact_registry.commands._state import CommandState, Decide, Decision
+from starfish_artifact_registry.db._database import Database
 from starfish_artifact_registry.db.schema import artifact_files, artifact_packages
 from starfish_artifact_registry.errors import IllegalPackageStateError
-from starfish_artifact_registry.events.catalogue import FixityChecked
-from starfish_artifact_registry.events.codec import NewEvent
-from starfish_artifact_registry.events.group_commit import CommandState, Decide, Decision
-from starfish_artifact_registry.packages import read_manifest_bytes
-from starfish_artifact_registry.query import find_package
+from starfish_artifact_registry.model import _manifest as manifests
+from starfish_artifact_registry.model._catalogue import FixityChecked
+from starfish_artifact_registry.model._event_codec import NewEvent
+from starfish_artifact_registry.storage._dataplane import InProcessDataPlane
+from starfish_artifact_registry.views._query import find_package
 from starfish_protocol.address import ContentAddress
 
 __all__ = (
@@ -102,7 +102,7 @@ class _File:
 
 
 class Meter:
-    """Counts what is done.
+    """Counts finished work.
 
     Args:
         on_progress: called after each file.
@@ -223,7 +223,7 @@ async def _files(connection: AsyncConnection, package_id: UUID) -> list[_File]:
 async def _rehash(
     dataplane: InProcessDataPlane, files: list[_File], on_file: Callable[[int], None]
 ) -> dict[ContentAddress, ContentAddress | None]:
-    """What is found under each address; each is read once, a few at a time."""
+    """The address found under each address; each is read once, a few at a time."""
     found: dict[ContentAddress, ContentAddress | None] = {}
     sizes: dict[ContentAddress, list[int]] = {}
     for file in files:

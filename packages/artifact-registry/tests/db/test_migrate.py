@@ -25,8 +25,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from starfish_artifact_registry.db import migrate as migrate_module
+from starfish_artifact_registry.db._revision import check_revision, revision_of
 from starfish_artifact_registry.db.migrate import migrate
-from starfish_artifact_registry.db.revision import check_revision, revision_of
 
 EmptyDatabase = Callable[[], AsyncEngine]
 BOOKKEEPING = schema.registry_revision.name
@@ -46,7 +46,7 @@ POSTGRESQL = {
 
 @pytest.fixture(autouse=True)
 def nothing_of_ours_blocks_the_event_loop() -> None:
-    """Alembic reads its scripts from disk: a migration is no work for a loop that serves."""
+    """Alembic reads its scripts from disk: a migration does not belong on a loop that serves."""
 
 
 async def described(engine: AsyncEngine) -> set[Any]:

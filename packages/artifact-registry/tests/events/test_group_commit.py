@@ -12,7 +12,7 @@ from sqlalchemy import event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from starfish_artifact_registry.dataplane import InProcessDataPlane
-from starfish_artifact_registry.db.database import Database
+from starfish_artifact_registry.db._database import Database
 from starfish_artifact_registry.db.schema import create_schema, events
 from starfish_artifact_registry.errors import (
     DatabaseUnavailableError,

@@ -13,13 +13,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from starfish_artifact_registry.errors import LogDamagedError
-from starfish_artifact_registry.event_digest import (
+from starfish_artifact_registry.events import RegistryViewWriter, replay
+from starfish_artifact_registry.model._event_digest import (
     GENESIS_DIGEST,
     event_digest,
     payload_digest,
     record_digest,
 )
-from starfish_artifact_registry.events import RegistryViewWriter, replay
 from starfish_artifact_registry.registry import Registry
 from starfish_protocol import cbor
 
@@ -30,7 +30,7 @@ TEXTS = ("event_id", "package_id", "event_type", "actor", "created_at")
 
 @pytest.fixture
 def without_triggers(engine: AsyncEngine) -> Change:
-    """Do to the log what the database refuses, as whoever owns the file may."""
+    """Do to the log what the database refuses, as the owner of the file may."""
 
     async def change(*statements: str, **values: Any) -> None:
         off, on = {

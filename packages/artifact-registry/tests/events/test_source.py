@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from starfish_artifact_registry.commands._state import CommandState, Decision
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.engine import create_engine
 from starfish_artifact_registry.events import RegistryViewWriter
-from starfish_artifact_registry.events.catalogue import FixityChecked
-from starfish_artifact_registry.events.codec import NewEvent
-from starfish_artifact_registry.events.group_commit import CommandState, Decision
+from starfish_artifact_registry.model._catalogue import FixityChecked
+from starfish_artifact_registry.model._event_codec import NewEvent
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
 from starfish_protocol.events import AsyncEventSource, SourceEvent

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from starfish_artifact_registry.errors import InvalidValueError
 from starfish_artifact_registry.http import Access
-from starfish_artifact_registry.http.token_file import TokenFile
+from starfish_artifact_registry.http._token_file import TokenFile
 from starfish_artifact_registry.registry import Registry
 
 PACKAGE: dict[str, Any] = {

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from starfish_artifact_registry.http._event_stream import HEARTBEAT, until
-from starfish_artifact_registry.http.limits import HttpLimits
+from starfish_artifact_registry.http._limits import HttpLimits
 from starfish_artifact_registry.registry import Registry
 
 

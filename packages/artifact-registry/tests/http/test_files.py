@@ -12,7 +12,7 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from starfish_artifact_registry.relative_path import check_relative_path
+from starfish_artifact_registry.model._relative_path import check_relative_path
 
 CONTENT = bytes(range(256))
 TAG = f'"blake3:{blake3(CONTENT).hexdigest()}"'

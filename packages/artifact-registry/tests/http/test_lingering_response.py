@@ -18,7 +18,7 @@ GONE: Message = {"type": "http.disconnect"}
 async def answer(
     *incoming: Message, linger_s: float, pause_s: float | None = None
 ) -> list[Message]:
-    """What is sent, with what was received in between; the client goes on with its last message."""
+    """The sent messages, with those received in between; the client goes on with its last message."""
     happened: list[Message] = []
     messages = iter(incoming)
     message = MORE

@@ -25,7 +25,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from starfish_artifact_registry.http import HttpLimits
-from starfish_artifact_registry.http.access import Authenticator
+from starfish_artifact_registry.http._access import Authenticator
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage._content_folder import Draft
 

@@ -54,7 +54,7 @@ def nothing_of_ours_blocks_the_event_loop() -> None:
 @settings(max_examples=settings().max_examples // 4)
 def test_the_service_does_what_its_description_says(case: schemathesis.Case) -> None:
     # Whether a text is a legal path, media type or name, and what the log says of a package, has
-    # no words in OpenAPI: a 400, 404 or 409 to data that fits the schema is no finding.
+    # no words in OpenAPI: a 400, 404 or 409 to data that fits the schema is not a finding.
     case.call_and_validate(
         excluded_checks=[schemathesis.specs.openapi.checks.positive_data_acceptance]
     )

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starfish_artifact_registry.errors import ExportRefusedError, ImportRefusedError
-from starfish_artifact_registry.interchange.bagit import payload_path
+from starfish_artifact_registry.interchange._bagit import payload_path
 from starfish_artifact_registry.registry import Registry
 
 MakePackage = Callable[..., Awaitable[UUID]]
@@ -210,7 +210,7 @@ async def test_both_tag_manifests_gone_is_no_bag_of_ours(elsewhere: Registry, ba
 
 
 async def test_a_bag_that_another_tool_wrote_anew_is_taken(elsewhere: Registry, bag: Path) -> None:
-    """Other line ends, capital digits, one algorithm, and a `*` before the path are legal too."""
+    """Other line ends, capital digits, one algorithm, and a `*` before the path are fine too."""
     for name in ("manifest", "tagmanifest"):
         (bag / f"{name}-sha512.txt").unlink()
     path = bag / "manifest-sha256.txt"

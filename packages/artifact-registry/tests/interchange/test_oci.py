@@ -195,7 +195,7 @@ def another_package(layout: Path) -> None:
         ),
         pytest.param(
             lambda at: edit_image(at, lambda image: image["layers"][0].update(size=5.0)),
-            id="a size that is no integer",
+            id="a size that is not an integer",
         ),
         pytest.param(
             lambda at: edit_image(at, lambda image: image["layers"][0].update(annotations=[])),

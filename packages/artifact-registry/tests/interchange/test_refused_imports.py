@@ -13,11 +13,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from starfish_artifact_registry import manifest as manifests
 from starfish_artifact_registry.errors import (
     ImportRefusedError,
     UnknownRetentionClassError,
 )
+from starfish_artifact_registry.model import _manifest as manifests
 from starfish_artifact_registry.registry import (
     Registry,
 )
@@ -91,7 +91,7 @@ async def test_a_missing_longer_or_shorter_file_is_refused(
         if change == "missing":
             victim.unlink()
         elif change == "huge":
-            os.truncate(victim, 1 << 40)  # a hole; whoever reads it all is busy for an hour
+            os.truncate(victim, 1 << 40)  # a hole; reading it all takes for an hour
         else:
             victim.write_bytes(data + b"1" if change == "longer" else data[:-1] or b"12")
         await refused(elsewhere, copy)

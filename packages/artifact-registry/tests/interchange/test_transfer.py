@@ -18,8 +18,8 @@ from starfish_artifact_registry.errors import (
     PackageExistsError,
 )
 from starfish_artifact_registry.events import RegistryViewWriter, replay
-from starfish_artifact_registry.events.catalogue import PackageImported
-from starfish_artifact_registry.interchange.transfer import TransferProgress
+from starfish_artifact_registry.interchange._transfer import TransferProgress
+from starfish_artifact_registry.model._catalogue import PackageImported
 from starfish_artifact_registry.proof import verify_proof
 from starfish_artifact_registry.registry import (
     IllegalPackageStateError,

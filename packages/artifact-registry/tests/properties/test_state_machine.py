@@ -25,8 +25,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import NullType
 
 from servers.postgres import PostgresServer
+from starfish_artifact_registry.commands._garbage import collect_garbage
 from starfish_artifact_registry.dataplane import InProcessDataPlane
-from starfish_artifact_registry.db.database import Database
+from starfish_artifact_registry.db._database import Database
 from starfish_artifact_registry.db.engine import create_engine
 from starfish_artifact_registry.db.schema import (
     artifact_files,
@@ -47,7 +48,6 @@ from starfish_artifact_registry.errors import (
     RetentionPeriodError,
 )
 from starfish_artifact_registry.events import RegistryViewWriter, replay
-from starfish_artifact_registry.garbage import collect_garbage
 from starfish_artifact_registry.manifest import decode
 from starfish_artifact_registry.proof import verify_proof
 from starfish_artifact_registry.registry import Registry

@@ -8,8 +8,8 @@ import pytest
 
 from starfish_artifact_registry.errors import ContentDamagedError
 from starfish_artifact_registry.storage import ContentBackend, LocalBackend
-from starfish_artifact_registry.storage.copying import CopyReport, copy_content
-from starfish_artifact_registry.testing.backend_contract import content, read_all, stream_of
+from starfish_artifact_registry.storage._copying import CopyReport, copy_content
+from starfish_artifact_registry.testing._backend_contract import content, read_all, stream_of
 from starfish_protocol.address import ContentAddress
 
 

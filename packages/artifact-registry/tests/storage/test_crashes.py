@@ -16,7 +16,7 @@ import pytest
 
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.storage import LocalBackend
-from starfish_artifact_registry.testing.backend_contract import content, read_all, stream_of
+from starfish_artifact_registry.testing import content, read_all, stream_of
 from starfish_protocol.address import ContentAddress
 
 ROUNDS = int(os.environ.get("STARFISH_KILLS", "3"))

@@ -22,8 +22,7 @@ from starfish_artifact_registry.errors import (
     StorageUnavailableError,
 )
 from starfish_artifact_registry.storage import LocalBackend
-from starfish_artifact_registry.testing import BackendContract
-from starfish_artifact_registry.testing.backend_contract import content, read_all, stream_of
+from starfish_artifact_registry.testing import BackendContract, content, read_all, stream_of
 from starfish_protocol.address import ContentAddress
 from starfish_protocol.testing import ManualClock
 

@@ -22,7 +22,7 @@ from servers.s3 import S3Server  # noqa: E402
 from starfish_artifact_registry.errors import StorageFullError, StorageUnavailableError  # noqa: E402
 from starfish_artifact_registry.storage.object_store import ObjectStoreBackend  # noqa: E402
 from starfish_artifact_registry.testing import BackendContract  # noqa: E402
-from starfish_artifact_registry.testing.backend_contract import content, read_all, stream_of  # noqa: E402
+from starfish_artifact_registry.testing._backend_contract import content, read_all, stream_of  # noqa: E402
 from starfish_protocol.address import ContentAddress  # noqa: E402
 from starfish_protocol.clock import SystemClock  # noqa: E402
 from starfish_protocol.testing import ManualClock  # noqa: E402
@@ -201,7 +201,7 @@ async def test_a_server_that_refuses_is_said_so(s3_server: S3Server, wrong: dict
     await _assert_unavailable(
         ObjectStoreBackend(store, "s3"),
         options["secret_access_key"],
-        writing_only="bucket" in wrong,  # S3 calls what is asked for there just missing
+        writing_only="bucket" in wrong,  # S3 calls an object there just missing
     )
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from starfish_artifact_registry.storage import ContentBackend, LocalBackend
 from starfish_artifact_registry.storage._stream import blocks
-from starfish_artifact_registry.testing.backend_contract import read_all
+from starfish_artifact_registry.testing._backend_contract import read_all
 from starfish_protocol.address import ContentAddress
 
 

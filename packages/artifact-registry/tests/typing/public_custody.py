@@ -8,13 +8,13 @@ from typing import assert_type
 from uuid import UUID
 
 from starfish_artifact_registry.checkpoint import Checkpoint
-from starfish_artifact_registry.events.hash_chain import LogReport
+from starfish_artifact_registry.commands._garbage import GarbageReport
 from starfish_artifact_registry.fixity import FixityReport, FixitySummary
-from starfish_artifact_registry.garbage import GarbageReport
+from starfish_artifact_registry.log._hash_chain import LogReport
 from starfish_artifact_registry.manifest import Manifest
 from starfish_artifact_registry.proof import PackageProof, ProvedEvent, verify_proof
-from starfish_artifact_registry.query import Hold, PackageRecord
 from starfish_artifact_registry.registry import Registry
+from starfish_artifact_registry.views._query import Hold, PackageRecord
 from starfish_protocol.address import ContentAddress
 
 

@@ -7,15 +7,15 @@ from uuid import UUID
 from fastapi import APIRouter, FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from starfish_artifact_registry.db._revision import revision_of
 from starfish_artifact_registry.db.migrate import migrate
-from starfish_artifact_registry.db.revision import revision_of
 from starfish_artifact_registry.error_codes import ErrorCode, error_code
 from starfish_artifact_registry.errors import RegistryError
-from starfish_artifact_registry.files import FileRecord
 from starfish_artifact_registry.http import Access, HttpLimits, create_registry_router
-from starfish_artifact_registry.http.application import create_registry_app
-from starfish_artifact_registry.http.token_file import TokenFile
+from starfish_artifact_registry.http._application import create_registry_app
+from starfish_artifact_registry.http._token_file import TokenFile
 from starfish_artifact_registry.registry import Registry
+from starfish_artifact_registry.views._files import FileRecord
 
 
 async def actor_of(token: str) -> str | None:

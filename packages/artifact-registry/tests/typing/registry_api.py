@@ -14,8 +14,8 @@ from starfish_artifact_registry.db.engine import create_engine
 from starfish_artifact_registry.db.schema import create_schema
 from starfish_artifact_registry.db.seed import RETENTION_CLASS_SEEDS
 from starfish_artifact_registry.events import Event, RegistryViewWriter, ViewWriter, replay
-from starfish_artifact_registry.events.hash_chain import LogReport
 from starfish_artifact_registry.limits import Limits
+from starfish_artifact_registry.log._hash_chain import LogReport
 from starfish_artifact_registry.manifest import Manifest, decode, encode, to_json
 from starfish_artifact_registry.registry import Registry
 from starfish_protocol.address import ContentAddress

@@ -1,7 +1,6 @@
 """What a store needs of a disk: durable files, SQLite files, group commit, safe folders."""
 
-from importlib.metadata import version
-
+from starfish_disk.batch_thread import BatchThread, Call
 from starfish_disk.durable import (
     NewFile,
     create_file,
@@ -16,11 +15,20 @@ from starfish_disk.durable import (
 )
 from starfish_disk.errors import DiskError
 from starfish_disk.place import Place
+from starfish_disk.safe_folder import SafeFolder
+from starfish_disk.sqlite_batches import GroupCommit, SnapshotReads
+from starfish_disk.sqlite_file import SqliteFile
 
 __all__ = (
+    "BatchThread",
+    "Call",
     "DiskError",
+    "GroupCommit",
     "NewFile",
     "Place",
+    "SafeFolder",
+    "SnapshotReads",
+    "SqliteFile",
     "create_file",
     "hold_lock",
     "make_folder",
@@ -32,4 +40,4 @@ __all__ = (
     "sync_folder",
 )
 
-__version__ = version("starfish-disk")
+__version__ = "0.1.0"

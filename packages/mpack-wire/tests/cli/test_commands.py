@@ -102,9 +102,9 @@ def test_push_and_clone_over_http(
     write(tmp_path / "work", a="theirs")
     run("commit -m theirs", at="work")
     run("push", at="work")
-    with pytest.raises(MPackError, match="no ancestor"):
+    with pytest.raises(MPackError, match="not an ancestor"):
         run("pull", at="copy")
-    with pytest.raises(MPackError, match="no ancestor"):
+    with pytest.raises(MPackError, match="not an ancestor"):
         run("push", at="copy")
     run("push --force", at="copy")
     with pytest.raises(MPackError, match="not empty"):
@@ -218,7 +218,7 @@ def test_a_name_of_nothing_and_settings_of_another_kind_are_told(run: Run, tmp_p
     run("init work")
     (tmp_path / "work/.mpack/config.json").write_text('{"remotes": 7}')
 
-    with pytest.raises(MPackError, match="'nope' is no branch, no tag"):
+    with pytest.raises(MPackError, match="'nope' is not a branch, no tag"):
         run("log nope", at="work")
     with pytest.raises(MPackError, match="no remote 'origin'"):
         run("push", at="work")
@@ -290,7 +290,7 @@ def test_serve_answers_health_and_stops_when_it_is_told(tmp_path: Path) -> None:
     ) as process:
         try:
             assert process.stderr is not None
-            # Whoever listens is told where; what comes before the loop runs waits in the queue.
+            # The caller is told where; connections before the loop runs wait in the queue.
             url = process.stderr.readline().split()[-1]
             assert httpx.get(f"{url}/health", timeout=40).status_code == 200
         finally:

@@ -21,7 +21,7 @@ from starfish_mpack_wire import (
     commit_id,
     parse_wire_mpack,
 )
-from starfish_mpack_wire.pack.layout import (
+from starfish_mpack_wire._pack.layout import (
     BLOB_ENTRY,
     CHUNK_ENTRY,
     HEADER,

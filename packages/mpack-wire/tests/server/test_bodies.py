@@ -1,4 +1,4 @@
-"""Bodies over the cap: the answer comes first, and whoever is still sending gets to see it."""
+"""Bodies over the cap: the answer comes first, and a client that is still sending gets to see it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import obstore
 from sqlalchemy import delete, func, select, update
 
 from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.server.rows import BUILT_PACKS, COMMITS, PACK_INDEX, REPOS, SNAPSHOTS
+from starfish_mpack_wire.server._rows import BUILT_PACKS, COMMITS, PACK_INDEX, REPOS, SNAPSHOTS
 from starfish_protocol.testing import ManualClock
 
 UNKNOWN = "sha256:" + "0" * 64

@@ -17,7 +17,7 @@ from starfish_mpack_wire import (
     StoreError,
     blob_id,
 )
-from starfish_mpack_wire.store import catalogue
+from starfish_mpack_wire._store import catalogue
 from starfish_mpack_wire.working_tree import WorkingTree
 
 

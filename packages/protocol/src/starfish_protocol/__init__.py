@@ -1,36 +1,191 @@
-"""Canonical bytes, hashes, content addresses and contracts that the Starfish packages share.
+"""Canonical bytes, hashes, content addresses, capabilities and contracts of the Starfish packages.
 
-`starfish_protocol.cbor` is used under its own name (``cbor.encode``), and
-`starfish_protocol.append_author` is not imported here because it needs the extra ``signing``.
+A superset of the public protocol package of the same name. `starfish_protocol.cbor` is used under
+its own name (``cbor.encode``).
 """
 
 from starfish_protocol.address import ContentAddress, MultiHasher
+from starfish_protocol.append_author import (
+    APPEND_AUTHOR_DOMAIN,
+    DOC_AUTHOR_DOMAIN,
+    AppendAuthor,
+    append_author_canonical_input,
+    doc_author_canonical_input,
+    sign_append_author,
+    sign_doc_author,
+    verify_append_author,
+    verify_doc_author,
+)
+from starfish_protocol.audit import AuditEntry, AuditLogger
+from starfish_protocol.cap import (
+    CapCert,
+    CapCertVerifyResult,
+    CapCertWellFormedCode,
+    CapKind,
+    CapScope,
+    UnsignedCapCert,
+    assert_cap_cert_well_formed,
+    cap_cert_canonical_signing_input,
+    is_root_device_cap,
+    path_glob_match,
+    recipient_kem,
+    sign_cap_cert,
+    user_id_from_pub_hex,
+    verify_cap_cert,
+    verify_cap_cert_signature,
+)
 from starfish_protocol.clock import Clock, SystemClock
+from starfish_protocol.constants import (
+    AUTHOR_PUBKEY_FIELD,
+    AUTHOR_SIGNATURE_FIELD,
+    BASE_HASH_FIELD,
+    CORS_ALLOW_HEADERS,
+    DATA_FIELD,
+    HEADER_ACCEPT,
+    HEADER_AUTHORIZATION,
+    HEADER_CONTENT_TYPE,
+    HEADER_NONCE,
+    HEADER_PUB,
+    HEADER_SIG,
+    HEADER_TS,
+    PARQUET_MIME_TYPE,
+    PARQUET_MIME_TYPES,
+    PUSH_PATH_PREFIX,
+    TS_FIELD,
+)
+from starfish_protocol.crypto import ENCRYPTED_KEY, IV_BYTES, Encryptor, derive_key
+from starfish_protocol.encoding import (
+    decode_link_fragment,
+    encode_link_fragment,
+    from_base64url,
+    to_base64url,
+)
 from starfish_protocol.errors import (
     AddressError,
     CborDecodeError,
     DigestMismatchError,
     StarfishError,
 )
-from starfish_protocol.hash import compute_hash, stable_stringify
-from starfish_protocol.merge import deep_merge
-from starfish_protocol.plugins import ServerPlugin, WriteEvent
-from starfish_protocol.types import PullResult, PushSuccess
+from starfish_protocol.hash import canonical_json, compute_hash, stable_stringify
+from starfish_protocol.merge import UNSAFE_KEYS, deep_merge
+from starfish_protocol.plugins import (
+    AuthorizeContext,
+    AuthorizeResult,
+    InterceptPullResult,
+    PullHookContext,
+    PullHookResult,
+    PushHookContext,
+    PushHookResult,
+    ServerPlugin,
+    WriteEvent,
+)
+from starfish_protocol.random import random_id, slugify
+from starfish_protocol.request_signing import (
+    RequestSignature,
+    SignableMethod,
+    SignableRequest,
+    is_within_clock_skew,
+    request_signing_canonical_input,
+    sign_request,
+    verify_request_signature,
+)
+from starfish_protocol.revocation import (
+    build_revocation_list,
+    revocation_list_canonical_signing_input,
+)
+from starfish_protocol.suites import ed25519 as ed25519_suite
+from starfish_protocol.types import PullKeyringProjection, PullResult, PushSuccess, Timestamps
+
+__version__ = "4.0.0"
 
 __all__ = (
+    "APPEND_AUTHOR_DOMAIN",
+    "AUTHOR_PUBKEY_FIELD",
+    "AUTHOR_SIGNATURE_FIELD",
+    "BASE_HASH_FIELD",
+    "CORS_ALLOW_HEADERS",
+    "DATA_FIELD",
+    "DOC_AUTHOR_DOMAIN",
+    "ENCRYPTED_KEY",
+    "HEADER_ACCEPT",
+    "HEADER_AUTHORIZATION",
+    "HEADER_CONTENT_TYPE",
+    "HEADER_NONCE",
+    "HEADER_PUB",
+    "HEADER_SIG",
+    "HEADER_TS",
+    "IV_BYTES",
+    "PARQUET_MIME_TYPE",
+    "PARQUET_MIME_TYPES",
+    "PUSH_PATH_PREFIX",
+    "TS_FIELD",
+    "UNSAFE_KEYS",
     "AddressError",
+    "AppendAuthor",
+    "AuditEntry",
+    "AuditLogger",
+    "AuthorizeContext",
+    "AuthorizeResult",
+    "CapCert",
+    "CapCertVerifyResult",
+    "CapCertWellFormedCode",
+    "CapKind",
+    "CapScope",
     "CborDecodeError",
     "Clock",
     "ContentAddress",
     "DigestMismatchError",
+    "Encryptor",
+    "InterceptPullResult",
     "MultiHasher",
+    "PullHookContext",
+    "PullHookResult",
+    "PullKeyringProjection",
     "PullResult",
+    "PushHookContext",
+    "PushHookResult",
     "PushSuccess",
+    "RequestSignature",
     "ServerPlugin",
+    "SignableMethod",
+    "SignableRequest",
     "StarfishError",
     "SystemClock",
+    "Timestamps",
+    "UnsignedCapCert",
     "WriteEvent",
+    "__version__",
+    "append_author_canonical_input",
+    "assert_cap_cert_well_formed",
+    "build_revocation_list",
+    "canonical_json",
+    "cap_cert_canonical_signing_input",
     "compute_hash",
+    "decode_link_fragment",
     "deep_merge",
+    "derive_key",
+    "doc_author_canonical_input",
+    "ed25519_suite",
+    "encode_link_fragment",
+    "from_base64url",
+    "is_root_device_cap",
+    "is_within_clock_skew",
+    "path_glob_match",
+    "random_id",
+    "recipient_kem",
+    "request_signing_canonical_input",
+    "revocation_list_canonical_signing_input",
+    "sign_append_author",
+    "sign_cap_cert",
+    "sign_doc_author",
+    "sign_request",
+    "slugify",
     "stable_stringify",
+    "to_base64url",
+    "user_id_from_pub_hex",
+    "verify_append_author",
+    "verify_cap_cert",
+    "verify_cap_cert_signature",
+    "verify_doc_author",
+    "verify_request_signature",
 )

@@ -101,7 +101,7 @@ class AsyncEventSourceContract(ABC):
         assert seen == [0, 1, 1, 2]
 
     async def test_a_subscription_gets_what_comes_after_it(self, source: AsyncEventSource) -> None:
-        """Not what was there before."""
+        """Not those that were there before."""
         await self.append(source, "a")
         subscription = await source.subscribe(entity="a")
         await self.append(source, "a")

@@ -8,7 +8,15 @@ from __future__ import annotations
 import json
 import re
 
-__all__ = ("integer_text", "join_surrogates", "number_text", "string_text", "utf16_order")
+__all__ = (
+    "exact_number_text",
+    "has_lone_surrogate",
+    "integer_text",
+    "join_surrogates",
+    "number_text",
+    "string_text",
+    "utf16_order",
+)
 
 _LARGEST_EXACT_INTEGER = 2**53
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -55,11 +63,31 @@ def integer_text(value: int) -> str:
         return "null"
 
 
+def exact_number_text(value: float) -> str:
+    """Write a number with all digits of the whole doubles from 2**53 to below 1e21.
+
+    The public Python package signs this text; JavaScript, and so `number_text`, writes the shortest
+    digits that read back as the same double.
+
+    Examples:
+        >>> exact_number_text(1.2345678901234568e20), number_text(1.2345678901234568e20)
+        ('123456789012345683968', '123456789012345680000')
+    """
+    if _LARGEST_EXACT_INTEGER <= abs(value) < 1e21 and value == int(value):
+        return str(int(float(value)))
+    return integer_text(value) if isinstance(value, int) else number_text(value)
+
+
 def join_surrogates(text: str) -> str:
     """Join each high surrogate with a low one after it: JavaScript sees one character there."""
     if _SURROGATE.search(text) is None:
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Tell whether a text holds a surrogate without its other half: no Unicode character."""
+    return _SURROGATE.search(join_surrogates(text)) is not None
 
 
 def string_text(text: str) -> str:

@@ -10,16 +10,16 @@ from typing import Literal, Protocol, Self, cast, get_args
 
 from blake3 import blake3
 
-from starfish_protocol.errors import AddressError, DigestMismatchError
+from starfish_protocol._errors import AddressError, StarfishError
 
-__all__ = ("Algorithm", "ContentAddress", "MultiHasher")
+__all__ = ("Algorithm", "ContentAddress", "DigestMismatchError", "MultiHasher")
 
 Algorithm = Literal["blake3", "sha256"]
 """The hash functions of content addresses; both give 32 bytes."""
 
 _ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 _ADDRESS = re.compile(rf"({'|'.join(_ALGORITHMS)}):([0-9a-f]{{64}})")
-_LEGAL = f"<algorithm>:<64 lowercase hex digits> with algorithm {' or '.join(_ALGORITHMS)}"
+_FORM = f"<algorithm>:<64 lowercase hex digits> with algorithm {' or '.join(_ALGORITHMS)}"
 
 _Bytes = bytes | bytearray | memoryview
 
@@ -64,7 +64,7 @@ class ContentAddress:
         """
         match = _ADDRESS.fullmatch(text) if type(text) is str else None
         if match is None:
-            raise AddressError(f"{text!r:.80} is not an address; legal is {_LEGAL}")
+            raise AddressError(f"{text!r:.80} is not an address; it must be {_FORM}")
         return cls(cast("Algorithm", match[1]), bytes.fromhex(match[2]))
 
     @classmethod
@@ -75,7 +75,7 @@ class ContentAddress:
             AddressError: the algorithm is unknown.
         """
         hasher = _new_hasher(algorithm)
-        hasher.update(data)
+        hasher.update(_contiguous(data))
         return cls(algorithm, hasher.digest())
 
     def verify(self, data: _Bytes) -> None:
@@ -87,6 +87,17 @@ class ContentAddress:
         actual = type(self).of(data, self.algorithm)
         if actual != self:
             raise DigestMismatchError(self, actual)
+
+
+class DigestMismatchError(StarfishError):
+    """Bytes do not have the address that was promised for them."""
+
+    def __init__(self, expected: ContentAddress, actual: ContentAddress) -> None:
+        super().__init__(f"content is {actual}, expected {expected}")
+        self.expected = expected
+        """The address that was promised."""
+        self.actual = actual
+        """The address that the bytes have."""
 
 
 class MultiHasher:
@@ -108,12 +119,13 @@ class MultiHasher:
             algorithm: _new_hasher(algorithm) for algorithm in algorithms
         }
         if not self._hashers:
-            raise AddressError(f"no algorithm named; legal are {' and '.join(_ALGORITHMS)}")
+            raise AddressError(f"no algorithm named; it must be one of {', '.join(_ALGORITHMS)}")
 
     def update(self, chunk: _Bytes) -> None:
         """Add bytes at the end; other threads run while a chunk of 2 KiB or more is hashed."""
+        contiguous = _contiguous(chunk)
         for hasher in self._hashers.values():
-            hasher.update(chunk)
+            hasher.update(contiguous)
 
     def addresses(self) -> dict[Algorithm, ContentAddress]:
         """Give the addresses of all bytes so far; more may follow."""
@@ -128,9 +140,17 @@ class _Hasher(Protocol):
     def digest(self) -> bytes: ...
 
 
+def _contiguous(data: _Bytes) -> _Bytes:
+    if type(data) is memoryview and not data.contiguous:  # a slice with a step: hash its content
+        return data.tobytes()
+    return data
+
+
 def _known(algorithm: Algorithm) -> None:
     if algorithm not in _ALGORITHMS:
-        raise AddressError(f"{algorithm!r:.80} is no algorithm of an address; legal is {_LEGAL}")
+        raise AddressError(
+            f"{algorithm!r:.80} is not an algorithm of an address; it must be one of {', '.join(_ALGORITHMS)}"
+        )
 
 
 def _new_hasher(algorithm: Algorithm) -> _Hasher:

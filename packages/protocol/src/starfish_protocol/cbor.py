@@ -7,18 +7,27 @@ a value of JSON, or of JSON and bytes, is all that can travel.
 
 from __future__ import annotations
 
+import marshal
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sized
 from io import BytesIO
 from typing import Any, Never
 
 import cbor2
 
-from starfish_protocol._cbor_encoder import MAX_DEPTH, encode_value
+from starfish_protocol._cbor_order import MAX_DEPTH, in_order
+from starfish_protocol._json_types import is_list, is_object
 from starfish_protocol.errors import CborDecodeError
 
 __all__ = ("MAX_BYTES", "MAX_DEPTH", "decode", "encode")
 
 MAX_BYTES = 16 * 1024 * 1024
 """Size `decode` accepts unless told otherwise; a hostile megabyte becomes up to 64 in memory."""
+
+_dumps: Callable[..., bytes] = cbor2.dumps
+
+_SAFE_DEPTH = 64
+"""Lists and maps that cbor2's writer, which recurses, may enter on the stack of a small thread."""
 
 
 def encode(value: object) -> bytes:
@@ -35,7 +44,7 @@ def encode(value: object) -> bytes:
         >>> encode({"bb": 1.5, "a": [None, b"x"]}).hex(" ")
         'a2 61 61 82 f6 41 78 62 62 62 f9 3e 00'
     """
-    return encode_value(value)
+    return _encode(value, MAX_DEPTH)
 
 
 def decode(
@@ -86,14 +95,69 @@ def decode(
             allow_duplicate_keys=False,
             strict_hashable_types=True,
         ).decode()
-        again = encode_value(value, max_depth)
+        exact = strict or not _is_of_our_types(value)  # then the writer names the place
+        again = _encode(value, max_depth) if exact else encoded
     except (cbor2.CBORDecodeError, TypeError, ValueError) as error:
         raise CborDecodeError(f"not CBOR of one value: {error.__cause__ or error}") from error
     if stream.tell() != size:
         raise CborDecodeError(f"{size - stream.tell()} bytes follow the value")
-    if strict and again != encoded:
+    if again != encoded:
         raise CborDecodeError("not the deterministic encoding of its value")
     return value
+
+
+def _encode(value: object, max_depth: int) -> bytes:
+    ordered, depth, has_float = in_order(value, max_depth)
+    if depth > _SAFE_DEPTH:
+        return b"".join(_write_deep(ordered))
+    return _dumps(ordered, canonical=has_float)  # only that mode shortens floats
+
+
+def _write_deep(ordered: Any) -> Iterator[bytes]:
+    """Write a value of any depth, one scalar after the other, keys as they stand."""
+    levels: list[Iterator[Any]] = [iter([ordered])]
+    while levels:
+        member = next(levels[-1], levels)
+        if member is levels:
+            levels.pop()
+        elif is_object(member):
+            yield _head(5, member)
+            levels.append(iter([part for item in member.items() for part in item]))
+        elif is_list(member):
+            yield _head(4, member)
+            levels.append(iter(member))
+        else:
+            yield _dumps(member, canonical=True)
+
+
+def _head(major: int, container: Sized) -> bytes:
+    length = len(container)
+    if length < 24:
+        return bytes([major << 5 | length])
+    for info, form in enumerate((">BB", ">BH", ">BI", ">BQ"), 24):
+        if length < 1 << 8 * (struct.calcsize(form) - 1):
+            return struct.pack(form, major << 5 | info, length)
+    raise AssertionError  # a container of 2**64 members does not fit into memory
+
+
+def _is_of_our_types(value: Any) -> bool:
+    """Tell whether a decoded value has text keys only, and no simple value but our three."""
+    try:
+        marshal.dumps(value)  # the fastest walk: it refuses the types for simple values
+    except ValueError:
+        return False
+    pending: list[Any] = [value]
+    while pending:
+        container = pending.pop()
+        members: Iterable[Any] = ()
+        if is_object(container):
+            if not {*map(type, container)} <= {str}:
+                return False
+            members = container.values()
+        elif is_list(container):
+            members = container
+        pending += [member for member in members if is_object(member) or is_list(member)]
+    return True
 
 
 class _NoTags(dict[int, Any]):

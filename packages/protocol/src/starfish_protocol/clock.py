@@ -1,6 +1,6 @@
 """The one place that reads the wall clock.
 
-Whoever needs the time takes a `Clock`, so that a test can hold it still.
+A class that needs the time takes a `Clock`, so that a test can hold it still.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ __all__ = (
     "AUTHOR_SIGNATURE_FIELD",
     "BASE_HASH_FIELD",
     "COLLECTIONS_FIELD",
+    "CORS_ALLOW_HEADERS",
     "CURRENT_HASH_FIELD",
     "DATA_FIELD",
     "ERROR_FIELD",
@@ -20,8 +21,14 @@ __all__ = (
     "HEADER_CONTENT_TYPE",
     "HEADER_ETAG",
     "HEADER_IF_NONE_MATCH",
+    "HEADER_NONCE",
+    "HEADER_PUB",
     "HEADER_RETRY_AFTER",
+    "HEADER_SIG",
+    "HEADER_TS",
     "LIST_PATH_PREFIX",
+    "PARQUET_MIME_TYPE",
+    "PARQUET_MIME_TYPES",
     "PULL_PATH_PREFIX",
     "PUSH_PATH_PREFIX",
     "TIMESTAMP_FIELD",
@@ -65,3 +72,28 @@ HEADER_CONTENT_TYPE = "Content-Type"
 HEADER_ETAG = "ETag"
 HEADER_IF_NONE_MATCH = "If-None-Match"
 HEADER_RETRY_AFTER = "Retry-After"
+
+HEADER_SIG = "X-Starfish-Sig"
+"""Signature of a request, base64."""
+HEADER_TS = "X-Starfish-Ts"
+"""The sender's clock, milliseconds since the epoch."""
+HEADER_NONCE = "X-Starfish-Nonce"
+"""base64 of 16 random bytes; taken once."""
+HEADER_PUB = "X-Starfish-Pub"
+"""The sender's key, where the certificate names no subject."""
+
+CORS_ALLOW_HEADERS = [
+    HEADER_AUTHORIZATION,
+    HEADER_CONTENT_TYPE,
+    HEADER_SIG,
+    HEADER_TS,
+    HEADER_NONCE,
+    HEADER_PUB,
+    "X-Requested-With",
+]
+"""Headers that a browser of another origin must be allowed to send."""
+
+PARQUET_MIME_TYPE = "application/vnd.apache.parquet"
+"""Media type of a Parquet file."""
+PARQUET_MIME_TYPES = (PARQUET_MIME_TYPE, "application/x-parquet", "application/octet-stream")
+"""Media types that Parquet files are sent with."""

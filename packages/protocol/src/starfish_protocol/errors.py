@@ -8,31 +8,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from starfish_protocol.address import ContentAddress
+from starfish_protocol._errors import AddressError, StarfishError
+from starfish_protocol.address import DigestMismatchError
 
 __all__ = ("AddressError", "CborDecodeError", "DigestMismatchError", "StarfishError")
-
-
-class StarfishError(Exception):
-    """Base of every error that a Starfish package raises on purpose."""
-
-
-class AddressError(StarfishError, ValueError):
-    """A text is not ``<algorithm>:<64 lowercase hex digits>``, or names an unknown algorithm."""
-
-
-class DigestMismatchError(StarfishError):
-    """Bytes do not have the address that was promised for them."""
-
-    def __init__(self, expected: ContentAddress, actual: ContentAddress) -> None:
-        super().__init__(f"content is {actual}, expected {expected}")
-        self.expected = expected
-        """The address that was promised."""
-        self.actual = actual
-        """The address that the bytes have."""
 
 
 class CborDecodeError(StarfishError, ValueError):

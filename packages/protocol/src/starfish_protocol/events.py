@@ -18,7 +18,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from starfish_protocol.errors import StarfishError
+from starfish_protocol._errors import StarfishError
 
 __all__ = (
     "AsyncEventSource",
@@ -102,7 +102,7 @@ class EventSubscription(Protocol):
     """A bounded queue of events that the source fills and one reader empties."""
 
     def pull_batch(self, max_events: int, timeout: float | None) -> Sequence[Event]:
-        """Take what is there, oldest first, waiting for the first one at most ``timeout`` seconds.
+        """Take the waiting events, oldest first, waiting for the first one at most ``timeout`` seconds.
 
         ``None`` waits for ever; when the time is up the result is empty.
 

@@ -1,9 +1,10 @@
 """Canonical JSON and the hash of a document.
 
 Equal documents must hash equally in every implementation of the protocol, so the text is that of
-JavaScript's ``JSON.stringify`` with sorted keys (RFC 8785). No fast encoder writes it. `orjson`
-comes close: it differs in how it writes some numbers, in the order of some keys, and in what it
-accepts. The first is put right here; the other two go to the slower writer in `_stringify`.
+JavaScript's ``JSON.stringify`` with the keys of every object sorted by Unicode code point. No fast
+encoder writes it. `orjson` comes close: it sorts as the wire does, differs in how it writes some
+numbers, and in the values that it accepts. The first is put right here; the second goes to the
+slower writer in `_stringify`.
 """
 
 from __future__ import annotations
@@ -16,32 +17,29 @@ from typing import Any
 import orjson
 
 from starfish_protocol._json_text import number_text
-from starfish_protocol._stringify import MAX_DEPTH, write_canonical
+from starfish_protocol._stringify import MAX_DEPTH, write_canonical, write_interoperable
 
-__all__ = ("MAX_DEPTH", "compute_hash", "stable_stringify")
+__all__ = ("MAX_DEPTH", "canonical_json", "compute_hash", "stable_stringify")
 
-# The shape of a JSON text: what may precede or follow a number becomes a comma, 0 stays, other
-# digits and signs become 9. UTF-8 lead bytes of U+E000..U+FFFF and of astral characters become one
-# byte each: only documents with both can hold keys that UTF-16 orders otherwise than UTF-8, and
-# only if one of them is in a key, a string with a colon after it.
-_PRIVATE_USE_OR_LATER, _ASTRAL = b"\xee", b"\xf0"
-_SHAPE = bytes.maketrans(
-    b":[]},0123456789+-\xee\xef\xf0\xf1\xf2\xf3\xf4",
-    b",,,,,099999999999" + _PRIVATE_USE_OR_LATER * 2 + _ASTRAL * 5,
-)
+# The shape of a JSON text: a byte that may precede or follow a number becomes a comma, 0 stays,
+# other digits and signs become 9.
+_SHAPE = bytes.maketrans(b":[]},0123456789+-", b",,,,,099999999999")
 # Whole numbers written as floats, exponents, and integers that a double may not hold.
 _SUSPECT_NUMBER = re.compile(
     rb",[09]++ (?: \. (?: 0 | [09]++e[09]++ ) | e[09]++ | (?<=[09]{16}) ) (?=,)", re.VERBOSE
 )
 _MAY_PRECEDE_A_STRING = frozenset({b"", b"[", b"{", b",", b":", b"\\"})  # or is an escape
-_STRING_WITH_LATE_CHARACTER = re.compile(rb'[\xee-\xf4][^"\\]*+(?:\\.[^"\\]*+)*+"(:)?')
+# Characters from U+E000 on, among them those beyond U+FFFF: only with one of these in a key may
+# UTF-16 order differ.
+_LATE = re.compile(rb"[\xee-\xf4]")
+_LONG_NUMBER = re.compile(rb"\d{16}")
 
 
 def stable_stringify(value: object) -> str:
     """Give the text that ``JSON.stringify`` gives for the same value with sorted keys.
 
-    Keys are sorted by UTF-16 code units (RFC 8785), numbers are doubles, a tuple is a list; not a
-    number and infinity are ``null``, and so is an integer beyond the range of a double.
+    Keys are sorted by Unicode code point, numbers are doubles, a tuple is a list; not a number and
+    infinity are ``null``, and so is an integer beyond the range of a double.
 
     Raises:
         TypeError: a value or key has no JSON form; the message names its path. Subclasses are
@@ -57,6 +55,31 @@ def stable_stringify(value: object) -> str:
         TypeError: $.when[0] is of type bytes; JSON holds None, bool, int, float, str, list, tuple and dict, and no subclass of these
     """
     return _canonical_bytes(value).decode()
+
+
+def canonical_json(value: object) -> bytes:
+    """Give the RFC 8785 text of a value in UTF-8, for everything that is not the document wire.
+
+    Keys are sorted by UTF-16 code units. Nothing is rounded: two values that differ have two texts.
+
+    Raises:
+        TypeError: as `stable_stringify`.
+        ValueError: as `stable_stringify`; also not a number, infinity, an integer that a double
+            does not hold, and a lone surrogate.
+
+    Examples:
+        >>> canonical_json({"b": 1.0, "a": [True, None]})
+        b'{"a":[true,null],"b":1}'
+        >>> canonical_json([float("nan")])
+        Traceback (most recent call last):
+        ...
+        ValueError: $[0] is nan; a number must be finite
+    """
+    text = _canonical_bytes(value)
+    # Each may stand for a value that has another text here, or none.
+    if b"null" in text or b"\\u" in text or _LATE.search(text) or _LONG_NUMBER.search(text):
+        return write_interoperable(value).encode()
+    return text
 
 
 def compute_hash(data: object) -> str:
@@ -85,15 +108,8 @@ def _canonical_bytes(document: Any) -> bytes:
         text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     except (TypeError, ValueError):
         return write_canonical(document).encode()
-    shape = text.translate(_SHAPE)
-    if _ASTRAL in shape and _PRIVATE_USE_OR_LATER in shape and _has_late_key(text):
-        return write_canonical(document).encode()
-    suspects = [match.span() for match in _SUSPECT_NUMBER.finditer(shape)]
+    suspects = [match.span() for match in _SUSPECT_NUMBER.finditer(text.translate(_SHAPE))]
     return _rewrite_numbers(text, suspects) if suspects else text
-
-
-def _has_late_key(text: bytes) -> bool:
-    return any(match[1] for match in _STRING_WITH_LATE_CHARACTER.finditer(text))
 
 
 def _rewrite_numbers(text: bytes, spans: list[tuple[int, int]]) -> bytes:

@@ -18,12 +18,18 @@ def deep_merge(local: Mapping[str, Any], remote: Mapping[str, Any]) -> dict[str,
     depth of both, objects in lists included. The arguments are unchanged and share no list or
     object with the result. Any depth is safe; a document that contains itself is not.
 
+    Raises:
+        TypeError: an argument is not an object (a mapping).
+
     Examples:
         >>> deep_merge({"a": {"x": 1, "y": 1}, "b": [1]}, {"a": {"y": 2}, "b": [], "c": None})
         {'a': {'x': 1, 'y': 2}, 'b': [], 'c': None}
         >>> deep_merge({"a": 1}, {"a": {"__proto__": {"admin": True}}})
         {'a': {}}
     """
+    for name, value in (("local", local), ("remote", remote)):
+        if not _is_object(value):
+            raise TypeError(f"{name} is of type {type(value).__qualname__}; it must be an object")
     merged: dict[str, Any] = {}
     pending = [(merged, local, remote)]
     while pending:

@@ -1,4 +1,4 @@
-"""What a server host and its extensions agree on.
+"""The contract between a server host and its extensions.
 
 Rule 1: no type of a web framework appears here. Rule 2: fields may be added with a default,
 never removed or reordered: extensions construct and read these across versions.
@@ -7,7 +7,7 @@ never removed or reordered: extensions construct and read these across versions.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 __all__ = (
@@ -16,6 +16,7 @@ __all__ = (
     "AuthorizeHook",
     "AuthorizeResult",
     "BeforePullHook",
+    "CapCertValidator",
     "InterceptPullHook",
     "InterceptPullResult",
     "InterceptPushHook",
@@ -128,8 +129,10 @@ class AuthorizeResult:
     error: str | None = None
 
 
+CapCertValidator = Callable[[Any], None]
+"""Judges a certificate of one kind beyond its shape; any exception refuses it."""
 AfterWriteHook = Callable[[WriteEvent], Awaitable[None] | None]
-"""Runs after a push was stored. What it raises is logged and never reaches the client."""
+"""Runs after a push was stored. Its exceptions are logged and never reach the client."""
 BeforePullHook = Callable[[PullHookContext], PullHookResult | Awaitable[PullHookResult]]
 """Runs before the store is read; the first ``reject`` wins."""
 InterceptPushHook = Callable[[PushHookContext], PushHookResult | Awaitable[PushHookResult]]
@@ -149,7 +152,7 @@ class ServerPlugin:
     """Hooks that an extension adds to a server; each may be sync or async.
 
     Hooks of several plugins run in list order. ``after_write`` only observes; the others gate
-    the request, so what they raise fails it.
+    the request, so their exceptions fail it. Pass hooks by keyword.
 
     Examples:
         >>> seen = []
@@ -159,10 +162,14 @@ class ServerPlugin:
 
     name: str
     """Shown in errors and logs."""
+    cap_validators: Mapping[str, CapCertValidator] = field(
+        default_factory=dict[str, CapCertValidator]
+    )
+    """For each kind of capability certificate that this extension lets in, its validator."""
     after_write: AfterWriteHook | None = None
     before_pull: BeforePullHook | None = None
     intercept_push: InterceptPushHook | None = None
     intercept_pull: InterceptPullHook | None = None
     authorize: AuthorizeHook | None = None
-    startup: LifecycleHook | None = None
     shutdown: LifecycleHook | None = None
+    startup: LifecycleHook | None = None

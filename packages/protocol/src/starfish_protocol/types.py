@@ -1,11 +1,26 @@
-"""What a client gets back from a pull and from a push."""
+"""The answers to a pull and to a push, as a client holds them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ("PullResult", "PushSuccess")
+__all__ = ("PullKeyringProjection", "PullResult", "PushSuccess", "Timestamps")
+
+Timestamps = dict[str, Any]
+"""Times beside the fields of a document, as the public packages name them."""
+
+
+@dataclass(slots=True)
+class PullKeyringProjection:
+    """The keyring of a document, pulled together with it."""
+
+    data: dict[str, Any]
+    """The keyring document."""
+    hash: str
+    """Its hash, 64 lowercase hex digits."""
+    timestamp: int
+    """The server's clock at the pull, milliseconds since the epoch."""
 
 
 @dataclass(slots=True)
@@ -24,9 +39,11 @@ class PullResult:
     timestamp: int
     """The server's clock at the pull, milliseconds since the epoch."""
     author_pubkey: str | None = None
-    """Ed25519 public key of whoever signed the document, lowercase hex."""
+    """Ed25519 public key of the document's author, lowercase hex."""
     author_signature: str | None = None
     """Their signature, base64."""
+    keyring: PullKeyringProjection | None = None
+    """The keyring beside the document, where the pull asked for it and the caller may read it."""
 
 
 @dataclass(slots=True)

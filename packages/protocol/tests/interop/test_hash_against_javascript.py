@@ -1,6 +1,5 @@
 import json
 import math
-import shutil
 import struct
 import subprocess
 import uuid
@@ -11,27 +10,20 @@ from hypothesis import strategies as st
 
 from starfish_protocol.hash import compute_hash, stable_stringify
 
-NODE = shutil.which("node")
-pytestmark = pytest.mark.skipif(NODE is None, reason="node is not installed")
+pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(180)]
 
-# Answers each line, a JSON list of documents, with a line of their texts and hashes. Keys are
-# written in order by hand: an object of JavaScript puts keys like "10" in an order of its own.
-STRANGER = uuid.uuid4().hex  # no document holds it, so it can stand for what JSON cannot carry
+# Answers each line, a JSON list of documents, with a line of their texts and hashes, both made by
+# the package. Documents are made by hand: an object of JavaScript puts keys like "10" first.
+STRANGER = uuid.uuid4().hex  # no document holds it, so it can stand for numbers without JSON
 PROGRAM = r"""
+import {stableStringify, computeHash} from "@drakkar.software/starfish-protocol";
+import {createInterface} from "node:readline";
 const strangers = {__proto__: null, "STRANGERnan": NaN, "STRANGERinf": Infinity, "STRANGER-inf": -Infinity};
-const {createHash} = require("crypto");
-const write = (value) =>
-  Array.isArray(value) ? "[" + value.map(write).join(",") + "]"
-  : value !== null && typeof value === "object"
-    ? "{" + Object.keys(value).sort().map((k) => JSON.stringify(k) + ":" + write(value[k])).join(",") + "}"
-  : JSON.stringify(value);
-require("readline").createInterface({input: process.stdin}).on("line", (line) => {
+for await (const line of createInterface({input: process.stdin})) {
   const documents = JSON.parse(line, (_, value) => typeof value === "string" && value in strangers ? strangers[value] : value);
-  console.log(JSON.stringify(documents.map((document) => {
-    const text = write(document);
-    return [text, createHash("sha256").update(text, "utf8").digest("hex")];
-  })));
-});
+  console.log(JSON.stringify(await Promise.all(documents.map(async (document) =>
+    [stableStringify(document), await computeHash(document)]))));
+}
 """.replace("STRANGER", STRANGER)
 
 doubles = st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack("d", struct.pack("Q", bits))[0])
@@ -68,9 +60,14 @@ def portable(value):
 
 
 @pytest.fixture(scope="module")
-def javascript():
+def javascript(javascript_package):
+    (javascript_package / "answer.mjs").write_text(PROGRAM)
     process = subprocess.Popen(
-        [NODE, "-e", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+        ["node", "answer.mjs"],
+        cwd=javascript_package,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     )
 
     def ask(batch, *, is_portable=False):

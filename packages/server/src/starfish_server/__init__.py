@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from starfish_server.auth.result import AuthResult
+from starfish_server.auth._result import AuthResult
 from starfish_server.config.schema import (
     AppendOnlyConfig,
     CollectionConfig,
@@ -12,6 +12,9 @@ from starfish_server.config.schema import (
     RateLimitConfig,
     SyncConfig,
 )
+from starfish_server.documents._pull import pull
+from starfish_server.documents._push import push
+from starfish_server.documents._types import PullResult, PushConflict, PushSuccess, StoredDocument
 from starfish_server.errors import (
     ConfigError,
     InvalidKeyError,
@@ -19,10 +22,7 @@ from starfish_server.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from starfish_server.protocol.pull import pull
-from starfish_server.protocol.push import push
-from starfish_server.protocol.types import PullResult, PushConflict, PushSuccess, StoredDocument
-from starfish_server.router.route_builder import SyncRouterOptions, create_sync_router
+from starfish_server.mounting._sync_router import SyncRouterOptions, create_sync_router
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
 from starfish_server.storage.filesystem import FilesystemObjectStore
 from starfish_server.storage.memory import MemoryObjectStore

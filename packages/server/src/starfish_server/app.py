@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 
+from starfish_http.errors import problem_handlers
+from starfish_protocol.clock import SystemClock
 from starfish_protocol.plugins import ServerPlugin
-from starfish_server.auth.result import AuthResult, RoleResolver
+from starfish_server.auth._result import AuthResult, RoleResolver
+from starfish_server.config._validate import validate_config
 from starfish_server.config.schema import SyncConfig
-from starfish_server.config.validate import validate_config
-from starfish_server.router.application import SyncFastAPI
-from starfish_server.router.route_builder import SyncRouterOptions, create_sync_router
+from starfish_server.errors import StoreError
+from starfish_server.mounting._application import SyncFastAPI
+from starfish_server.mounting._sync_router import SyncRouterOptions, create_sync_router
+from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore
+from starfish_server.storage.object_store import ObjectStore
 
 __all__ = ("anonymous_role_resolver", "create_app")
 
 _VERSION = version("starfish-server")
+_SWEEP_EVERY_S = 60.0
+_SWEPT_AT_ONCE = 500
+_LOG = logging.getLogger(__name__)
 
 
 async def anonymous_role_resolver(_request: Request) -> AuthResult:
-    """Every caller is anonymous: only what is ``public`` can be used."""
+    """Every caller is anonymous: only ``public`` collections can be used."""
     return AuthResult(identity=None)
 
 
@@ -41,8 +52,8 @@ def create_app(
     """An application that serves a configuration at the root.
 
     Its lifespan opens the store, then starts the plugins in order; at the end it stops them in
-    reverse order and closes the store, so neither may be shared with another application. Whoever
-    serves it finishes the requests in flight before the lifespan ends.
+    reverse order and closes the store, so neither may be shared with another application. The
+    ASGI server finishes the requests in flight before the lifespan ends.
 
     Args:
         config: what to serve.
@@ -64,12 +75,19 @@ def create_app(
     """
     validate_config(config)
 
+    opened = as_object_store(store)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         try:
             # A store opens on first use; better now than in somebody's request.
-            await store.list_keys("", limit=1)
-            yield
+            await opened.ping()
+            sweeper = asyncio.create_task(_sweep(opened), name="starfish expiry")
+            try:
+                yield
+            finally:
+                sweeper.cancel()
+                await asyncio.gather(sweeper, return_exceptions=True)
         finally:
             await store.close()
 
@@ -81,6 +99,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
+        exception_handlers=problem_handlers(RequestValidationError),
     )
     options = SyncRouterOptions(
         store=store,
@@ -91,3 +110,16 @@ def create_app(
     )
     app.include_router(create_sync_router(options))
     return app
+
+
+async def _sweep(store: ObjectStore) -> None:
+    """Remove what has expired, for as long as the application runs."""
+    clock = SystemClock()
+    while True:
+        await asyncio.sleep(_SWEEP_EVERY_S)
+        try:
+            removed = _SWEPT_AT_ONCE
+            while removed == _SWEPT_AT_ONCE:  # in steps, between which writes have their turn
+                removed = await store.expire(clock.now_ms(), limit=_SWEPT_AT_ONCE)
+        except StoreError as error:
+            _LOG.warning("expired documents were not removed: %s", error)

@@ -32,7 +32,7 @@ class ConfigError(ServerError, ValueError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
-        """One sentence a problem: where it is, which value, what is legal."""
+        """One sentence a problem: the place, the value, and the allowed values."""
 
 
 class StoreError(ServerError):
@@ -44,6 +44,8 @@ class StoreUnavailableError(StoreError):
 
     def __init__(self, location: str, reason: str) -> None:
         super().__init__(f"store {location} is unavailable: {reason}")
+        self.reason = reason
+        """Why not, in words."""
         self.location = location
         """Which store: a path or a name, never a secret."""
 
@@ -56,4 +58,4 @@ class InvalidKeyError(StoreError, ValueError):
         self.key = key
         """The key that was refused."""
         self.rule = rule
-        """What a legal key looks like."""
+        """What a key must look like."""

@@ -1,4 +1,4 @@
-"""Start and stop: the store outlives the plugins, and what was started is stopped."""
+"""Start and stop: the store outlives the plugins, and started plugins are stopped."""
 
 import logging
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from starfish_protocol.plugins import ServerPlugin
 from starfish_server.app import create_app
 from starfish_server.config.schema import SyncConfig
 from starfish_server.errors import StoreUnavailableError
-from starfish_server.storage.base import StoreContext
 from starfish_server.storage.memory import MemoryObjectStore
 
 
@@ -22,13 +21,11 @@ class RecordingStore(MemoryObjectStore):
         self._events, self._broken = events, broken
 
     @override
-    async def list_keys(
-        self, prefix: str, *, context: StoreContext | None = None, **options: Any
-    ) -> list[str]:
+    async def ping(self) -> None:
         self._events.append("store opened")
         if self._broken:
             raise StoreUnavailableError("here", "it is broken")
-        return await super().list_keys(prefix, context=context, **options)
+        await super().ping()
 
     @override
     async def close(self) -> None:

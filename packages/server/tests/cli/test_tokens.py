@@ -28,7 +28,7 @@ def test_a_created_token_is_valid_and_alone_on_standard_output(
     tokens = TokenFile(file)
     tokens.refresh()
 
-    record = tokens.find(token)
+    record = tokens.identify(token)
     assert record is not None
     assert (record.identity, record.roles, record.expires) == ("ada", ["staff", "editor"], None)
 
@@ -67,10 +67,10 @@ def test_a_revoked_token_is_gone_and_an_unknown_name_is_refused(
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [
-        (["--identity", "a/b"], 1, "fits no path"),
+        (["--identity", "a\nb"], 1, "printable ASCII"),
         (["--identity", "ada", "--role", "self"], 1, "the server's to grant"),
         (["--identity", "ada", "--expires", "2001-01-01"], 1, "in the past"),
-        (["--identity", "ada", "--expires", "tomorrow"], 2, "legal is '30d'"),
+        (["--identity", "ada", "--expires", "tomorrow"], 2, "it must be '30d'"),
         (["--identity", "ada", "--pubkey", "xyz"], 1, "64 lowercase hex"),
         ([], 2, "--identity"),
     ],

@@ -1,4 +1,4 @@
-"""Configuration files: what is wrong is told in the words of the file."""
+"""Configuration files: every problem is told in the words of the file."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from starfish_server.config.loader import load_config, parse_config
+from starfish_server.config._loader import load_config, parse_config
 from starfish_server.config.schema import SyncConfig
 from starfish_server.errors import ConfigError
 
@@ -45,7 +45,7 @@ def test_a_byte_order_mark_is_no_problem(tmp_path: Path) -> None:
         ("a.json", b'{"collections": [\n  {"name" "notes"}]}', "not JSON at line 2, column 11"),
         ("a.json", b"", "not JSON at line 1, column 1"),
         ("a.json", b'{"a": 1, "a": 2}', "'a' appears twice"),
-        ("a.json", b'{"collections": [], "rateLimit": {"windowMs": NaN}}', "NaN is no JSON number"),
+        ("a.json", b'{"collections": [], "rateLimit": {"windowMs": NaN}}', "NaN is not a JSON number"),
         ("a.json", b"\xff\xfe", "not UTF-8"),
         ("a.json", b'{"a": ' + b"9" * 5000 + b"}", "number that cannot be read"),
         ("a.json", b"[" * 200_000, "nested too deeply"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from starfish_server.config.path_template import PathTemplate, namespaced_key, unsafe_key_reason
+from starfish_server.config._path_template import PathTemplate, namespaced_key, unsafe_key_reason
 from starfish_server.errors import ConfigError, InvalidKeyError
 
 LITERALS = st.text("ab.-", min_size=1, max_size=3)
@@ -125,11 +125,11 @@ def test_templates_overlap_when_one_key_fits_both(one: str, other: str, *, expec
         ("notes/{a}{b}", "malformed"),
         ("notes/{a}.{b}", "malformed"),
         ("notes/{{a}}", "malformed"),
-        ("notes/{}", "no name"),
-        ("notes/{1a}", "no name"),
-        ("notes/{a:path}", "no name"),
-        ("notes/{a-b}", "no name"),
-        ("notes/{é}", "no name"),
+        ("notes/{}", "not a name"),
+        ("notes/{1a}", "not a name"),
+        ("notes/{a:path}", "not a name"),
+        ("notes/{a-b}", "not a name"),
+        ("notes/{é}", "not a name"),
         ("{a}/{a}", "appears twice"),
         ("notes/../{a}", "unsafe"),
         ("./{a}", "unsafe"),

@@ -66,7 +66,7 @@ def zygote() -> Iterator[tuple[Zygote, int]]:
 
 
 class Story:
-    """What was acknowledged, and what may have been written besides."""
+    """The acknowledged writes, and those that may have been made besides."""
 
     def __init__(self) -> None:
         self.revisions = dict.fromkeys(range(WRITERS), 0)
@@ -77,7 +77,7 @@ class Story:
         try:
             _, stored = await connection.ask("GET", f"/pull/notes/{number}")
             base = stored["hash"] or None
-            # What was pulled counts as acknowledged: the last round's answer may have been lost.
+            # A pulled version counts as acknowledged: the last round's answer may have been lost.
             revision = self.revisions[number] = stored["data"].get("revision", 0)
             while True:
                 data = {"revision": revision + 1, "text": "x" * 200}
@@ -96,7 +96,7 @@ class Story:
             return
 
     async def check(self, connection: Any) -> None:
-        """Hold what is stored against what was acknowledged."""
+        """Hold the stored documents against the acknowledged writes."""
         for number, revision in self.revisions.items():
             _, stored = await connection.ask("GET", f"/pull/notes/{number}")
             if revision == 0 and not stored["hash"]:

@@ -69,4 +69,4 @@ async def test_64_clients_increment_one_counter(port: int, connection_class: Any
     _, stored = await first.ask("GET", "/pull/counters/c")
     await first.close()
     assert stored["data"] == {"n": CLIENTS * INCREMENTS}
-    assert conflicts > 0  # or it was no race
+    assert conflicts > 0  # or there was no race

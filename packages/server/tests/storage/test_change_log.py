@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ import pytest
 from starfish_protocol.events import Event
 from starfish_server import (
     FilesystemObjectStore,
-    MemoryObjectStore,
     SqliteObjectStore,
     StoreContext,
     StoreUnavailableError,
@@ -41,7 +41,8 @@ async def test_a_write_is_recorded_with_who_wrote_what(store: SqliteObjectStore)
     await store.put("team/notes/2", "b", context=version(2))
     await store.put_bytes("team/notes/1", b"c", content_type="x/y", context=version(3))
 
-    assert await store.changes.read(0, 10) == [
+    changes = await store.changes.read(0, 10)
+    assert [replace(change, position="") for change in changes] == [
         Change(1, "notes", {"note": "x"}, "team/notes/1", 1, "h1", 1, "team", "ada"),
         Change(2, "notes", {"note": "x"}, "team/notes/2", 1, "h2", 2, "team", "ada"),
         Change(3, "notes", {"note": "x"}, "team/notes/1", 2, "h3", 3, "team", "ada"),
@@ -72,7 +73,6 @@ async def test_a_push_records_the_hash_that_it_answers(store: SqliteObjectStore)
 
 
 async def test_stores_without_a_log_say_so(tmp_path: Path) -> None:
-    assert MemoryObjectStore().changes is None
     assert FilesystemObjectStore(tmp_path).changes is None
 
 
@@ -97,19 +97,69 @@ async def test_a_write_whose_record_fails_is_undone_and_the_others_are_not(
     assert [each.key for each in await store.changes.read(0, 10)] == ["before", "a", "b"]
 
 
-async def test_a_file_of_the_layout_before_the_log_gets_one(tmp_path: Path) -> None:
-    path = tmp_path / "documents.sqlite"
-    store = SqliteObjectStore(path)
-    await store.put("old", "1", context=version(1))
-    await store.close()
-    outside = sqlite3.connect(path)
-    outside.executescript("DROP TABLE change; PRAGMA user_version = 1;")
-    outside.close()
+LAYOUT_1 = """
+    CREATE TABLE document (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL UNIQUE,
+        revision INTEGER NOT NULL,
+        content_type TEXT,
+        value BLOB NOT NULL
+    );
+    CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    INSERT INTO counter (name, value) VALUES ('revision', 1000);
+    INSERT INTO document VALUES (1, 'old', 3, NULL, '1');
+    INSERT INTO document VALUES
+        (2, 'notes/1', 4, 'application/json', '{"v":1,"data":{},"ts":123,"hash":"ab"}');
+    INSERT INTO document VALUES (3, 'blob', 5, 'image/png;starfish-written=456', x'00ff');
+    PRAGMA application_id = 0x53544653;
+    PRAGMA user_version = 1;
+"""
+LAYOUT_2 = """
+    CREATE TABLE change (
+        sequence INTEGER PRIMARY KEY,
+        collection TEXT NOT NULL,
+        params TEXT NOT NULL,
+        key TEXT NOT NULL,
+        generation INTEGER NOT NULL,
+        hash TEXT NOT NULL,
+        timestamp INTEGER NOT NULL,
+        namespace TEXT,
+        identity TEXT
+    );
+    CREATE INDEX change_by_key ON change (key, sequence);
+    INSERT INTO change VALUES (1, 'notes', '{"n":"1"}', 'notes/1', 1, 'aa', 100, NULL, NULL);
+    INSERT INTO change VALUES (2, 'notes', '{"n":"1"}', 'notes/1', 2, 'ab', 123, NULL, 'ada');
+    PRAGMA user_version = 2;
+"""
 
-    await store.put("new", "2", context=version(2))
+
+@pytest.mark.parametrize("script", [LAYOUT_1, LAYOUT_1 + LAYOUT_2])
+async def test_a_file_of_an_older_layout_keeps_its_values_and_goes_on(
+    tmp_path: Path, script: str
+) -> None:
+    path = tmp_path / "documents.sqlite"
+    outside = sqlite3.connect(path)
+    outside.executescript(script)
+    outside.close()
+    store = SqliteObjectStore(path)
+    changed = script != LAYOUT_1
 
     assert await store.get_string("old") == "1"
-    assert [each.key for each in await store.changes.read(0, 10)] == ["new"]
+    assert await store.get_bytes("blob") == (b"\x00\xff", "image/png")
+    note, blob = await store.stat("notes/1"), await store.stat("blob")
+    assert note is not None
+    assert blob is not None
+    assert (note.etag, note.hash, note.written_at, note.size) == ("4", "ab", 123, 38)
+    assert note.generation == (2 if changed else 1)
+    assert (blob.hash, blob.written_at, blob.size) == (None, 456, 2)
+
+    await store.put("notes/1", "2", context=version(2))
+    changes = await store.changes.read(0, 10)
+    assert [each.generation for each in changes if each.key == "notes/1"][-1] == (
+        3 if changed else 2
+    )
+    assert [each.identity for each in changes] == ([None, "ada", "ada"] if changed else ["ada"])
+    assert (await store.stat("notes/1") or note).etag not in {"3", "4", "5"}
     await store.close()
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from starfish_disk.durable import make_folder as make_durable_folder
 from starfish_protocol.testing import ManualClock
 from starfish_server.errors import StoreUnavailableError
-from starfish_server.storage._durable_folder import make_durable_folder
 from starfish_server.storage._file_writes import SHARDS, shard_of
 from starfish_server.storage.filesystem import FilesystemObjectStore
 from starfish_server.testing import OpenStore, PersistentStoreContract
@@ -347,7 +347,7 @@ async def look(base: Path, key: str) -> tuple[tuple[str, str] | None, list[str]]
     return (None if found is None else (found[0].decode(), found[1])), keys
 
 
-# What is wrong with a folder.
+# Damaged and foreign folders.
 
 
 async def test_no_symbolic_link_is_followed(base: Path, tmp_path: Path) -> None:
@@ -509,3 +509,32 @@ async def test_no_descriptor_is_left_open(base: Path) -> None:
         await store.close()
 
     assert len(names_in(Path("/proc/self/fd"))) == before
+
+
+# Foreign folders and modes.
+
+
+@pytest.mark.parametrize("name", ["notes/a", "a.json", ".hidden"])
+async def test_a_folder_with_files_of_another_layout_is_refused_and_left_alone(
+    tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "foreign" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("kept for years")
+    store = FilesystemObjectStore(tmp_path / "foreign")
+
+    for call in (store.get_string("notes/a"), store.put("notes/a", "x"), store.list_keys("")):
+        with pytest.raises(StoreUnavailableError, match="not a folder of this store"):
+            await call
+    await store.close()
+    assert [each for each in (tmp_path / "foreign").rglob("*") if each.is_file()] == [path]
+
+
+async def test_the_tree_is_for_its_owner_only(tmp_path: Path) -> None:
+    store = FilesystemObjectStore(tmp_path / "new" / "tree")
+    await store.put("notes/ada/1", "x")
+    await store.put_bytes("blob", b"x", content_type="a/b")
+    await store.close()
+
+    for path in (tmp_path / "new").rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path

@@ -1,5 +1,6 @@
 """Read by a type checker, never run: configuration, authentication, application."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_type
 
@@ -37,10 +38,9 @@ assert_type(template.last_parameter, str | None)
 
 tokens = TokenFile("tokens.json")
 assert_type(tokens.create("ada", roles=["staff"]), str)
-assert_type(tokens.find("sft_"), TokenRecord | None)
+assert_type(tokens.identify("sft_"), TokenRecord | None)
 assert_type(tokens.revoke("ada"), bool)
-resolver = create_token_role_resolver(tokens)
-assert_type(resolver, RoleResolver)
-assert_type(AuthResult("ada").roles, list[str])
+resolver: RoleResolver = create_token_role_resolver(tokens)
+assert_type(AuthResult("ada").roles, Sequence[str])
 assert_type(AuthResult(None).presenter, Presenter | None)
 assert_type(create_app(config, store=MemoryObjectStore(), role_resolver=resolver), FastAPI)

@@ -13,7 +13,7 @@ class ExitStatus(IntEnum):
     """The statuses, the same for every command."""
 
     DONE = 0
-    """What was asked is done, what was checked holds."""
+    """The request is done, every check holds."""
     REFUSED = 1
     """An input was refused, or a check failed: damage was found."""
     USAGE = 2

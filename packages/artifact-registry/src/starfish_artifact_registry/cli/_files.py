@@ -67,7 +67,7 @@ async def ingest(
     ] = 8,
     actor: Actor = "cli",
 ) -> None:
-    """Add files to a package; what is refused is named, and the others are added all the same."""
+    """Add files to a package; refused files are named, and the others are added all the same."""
     done = _Ingested()
     sources = await asyncio.to_thread(
         _find, paths, f"{prefix.rstrip('/')}/" if prefix else "", done

@@ -1,4 +1,4 @@
-"""``show`` and ``ls``: what is there."""
+"""``show`` and ``ls``: packages and files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from uuid import UUID
 
 import typer
 
-from starfish_artifact_registry._json_form import json_form
 from starfish_artifact_registry.cli._command import Session, command
 from starfish_artifact_registry.cli._packages import PackageId
 from starfish_artifact_registry.cli._terminal_text import printable, readable_size
-from starfish_artifact_registry.query import PackageRecord
+from starfish_artifact_registry.model._json_form import json_form
 from starfish_artifact_registry.registry import Registry
+from starfish_artifact_registry.views._query import PackageRecord
 
 __all__ = ("add_find_commands",)
 

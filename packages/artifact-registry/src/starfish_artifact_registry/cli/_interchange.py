@@ -11,7 +11,7 @@ from starfish_artifact_registry.cli._command import Actor, Session, command
 from starfish_artifact_registry.cli._packages import PackageId
 from starfish_artifact_registry.cli._progress import Meter, meter
 from starfish_artifact_registry.cli._terminal_text import printable
-from starfish_artifact_registry.interchange.transfer import TransferProgress
+from starfish_artifact_registry.interchange._transfer import TransferProgress
 
 __all__ = ("add_interchange_commands",)
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from starfish_artifact_registry._event_form import event_form
 from starfish_artifact_registry.cli._command import Session, command
 from starfish_artifact_registry.cli._terminal_text import printable
 from starfish_artifact_registry.events import Event, RegistryViewWriter
 from starfish_artifact_registry.events import replay as replay_log
+from starfish_artifact_registry.model._event_form import event_form
 
 __all__ = ("add_log_commands",)
 

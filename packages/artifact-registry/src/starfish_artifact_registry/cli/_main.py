@@ -26,7 +26,7 @@ _EPILOG = (
 
 
 def build_app() -> typer.Typer:
-    """The application, for whoever runs it in a process of their own."""
+    """The application, for a program that runs it in a process of its own."""
     app = typer.Typer(
         name="artifact-registry",
         help="Packages of files as evidence: an append-only log, content by hash, and proof.",

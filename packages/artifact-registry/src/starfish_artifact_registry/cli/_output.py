@@ -28,7 +28,7 @@ class Output:
         """Whether a program reads it."""
 
     def result(self, result: Any, text: str) -> None:
-        """Say what was done or found: the value to programs, the text to people."""
+        """Say the outcome: the value to programs, the text to people."""
         if self.as_json:
             self._write({"ok": True, "command": self._command, "result": result})
         elif text:
@@ -69,7 +69,7 @@ class Output:
 
     @staticmethod
     def finish() -> None:
-        """Write what is buffered.
+        """Write the buffer.
 
         Raises:
             BrokenPipeError: the reader has gone.

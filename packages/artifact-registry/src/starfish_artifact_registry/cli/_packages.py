@@ -94,13 +94,13 @@ def _metadata(pairs: list[str], file: Path | None) -> dict[str, Any] | None:
         try:
             value: object = json.loads(file.read_bytes())
         except ValueError as error:
-            raise typer.BadParameter(f"--meta-file {file} is no JSON: {error}") from None
+            raise typer.BadParameter(f"--meta-file {file} is not JSON: {error}") from None
         if not isinstance(value, dict):
-            raise typer.BadParameter(f"--meta-file {file} is no JSON object")
+            raise typer.BadParameter(f"--meta-file {file} is not a JSON object")
         described = cast("dict[str, Any]", value)
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:
-            raise typer.BadParameter(f"--meta {pair!r} is refused; legal is KEY=VALUE")
+            raise typer.BadParameter(f"--meta {pair!r} is refused; it must be KEY=VALUE")
         described[key] = value
     return described or None

@@ -13,16 +13,16 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from starfish_artifact_registry.dataplane import InProcessDataPlane
+from starfish_artifact_registry.db._revision import check_revision
 from starfish_artifact_registry.db.engine import create_engine
-from starfish_artifact_registry.db.revision import check_revision
 from starfish_artifact_registry.errors import RegistryNotFoundError
 from starfish_artifact_registry.events import RegistryViewWriter
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
+from starfish_artifact_registry.storage._dataplane import InProcessDataPlane
 
 if TYPE_CHECKING:
-    from starfish_artifact_registry.storage.base import ContentBackend
+    from starfish_artifact_registry.storage._base import ContentBackend
 
 __all__ = ("RegistryPlace", "locate")
 
@@ -146,8 +146,10 @@ def _database_url(text: str) -> URL:
     try:
         url = make_url(text)
     except ArgumentError:
-        raise typer.BadParameter(f"--database is no URL; legal is {_LEGAL}") from None
+        raise typer.BadParameter(f"--database is not a URL; it must be one of {_LEGAL}") from None
     driver = _DRIVERS.get(url.get_backend_name())
     if driver is None:
-        raise typer.BadParameter(f"--database {url.drivername}: is refused; legal is {_LEGAL}")
+        raise typer.BadParameter(
+            f"--database {url.drivername}: is refused; it must be one of {_LEGAL}"
+        )
     return url.set(drivername=driver)

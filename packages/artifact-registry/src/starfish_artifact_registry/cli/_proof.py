@@ -10,15 +10,15 @@ from uuid import UUID
 
 import typer
 
-from starfish_artifact_registry import proof as proofs
-from starfish_artifact_registry._json_form import json_form
-from starfish_artifact_registry.checkpoint import Checkpoint
 from starfish_artifact_registry.cli._command import Actor, Session, command
 from starfish_artifact_registry.cli._exit_status import ExitStatus
 from starfish_artifact_registry.cli._packages import PackageId
 from starfish_artifact_registry.cli._progress import Meter, meter
 from starfish_artifact_registry.cli._terminal_text import printable, readable_size
 from starfish_artifact_registry.fixity import FixityProgress, FixityReport
+from starfish_artifact_registry.model._checkpoint import Checkpoint
+from starfish_artifact_registry.model._json_form import json_form
+from starfish_artifact_registry.proof import _verify as proofs
 from starfish_artifact_registry.registry import Registry
 
 __all__ = ("add_proof_commands",)
@@ -119,7 +119,7 @@ async def export_proof(
         typer.Option("--checkpoint", metavar="FILE", help="A signed one, for the proof to reach."),
     ] = None,
 ) -> None:
-    """Write a file that proves what a package holds, to whoever has neither database nor network."""
+    """Write a file that proves what a package holds, to somebody who has neither database nor network."""
     signed = None
     if checkpoint is not None:
         signed = Checkpoint.decode(await asyncio.to_thread(checkpoint.read_bytes))

@@ -8,10 +8,10 @@ from uuid import UUID
 
 import typer
 
-from starfish_artifact_registry._json_form import json_form
 from starfish_artifact_registry.cli._command import Actor, Session, command
 from starfish_artifact_registry.cli._packages import PackageId
 from starfish_artifact_registry.cli._terminal_text import readable_size
+from starfish_artifact_registry.model._json_form import json_form
 
 __all__ = ("add_retention_commands",)
 
@@ -88,7 +88,7 @@ async def gc(
     *,
     grace_hours: Annotated[
         float | None,
-        typer.Option(min=0, help="Spare what was stored or touched since; 24 if not said."),
+        typer.Option(min=0, help="Spare content that was stored or touched since; 24 if not said."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
 ) -> None:

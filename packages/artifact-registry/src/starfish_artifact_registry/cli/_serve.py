@@ -75,7 +75,7 @@ async def token(
     ],
 ) -> None:
     """Make a bearer token and print it, this once; to revoke it, remove its line from the file."""
-    from starfish_artifact_registry.http.token_file import TokenFile
+    from starfish_artifact_registry.http._token_file import TokenFile
 
     made = await asyncio.to_thread(TokenFile(tokens).add, holder)
     session.output.result({"actor": holder, "token": made}, made)
@@ -85,10 +85,10 @@ def _listen(host: str, port: int, *, is_open: bool) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise typer.BadParameter(f"--host {host!r} is no address: {error.strerror}") from None
+        raise typer.BadParameter(f"--host {host!r} is not an address: {error.strerror}") from None
     if is_open and not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback:
         raise typer.BadParameter(
             f"--host {host} would let anybody on the network in; "
-            "legal is a loopback address, or any with --tokens FILE"
+            "it must be a loopback address, or any with --tokens FILE"
         )
     return socket.create_server((str(address[0]), port), family=family, backlog=2048)

@@ -13,9 +13,9 @@ from types import FrameType
 import uvicorn
 from typing_extensions import override
 
-from starfish_artifact_registry.http.application import create_registry_app
-from starfish_artifact_registry.http.limits import HttpLimits
-from starfish_artifact_registry.http.token_file import TokenFile
+from starfish_artifact_registry.http._application import create_registry_app
+from starfish_artifact_registry.http._limits import HttpLimits
+from starfish_artifact_registry.http._token_file import TokenFile
 from starfish_artifact_registry.registry import Registry
 
 __all__ = ("run_server",)
@@ -30,7 +30,7 @@ async def run_server(
     drain_s: int,
     on_ready: Callable[[str], None],
 ) -> signal.Signals:
-    """Serve until SIGTERM or Ctrl-C, then finish what is in flight, and say which of them it was."""
+    """Serve until SIGTERM or Ctrl-C, then finish the requests in flight, and say which of them it was."""
     authenticate = None
     if tokens is not None:
         file = TokenFile(tokens)

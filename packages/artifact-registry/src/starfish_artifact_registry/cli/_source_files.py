@@ -39,7 +39,7 @@ class SourceFile:
         """Its bytes, in chunks.
 
         Raises:
-            OSError: it cannot be read, or is no regular file any more.
+            OSError: it cannot be read, or is not a regular file any more.
         """
         descriptor, chunk = await asyncio.to_thread(_open, self.path)
         try:
@@ -55,7 +55,7 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class SkippedFile:
-    """Something that is no regular file."""
+    """Something that is not a regular file."""
 
     path: Path
     reason: str
@@ -99,7 +99,7 @@ def _open(path: Path) -> tuple[int, bytes]:
     descriptor = os.open(path, _OPEN)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is no regular file any more")  # noqa: TRY301 - closed below
+            raise OSError(f"{path} is not a regular file any more")  # noqa: TRY301 - closed below
         return descriptor, os.read(descriptor, _CHUNK)
     except BaseException:
         os.close(descriptor)

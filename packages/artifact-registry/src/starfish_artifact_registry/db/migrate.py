@@ -15,8 +15,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from starfish_artifact_registry.db.database import translated_errors
-from starfish_artifact_registry.db.revision import revision_on
+from starfish_artifact_registry.db._database import translated_errors
+from starfish_artifact_registry.db._revision import revision_on
 from starfish_artifact_registry.db.schema import SCHEMA_REVISION, retention_classes
 from starfish_artifact_registry.db.seed import RETENTION_CLASS_SEEDS
 from starfish_artifact_registry.errors import SchemaRevisionError

@@ -27,8 +27,8 @@ from sqlalchemy import (
 from sqlalchemy.event import listen
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from starfish_artifact_registry.db.append_only import refuse_changes
-from starfish_artifact_registry.db.column_types import CanonicalJson, UtcMilliseconds
+from starfish_artifact_registry.db._append_only import refuse_changes
+from starfish_artifact_registry.db._column_types import CanonicalJson, UtcMilliseconds
 from starfish_artifact_registry.db.seed import RETENTION_CLASS_SEEDS
 
 __all__ = (
@@ -193,11 +193,11 @@ collected_content = Table(
     Column("collected_at", UtcMilliseconds, nullable=False),
 )
 """Content that garbage collection took, or was about to take; no view, and not to be emptied while
-anybody ingests: whoever finds its content here looks whether the bytes are there."""
+anybody ingests: a command that finds its content here looks whether the bytes are there."""
 
 
 async def create_schema(engine: AsyncEngine) -> None:
-    """Make the tables and seed the retention classes; what is there already stays as it is."""
+    """Make the tables and seed the retention classes; tables that exist stay as they are."""
     async with engine.begin() as connection:
         await connection.run_sync(metadata.create_all)
         known = set((await connection.execute(select(retention_classes.c.name))).scalars())

@@ -9,7 +9,7 @@ __all__ = ("RETENTION_CLASS_SEEDS",)
 RETENTION_CLASS_SEEDS: Final[list[dict[str, Any]]] = [
     {
         "name": "raw-evidence",
-        "description": "What was recorded, unchanged; findings rest on it",
+        "description": "Recorded and unchanged; findings rest on it",
         "duration_days": 3650,
     },
     {
@@ -28,4 +28,4 @@ RETENTION_CLASS_SEEDS: Final[list[dict[str, Any]]] = [
         "duration_days": None,
     },
 ]
-"""Rows of the table ``retention_classes``, to be inserted once by whoever makes the tables."""
+"""Rows of the table ``retention_classes``, to be inserted once by the program that makes the tables."""

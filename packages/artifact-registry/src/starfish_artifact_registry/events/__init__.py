@@ -1,16 +1,37 @@
-"""The append-only log and what follows from it."""
+"""The events of the log, the tables that follow from them, and how those are made again."""
 
-from starfish_artifact_registry.events.catalogue import EVENT_TYPES, EventPayload
-from starfish_artifact_registry.events.codec import Event, NewEvent
-from starfish_artifact_registry.events.replay import replay
-from starfish_artifact_registry.events.views import RegistryViewWriter, ViewWriter
+from starfish_artifact_registry.model._catalogue import (
+    EVENT_TYPES,
+    EventPayload,
+    FileIngested,
+    FixityChecked,
+    PackageCreated,
+    PackageDeleted,
+    PackageExpired,
+    PackageFinalized,
+    PackageImported,
+    RetentionHeld,
+    RetentionReleased,
+)
+from starfish_artifact_registry.model._event_codec import Event, NewEvent
+from starfish_artifact_registry.views._replay import replay
+from starfish_artifact_registry.views._writer import RegistryViewWriter, ViewWriter
 
 __all__ = (
     "EVENT_TYPES",
     "Event",
     "EventPayload",
+    "FileIngested",
+    "FixityChecked",
     "NewEvent",
+    "PackageCreated",
+    "PackageDeleted",
+    "PackageExpired",
+    "PackageFinalized",
+    "PackageImported",
     "RegistryViewWriter",
+    "RetentionHeld",
+    "RetentionReleased",
     "ViewWriter",
     "replay",
 )

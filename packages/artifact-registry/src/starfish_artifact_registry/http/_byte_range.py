@@ -31,7 +31,7 @@ class ByteRange:
 def requested_range(header: str | None, size: int) -> ByteRange | None:
     """The range that a request asks for, ``None`` for the whole file.
 
-    A header that is no range of bytes, or that names several, is ignored, as the standard allows.
+    A header that is not a range of bytes, or that names several, is ignored, as the standard allows.
 
     Raises:
         RangeNotSatisfiableError: it begins after the last byte, or asks for the last 0 bytes.

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from starfish_artifact_registry._json_form import json_form
+from starfish_artifact_registry.http._access import AccessControl
 from starfish_artifact_registry.http._error_responses import error_responses, route_class
-from starfish_artifact_registry.http.access import AccessControl
-from starfish_artifact_registry.http.limits import HttpLimits
+from starfish_artifact_registry.http._limits import HttpLimits
+from starfish_artifact_registry.model._json_form import json_form
 from starfish_artifact_registry.registry import Registry
 
 __all__ = ("add_custody_routes",)
@@ -29,7 +29,7 @@ class Because(BaseModel):
 
 
 class FixityBody(BaseModel):
-    """What was found; the same stands in the log."""
+    """The finding; the same stands in the log."""
 
     package_id: UUID
     ok: bool

@@ -22,10 +22,10 @@ from typing_extensions import override
 
 from starfish_artifact_registry.error_codes import error_code, error_facts
 from starfish_artifact_registry.errors import RegistryError
+from starfish_artifact_registry.http._limits import HttpLimits
 from starfish_artifact_registry.http._lingering_response import LingeringResponse
 from starfish_artifact_registry.http._refusals import RequestRefusedError
 from starfish_artifact_registry.http._request_body import BoundedBody
-from starfish_artifact_registry.http.limits import HttpLimits
 
 __all__ = ("ErrorBody", "answer_to", "error_responses", "route_class")
 
@@ -44,7 +44,7 @@ _DESCRIPTIONS = {
     413: "The body is too large.",
     416: "The range is outside of the content.",
     422: "The path, the query or the body has not the documented form.",
-    500: "What is stored is damaged; the log of the service names it.",
+    500: "Stored content is damaged; the log of the service names it.",
     503: "The database or the storage does not answer.",
     507: "The storage is full; nothing was stored.",
 }
@@ -101,7 +101,7 @@ def route_class(limits: HttpLimits, *, max_body_bytes: int) -> type[APIRoute]:
                 body = BoundedBody(request.scope, request.receive, limits, max_bytes=max_body_bytes)
                 try:
                     answer = await handle(Request(request.scope, body))
-                except Exception as error:  # noqa: BLE001 - answer_to raises what is a defect again
+                except Exception as error:  # noqa: BLE001 - answer_to raises defects again
                     answer = answer_to(error)
                 return LingeringResponse(answer, limits.linger_s) if body.is_unread else answer
 
@@ -136,7 +136,7 @@ def _answer(
     facts: dict[str, Any],
     headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    # ASCII, so that a name that is no Unicode text cannot break the answer about it.
+    # ASCII, so that a name that is not Unicode text cannot break the answer about it.
     return _AsciiJson({**facts, "error": code, "message": message}, status, headers)
 
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from starfish_artifact_registry.http._access import AccessControl
 from starfish_artifact_registry.http._error_responses import error_responses, route_class
 from starfish_artifact_registry.http._event_stream import event_stream
+from starfish_artifact_registry.http._limits import HttpLimits
 from starfish_artifact_registry.http._refusals import RequestRefusedError
 from starfish_artifact_registry.http._streamed_response import StreamedResponse
-from starfish_artifact_registry.http.access import AccessControl
-from starfish_artifact_registry.http.limits import HttpLimits
 from starfish_artifact_registry.registry import Registry
 
 __all__ = ("add_event_routes",)

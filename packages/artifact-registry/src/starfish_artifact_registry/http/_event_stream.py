@@ -13,8 +13,8 @@ from typing import TypeVar
 
 from fastapi.sse import format_sse_event
 
-from starfish_artifact_registry._event_form import event_form
 from starfish_artifact_registry.events import Event
+from starfish_artifact_registry.model._event_form import event_form
 
 __all__ = ("HEARTBEAT", "event_stream", "until")
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Path, Request, Response
 
 from starfish_artifact_registry.errors import FileNotFoundInRegistryError
-from starfish_artifact_registry.files import FileRecord
+from starfish_artifact_registry.http._access import Access, AccessControl
 from starfish_artifact_registry.http._byte_range import RangeNotSatisfiableError, requested_range
 from starfish_artifact_registry.http._entity_tags import (
     entity_tag,
@@ -19,12 +19,12 @@ from starfish_artifact_registry.http._entity_tags import (
     is_not_modified,
 )
 from starfish_artifact_registry.http._error_responses import error_responses, route_class
+from starfish_artifact_registry.http._limits import HttpLimits
 from starfish_artifact_registry.http._refusals import RequestRefusedError
 from starfish_artifact_registry.http._registration import ETAG, add_get
 from starfish_artifact_registry.http._streamed_response import StreamedResponse
-from starfish_artifact_registry.http.access import Access, AccessControl
-from starfish_artifact_registry.http.limits import HttpLimits
 from starfish_artifact_registry.registry import Registry
+from starfish_artifact_registry.views._files import FileRecord
 
 __all__ = ("add_file_routes",)
 
@@ -120,7 +120,7 @@ def _headers(file: FileRecord, tag: str) -> dict[str, str]:
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
-    """The same chunks, the first one read: what is not there is an error, not a broken answer."""
+    """The same chunks, the first one read: missing content is an error, not a broken answer."""
     first = await anext(chunks, b"")
 
     async def rest() -> AsyncGenerator[bytes]:

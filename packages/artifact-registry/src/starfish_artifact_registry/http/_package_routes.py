@@ -10,14 +10,14 @@ from fastapi import APIRouter, Header, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from starfish_artifact_registry.http._access import AccessControl
 from starfish_artifact_registry.http._content_negotiation import best_media_type
 from starfish_artifact_registry.http._entity_tags import entity_tag, is_not_modified
 from starfish_artifact_registry.http._error_responses import error_responses, route_class
+from starfish_artifact_registry.http._limits import HttpLimits
 from starfish_artifact_registry.http._paths import RELATIVE_PATH, check_path_encoding
 from starfish_artifact_registry.http._refusals import RequestRefusedError
 from starfish_artifact_registry.http._registration import ETAG, LOCATION, add_get, router_prefix
-from starfish_artifact_registry.http.access import AccessControl
-from starfish_artifact_registry.http.limits import HttpLimits
 from starfish_artifact_registry.registry import Registry
 from starfish_protocol.address import ContentAddress
 

@@ -34,12 +34,12 @@ register_url_convertor(RELATIVE_PATH, _RelativePathConvertor())
 
 
 def check_path_encoding(request: Request, relative_path: str) -> None:
-    """Refuse percent-encoded bytes that are no UTF-8.
+    """Refuse percent-encoded bytes that are not UTF-8.
 
     The server has put U+FFFD in their place, so that different names would become one.
 
     Raises:
-        InvalidRelativePathError: the path of the URL is no text.
+        InvalidRelativePathError: the path of the URL is not text.
     """
     try:
         unquote_to_bytes(request.scope.get("raw_path", b"")).decode()

@@ -10,14 +10,14 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from starfish_artifact_registry._json_form import json_form
-from starfish_artifact_registry._moment import from_ms
 from starfish_artifact_registry.errors import InvalidQueryError
+from starfish_artifact_registry.http._access import AccessControl
 from starfish_artifact_registry.http._error_responses import error_responses, route_class
-from starfish_artifact_registry.http.access import AccessControl
-from starfish_artifact_registry.http.limits import HttpLimits
-from starfish_artifact_registry.query import MAX_PAGE
+from starfish_artifact_registry.http._limits import HttpLimits
+from starfish_artifact_registry.model._json_form import json_form
+from starfish_artifact_registry.model._moment import from_ms
 from starfish_artifact_registry.registry import Registry
+from starfish_artifact_registry.views._query import MAX_PAGE
 
 __all__ = ("add_query_routes",)
 
@@ -176,5 +176,5 @@ def _metadata(text: str | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise InvalidQueryError(f"metadata is {text!r:.200}; legal is a JSON object")
+        raise InvalidQueryError(f"metadata is {text!r:.200}; it must be a JSON object")
     return cast("dict[str, Any]", value)

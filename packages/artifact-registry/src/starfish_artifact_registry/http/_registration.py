@@ -15,7 +15,10 @@ ETAG: dict[str, Any] = {
     "schema": {"type": "string"},
     "description": "Content address of the body, in quotes.",
 }
-LOCATION: dict[str, Any] = {"schema": {"type": "string"}, "description": "Path of what was made."}
+LOCATION: dict[str, Any] = {
+    "schema": {"type": "string"},
+    "description": "Path of the new resource.",
+}
 
 
 def add_get(

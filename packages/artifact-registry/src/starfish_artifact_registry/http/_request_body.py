@@ -1,4 +1,4 @@
-"""The body of a request, within limits of size and time, whoever reads it."""
+"""The body of a request, within limits of size and time for every reader."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 
 from starlette.types import Message, Receive, Scope
 
+from starfish_artifact_registry.http._limits import HttpLimits
 from starfish_artifact_registry.http._refusals import RequestRefusedError
-from starfish_artifact_registry.http.limits import HttpLimits
 
 __all__ = ("BoundedBody",)
 

@@ -40,6 +40,6 @@ class StreamedResponse(StreamingResponse):
                 await send(message)
 
         async with contextlib.aclosing(self._chunks):
-            # What was begun cannot become an error any more: the connection ends before the body.
+            # A begun answer cannot become an error any more: the connection ends before the body.
             with contextlib.suppress(TimeoutError):
                 await super().__call__(scope, receive, send_in_time)

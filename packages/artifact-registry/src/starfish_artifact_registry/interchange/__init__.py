@@ -1,7 +1,7 @@
 """Packages to and from other worlds' layouts: BagIt bags and OCI image layouts."""
 
-from starfish_artifact_registry.interchange.bagit import payload_path, read_bag, write_bag
-from starfish_artifact_registry.interchange.oci import (
+from starfish_artifact_registry.interchange._bagit import payload_path, read_bag, write_bag
+from starfish_artifact_registry.interchange._oci import (
     ARTIFACT_TYPE,
     MANIFEST_TYPE,
     read_layout,

@@ -1,6 +1,6 @@
 """Folders that appear at their place whole, or not at all.
 
-Rule: what is at the target was complete and on disk before it got that name.
+Rule: the folder at the target was complete and on disk before it got that name.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from starfish_artifact_registry.errors import ContentDamagedError, ExportRefusedError
-from starfish_artifact_registry.manifest import ManifestFile
+from starfish_artifact_registry.model._manifest import ManifestFile
 from starfish_artifact_registry.storage._threads import Threads
 from starfish_protocol.address import ContentAddress
 
@@ -31,7 +31,7 @@ class NewFolder:
     def __init__(self, target: Path) -> None:
         self._target = target
         self._partial = target.with_name(f".{target.name[:60]}.{uuid.uuid4().hex}.partial")
-        # One thread: what cleans up runs after what was going on when a call was cancelled.
+        # One thread: the clean-up runs after the call that was going on when a call was cancelled.
         self._threads = Threads(1, "starfish-export")
 
     async def write(self, path: str, data: bytes) -> None:
@@ -82,7 +82,7 @@ class NewFolder:
         await self._threads.run(self._publish)
 
     async def discard(self) -> None:
-        """Remove what is left, if it was not published."""
+        """Remove the rest, if it was not published."""
         await self._threads.run(partial(shutil.rmtree, self._partial, ignore_errors=True))
 
     def _start(self) -> None:

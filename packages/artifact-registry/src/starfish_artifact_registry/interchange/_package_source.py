@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from starfish_artifact_registry import manifest as manifests
 from starfish_artifact_registry.errors import ImportRefusedError, ManifestError
-from starfish_artifact_registry.manifest import Manifest, ManifestFile
+from starfish_artifact_registry.model import _manifest as manifests
+from starfish_artifact_registry.model._manifest import Manifest, ManifestFile
 
 __all__ = ("ContentReader", "PackageSource", "read_manifest")
 

@@ -29,7 +29,7 @@ class SourceFolder:
     """An open folder; paths are relative to it, with ``/`` between their parts.
 
     Args:
-        root: descriptor of the folder; whoever opened it closes it.
+        root: descriptor of the folder; its opener closes it.
         threads: where blocking calls go.
     """
 
@@ -38,7 +38,7 @@ class SourceFolder:
         self._threads = threads
 
     async def names(self) -> set[str]:
-        """What is in the folder itself."""
+        """The names in the folder itself."""
         return set(await self._run(".", partial(os.listdir, self._root)))
 
     async def read(self, path: str, max_bytes: int) -> bytes:

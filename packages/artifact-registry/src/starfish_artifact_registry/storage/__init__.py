@@ -1,8 +1,8 @@
 """Where content lives: a folder, or an object store."""
 
-from starfish_artifact_registry.storage.base import ContentBackend, ContentInfo, StoredContent
-from starfish_artifact_registry.storage.copying import CopyReport, copy_content
-from starfish_artifact_registry.storage.local import LocalBackend
+from starfish_artifact_registry.storage._base import ContentBackend, ContentInfo, StoredContent
+from starfish_artifact_registry.storage._copying import CopyReport, copy_content
+from starfish_artifact_registry.storage._local import LocalBackend
 
 __all__ = (
     "ContentBackend",

@@ -1,7 +1,7 @@
 """The folder of `LocalBackend`: blocking, for threads; errors are `OSError`.
 
-``blake3/<first 2 digits>/<64 digits>`` holds content, ``incoming/`` what is being written. Rule 1:
-a name below ``blake3`` is given only to bytes that are on disk. Rule 2: whoever gives, renews or
+``blake3/<first 2 digits>/<64 digits>`` holds content, ``incoming/`` unfinished files. Rule 1:
+a name below ``blake3`` is given only to bytes that are on disk. Rule 2: a thread that gives, renews or
 takes such a name holds the lock of its folder, so that a removal never meets a put half-way.
 Rule 3: every step below the root is opened relative to the one before, and no symbolic link is
 followed.
@@ -60,7 +60,7 @@ class ContentFolder:
     def keep(self, draft: Draft, address: ContentAddress, size: int, now_ns: int) -> bool:
         """Give a draft its name, durably; ``True`` when the content is there by now.
 
-        Ask `renew` first: it saves writing what was there before.
+        Ask `renew` first: it saves writing known content.
         """
         draft.sync(now_ns)
         with self._folder(*_place(address), create=True) as folder:
@@ -77,7 +77,7 @@ class ContentFolder:
             with _locked(folder):
                 present = _renew(folder, address, now_ns, size)
             if present:
-                os.fsync(folder)  # whoever wrote it may not have come to this
+                os.fsync(folder)  # its writer may not have come to this
             return present
         return False
 
@@ -109,7 +109,7 @@ class ContentFolder:
             os.close(descriptor)
 
     def list(self, part: str) -> list[FoundFile]:
-        """The content in one of `PARTS`; what is none of ours is left out."""
+        """The content in one of `PARTS`; foreign files are left out."""
         found: list[FoundFile] = []
         with self._entries(_CONTENT, part) as (_, entries):
             for entry in entries:
@@ -181,7 +181,7 @@ class ContentFolder:
 
 
 class Draft:
-    """A file that nobody looks for yet; locked as long as whoever writes it is alive."""
+    """A file that nobody looks for yet; locked as long as its writer is alive."""
 
     def __init__(self) -> None:
         self._name = uuid.uuid4().hex
@@ -268,7 +268,7 @@ def _open_file(name: str, folder: int) -> int:
     descriptor = os.open(name, _READ, dir_fd=folder)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "it is no file", name)
+        raise OSError(errno.EINVAL, "it is not a file", name)
     return descriptor
 
 

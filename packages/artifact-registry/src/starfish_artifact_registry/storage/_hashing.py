@@ -7,9 +7,9 @@ from collections.abc import AsyncIterable, Callable
 from dataclasses import dataclass
 from functools import partial
 
+from starfish_artifact_registry.storage._base import StoredContent
 from starfish_artifact_registry.storage._stream import Block
 from starfish_artifact_registry.storage._threads import Threads, ended, results
-from starfish_artifact_registry.storage.base import StoredContent
 from starfish_protocol.address import ContentAddress, MultiHasher
 
 __all__ = ("Hashed", "hash_and_write", "hash_block")
@@ -17,7 +17,7 @@ __all__ = ("Hashed", "hash_and_write", "hash_block")
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """What is known of a stream that has ended."""
+    """The digests and the size of a stream that has ended."""
 
     address: ContentAddress
     """BLAKE3 of its bytes."""

@@ -51,7 +51,7 @@ def _own(chunk: object) -> bytes:
     if type(chunk) is bytes:
         return chunk
     if isinstance(chunk, bytes | bytearray):
-        return bytes(chunk)  # whoever lent it may fill it again before it is hashed and written
+        return bytes(chunk)  # its owner may fill it again before it is hashed and written
     raise TypeError(f"a stream of content gives bytes, not {type(chunk).__name__}")
 
 
@@ -62,11 +62,11 @@ def check_range(start: int, end: int | None) -> None:
         ValueError: ``start`` is negative or behind ``end``.
     """
     if start < 0 or (end is not None and end < start):
-        raise ValueError(f"{start}..{end} is no range of bytes; legal is 0 <= start <= end")
+        raise ValueError(f"{start}..{end} is not a range of bytes; it must be 0 <= start <= end")
 
 
 def check_address(address: object) -> None:
-    """Refuse what is no address; it becomes a part of a path.
+    """Refuse a value that is not an address; it becomes a part of a path.
 
     Raises:
         TypeError: it is something else.

@@ -1,6 +1,6 @@
 """Threads for calls that block, and waiting for them to the end.
 
-Rule: whoever has waited may release what the calls use, also when the waiting was cancelled. So a
+Rule: a caller that has waited may release what the calls use, also when the waiting was cancelled. So a
 cancel is passed on only after the calls have returned.
 """
 

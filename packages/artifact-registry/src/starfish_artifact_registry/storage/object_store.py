@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from starfish_artifact_registry.errors import ContentNotFoundError, StorageUnavailableError
+from starfish_artifact_registry.storage._base import ContentInfo, StoredContent
 from starfish_artifact_registry.storage._hashing import Hashed, hash_and_write, hash_block
 from starfish_artifact_registry.storage._os_errors import refusal
 from starfish_artifact_registry.storage._stream import (
@@ -30,7 +31,6 @@ from starfish_artifact_registry.storage._stream import (
     check_range,
 )
 from starfish_artifact_registry.storage._threads import Threads
-from starfish_artifact_registry.storage.base import ContentInfo, StoredContent
 from starfish_protocol.address import ContentAddress
 from starfish_protocol.clock import Clock, SystemClock
 
@@ -320,7 +320,7 @@ class ObjectStoreBackend:
         except OSError as error:
             if error.errno is not None:  # of the spool
                 raise refusal(self._backend_id, error) from error
-            # obstore's word for what is missing, where that can only be the bucket.
+            # obstore's word for a missing object, where that can only be the bucket.
             raise StorageUnavailableError(self._backend_id, _first_line(error)) from error
 
 

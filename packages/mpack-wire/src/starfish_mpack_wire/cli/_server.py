@@ -12,10 +12,10 @@ from typing import Annotated
 
 import typer
 
+from starfish_mpack_wire._terminal_text import terminal_line
 from starfish_mpack_wire.cli._console import note, print_line
 from starfish_mpack_wire.client._transport import check_url
 from starfish_mpack_wire.errors import MPackError
-from starfish_mpack_wire.terminal_text import terminal_line
 
 __all__ = ("add_commands",)
 

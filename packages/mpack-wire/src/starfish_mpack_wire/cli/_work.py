@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from starfish_mpack_wire._terminal_text import terminal_line, terminal_text
 from starfish_mpack_wire.cli._console import (
     count_bar,
     note,
@@ -24,8 +25,7 @@ from starfish_mpack_wire.cli._options import (
     resolve,
 )
 from starfish_mpack_wire.errors import MPackError
-from starfish_mpack_wire.terminal_text import terminal_line, terminal_text
-from starfish_mpack_wire.working_tree.tree import WorkingTree
+from starfish_mpack_wire.working_tree._tree import WorkingTree
 
 __all__ = ("add_commands",)
 
@@ -204,5 +204,7 @@ def _seen_elsewhere(tree: WorkingTree, name: str) -> str | None:
     if len(found) == 1:
         return found.pop()
     if f"tags/{name}" in refs or name.startswith("sha256:"):
-        raise MPackError(f"{name} is no branch; to begin one there: mpack checkout -b NAME {name}")
+        raise MPackError(
+            f"{name} is not a branch; to begin one there: mpack checkout -b NAME {name}"
+        )
     return None

@@ -1,8 +1,8 @@
 """From git and back; needs the extra ``git``."""
 
 try:
-    from starfish_mpack_wire.git.exporting import ExportResult, export_git
-    from starfish_mpack_wire.git.importing import ImportResult, import_git
+    from starfish_mpack_wire.git._exporting import ExportResult, export_git
+    from starfish_mpack_wire.git._importing import ImportResult, import_git
 except ImportError as error:
     if error.name is not None and not error.name.startswith("dulwich"):
         raise

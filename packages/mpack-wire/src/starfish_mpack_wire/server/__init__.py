@@ -4,17 +4,17 @@ Needs the extra ``server``, and ``postgres`` for rows in PostgreSQL.
 """
 
 try:
-    from starfish_mpack_wire.server.app import (
+    from starfish_mpack_wire.server._app import (
         create_app,
         create_repo,
         create_token,
         open_rows,
         prepare_data,
     )
-    from starfish_mpack_wire.server.options import WireOptions
-    from starfish_mpack_wire.server.repos import Repo, Repos, Tokens
-    from starfish_mpack_wire.server.routes import create_wire_router
-    from starfish_mpack_wire.server.rows import WireRows
+    from starfish_mpack_wire.server._options import WireOptions
+    from starfish_mpack_wire.server._repos import Repo, Repos, Tokens
+    from starfish_mpack_wire.server._routes import create_wire_router
+    from starfish_mpack_wire.server._rows import WireRows
 except ImportError as error:
     if error.name is not None and error.name.startswith("starfish"):
         raise

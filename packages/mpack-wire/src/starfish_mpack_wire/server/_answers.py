@@ -2,7 +2,7 @@
 
 Every subclass of `MPackError` finds a row, its own or that of a class above it; a test walks them.
 
-Rule: what is answered never quotes what another repository holds, and a status above 499 is always 503.
+Rule: an answer never quotes objects of another repository, and a status above 499 is always 503.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from starfish_mpack_wire._messages import MEDIA_TYPE, encode_message
 from starfish_mpack_wire.errors import (
     DamagedHistoryError,
     IncompleteHistoryError,
@@ -27,11 +28,11 @@ from starfish_mpack_wire.errors import (
     ObjectNotFoundError,
     RefConflictError,
 )
-from starfish_mpack_wire.negotiation.messages import MEDIA_TYPE, encode_message
 from starfish_mpack_wire.server._request_body import LingeringResponse
 from starfish_mpack_wire.server.errors import (
     BlobUnavailableError,
     ForbiddenError,
+    InvalidTokenError,
     PackBuildingError,
     PackNotUploadedError,
     RateLimitedError,
@@ -58,6 +59,7 @@ RESPONSES: dict[type[MPackError], tuple[int, str]] = {
     RepoNotFoundError: (404, "not_found"),
     UnknownWantError: (404, "unknown_want"),
     ObjectNotFoundError: (404, "unknown_want"),
+    InvalidTokenError: (401, "invalid_token"),
     ForbiddenError: (403, "forbidden"),
     RefConflictError: (409, "ref_conflict"),
     NonFastForwardError: (409, "non_fast_forward"),
@@ -113,6 +115,8 @@ def error_answer(request: Request, error: MPackError) -> Response:
         return LingeringResponse(request, answer(request, body, status))
     if isinstance(error, RateLimitedError):
         headers["Retry-After"] = str(error.retry_after_s)
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer error="invalid_token"'
     if status == 503:
         _LOG.error("a request failed: %s", error)
         headers["Retry-After"] = str(_RETRY_SOON_S)

@@ -14,7 +14,7 @@ _MOST_CALLERS = 100_000
 
 
 class RateLimiter:
-    """Refuses what is over so many requests a minute; a burst of a minute's worth is let through.
+    """Refuses requests beyond so many a minute; a burst of a minute's worth is let through.
 
     Args:
         per_minute: requests of one caller; 0 for no limit.

@@ -72,7 +72,7 @@ class LingeringResponse(Response):
             }
         )
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
-        # RuntimeError: the stream was at its end, or whoever is in front of us has read it.
+        # RuntimeError: the stream was at its end, or a reader in front of us has read it.
         with suppress(TimeoutError, ClientDisconnect, RuntimeError):
             async with asyncio.timeout(LINGER_S):
                 async for _ in self._request.stream():

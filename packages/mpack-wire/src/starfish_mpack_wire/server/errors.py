@@ -1,8 +1,9 @@
-"""What a server answers instead of what was asked for.
+"""Errors that a server answers with.
 
 * MPackError
   - ServerError                 base of these
     - RepoNotFoundError         unknown, or not for this caller to know; one answer for both
+    - InvalidTokenError         a token was sent that is unknown, expired or revoked
     - ForbiddenError            may read, may not write
     - UnknownWantError          a commit, branch or blob that this repository does not have
     - PackNotUploadedError      mpack_id: its bytes never came to this repository
@@ -21,6 +22,7 @@ from starfish_mpack_wire.errors import MPackError
 __all__ = (
     "BlobUnavailableError",
     "ForbiddenError",
+    "InvalidTokenError",
     "PackBuildingError",
     "PackNotUploadedError",
     "RateLimitedError",
@@ -38,10 +40,17 @@ class ServerError(MPackError):
 
 
 class RepoNotFoundError(ServerError):
-    """There is no such repository, or the caller may not know of it."""
+    """There is not a such repository, or the caller may not know of it."""
 
     def __init__(self) -> None:
         super().__init__("there is no such repository")
+
+
+class InvalidTokenError(ServerError):
+    """A token was sent that is unknown, expired or revoked; without any, public repositories can be read."""
+
+    def __init__(self) -> None:
+        super().__init__("the token is unknown, expired or revoked: send a valid one, or none")
 
 
 class ForbiddenError(ServerError):
@@ -59,7 +68,7 @@ class UnknownWantError(ServerError):
         self.kind = kind
         """``commit``, ``branch`` or ``blob``."""
         self.name = name
-        """What was asked for."""
+        """The thing asked for."""
 
 
 class PackNotUploadedError(ServerError):

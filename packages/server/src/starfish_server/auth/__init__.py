@@ -1,9 +1,12 @@
-"""Who a caller is: what a role resolver answers, and bearer tokens from a file."""
+"""Who a caller is: the answer of a role resolver, and bearer tokens from a file.
 
-from starfish_server.auth.bearer import create_token_role_resolver
-from starfish_server.auth.errors import AuthError, TokenFileError
-from starfish_server.auth.result import AuthResult, Presenter, RoleResolver
-from starfish_server.auth.token_file import TokenFile, TokenRecord
+`TokenFile`, `TokenRecord`, `create_token_role_resolver`, `AuthError` and `TokenFileError` are those of
+`starfish_http`, so that one token file and one resolver serve every HTTP face of Starfish.
+"""
+
+from starfish_http.callers import TokenFile, TokenRecord, create_token_role_resolver
+from starfish_http.errors import AuthError, TokenFileError
+from starfish_server.auth._result import AuthResult, Presenter, RoleResolver
 
 __all__ = (
     "AuthError",

@@ -80,6 +80,20 @@ def _add_token_actions(tokens: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--expires", type=_expiry, metavar="WHEN", help="'30d', '12h', or an ISO 8601 time"
     )
+    create.add_argument(
+        "--namespace",
+        action="append",
+        dest="namespaces",
+        metavar="NAME",
+        help="the token is good there only; may be repeated",
+    )
+    create.add_argument(
+        "--path",
+        action="append",
+        dest="scope_paths",
+        metavar="GLOB",
+        help="documents that it reaches, such as 'notes/*'; may be repeated",
+    )
     create.add_argument("--pubkey", metavar="HEX", help="Ed25519 key that the presenter signs with")
     listing = actions.add_parser("list", help="list tokens, without secrets", allow_abbrev=False)
     listing.add_argument("--json", action="store_true", help="print a JSON array")
@@ -92,19 +106,19 @@ def _add_token_actions(tokens: argparse.ArgumentParser) -> None:
 def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text[:6]) <= 65_535:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no port; legal is 0 to 65535")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port; it must be 0 to 65535")
 
 
 def _count(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 6:
         return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is no count; legal is 0 to 999999")
+    raise argparse.ArgumentTypeError(f"{text!r} is not a count; it must be 0 to 999999")
 
 
 def _positive(text: str) -> int:
     number = _count(text)
     if number == 0:
-        raise argparse.ArgumentTypeError("0 is refused; legal is 1 to 999999")
+        raise argparse.ArgumentTypeError("0 is refused; it must be 1 to 999999")
     return number
 
 
@@ -117,7 +131,7 @@ def _expiry(text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no time; legal is '30d', '12h' or an ISO 8601 time"
+            f"{text!r} is not a time; it must be '30d', '12h' or an ISO 8601 time"
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 
 from starfish_protocol.clock import SystemClock
 from starfish_protocol.errors import StarfishError
-from starfish_server.auth.token_file import TokenFile, TokenRecord
+from starfish_server.auth import TokenFile, TokenRecord
 from starfish_server.cli._arguments import build_parser
-from starfish_server.config.likely_mistakes import config_warnings
-from starfish_server.config.loader import load_config
+from starfish_server.config._likely_mistakes import config_warnings
+from starfish_server.config._loader import load_config
 from starfish_server.errors import ConfigError
 
 __all__ = ("main",)
@@ -98,6 +98,8 @@ def _tokens(options: argparse.Namespace) -> int:
             name=options.name,
             expires_ms=options.expires,
             pubkey=options.pubkey,
+            namespaces=options.namespaces,
+            scope_paths=options.scope_paths,
         )
         _say(token)
         _complain("this is the only time the token is shown")

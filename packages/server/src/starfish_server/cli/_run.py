@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from starfish_server.auth.token_file import TokenFile
+from starfish_server.auth import TokenFile
 from starfish_server.cli._logging import configure_logging
-from starfish_server.cli._workers import supervise
-from starfish_server.config.likely_mistakes import config_warnings
-from starfish_server.config.loader import load_config
+from starfish_server.config._likely_mistakes import config_warnings
+from starfish_server.config._loader import load_config
 
 if TYPE_CHECKING:
     from starfish_server.cli._serve import ServeSettings
@@ -25,17 +24,20 @@ def run(options: argparse.Namespace) -> int:
     """Serve until told to stop.
 
     Returns:
-        The exit status: 0 stopped, 1 it could not start, 2 the options make no sense together.
+        The exit status: 0 stopped, 1 it could not start, 2 the options make no sense together,
+        5 the address is taken.
 
     Raises:
         StarfishError: a file, the store or the configuration does not let it start.
-        ImportError: the extra ``uvicorn`` is missing.
+        ImportError: the extra ``serve`` is missing.
     """
     try:
-        family, address = _resolve(options.host, options.port)
+        address = _resolve(options.host, options.port)
     except OSError as error:
-        return _usage(f"--host {options.host!r} is no address of this machine: {error.strerror}")
-    problem = _usage_problem(options, address[0])
+        return _usage(
+            f"--host {options.host!r} is not an address of this machine: {error.strerror}"
+        )
+    problem = _usage_problem(options, address)
     if problem is not None:
         return _usage(problem)
     config = load_config(options.config)
@@ -46,12 +48,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         TokenFile(options.tokens).refresh()
     try:
-        from starfish_server.cli._serve import ServeSettings, serve
-    except ModuleNotFoundError as error:
-        if error.name not in {"uvicorn", "httptools", "uvloop"}:
+        from starfish_http import serve
+        from starfish_server.cli._serve import ServeSettings
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name not in {"uvicorn", "httptools"}:
             raise
         raise ImportError(
-            'starfish-server run needs the extra uvicorn: pip install "starfish-server[uvicorn]"'
+            'starfish-server run needs the extra serve: pip install --find-links dist "starfish-server[serve]"'
         ) from error
     settings: ServeSettings = ServeSettings(
         config=config,
@@ -67,24 +70,12 @@ def run(options: argparse.Namespace) -> int:
         access_log=options.access_log,
     )
     configure_logging(access_log=options.access_log)
-    try:
-        listener = _listen(family, address)
-    except OSError as error:
-        _tell(f"cannot listen on {options.host} port {options.port}: {error.strerror}")
-        return 1
-
-    def announce() -> None:
-        sys.stdout.write(f"listening on {_url(listener_address)}\n")
-        sys.stdout.flush()
-
-    listener_address = listener.getsockname()
-    if options.workers == 1:
-        return serve(settings, listener, on_ready=announce)
-    return supervise(
-        options.workers,
-        listener,
-        lambda on_ready, lifeline: serve(settings, listener, on_ready=on_ready, lifeline=lifeline),
-        on_ready=announce,
+    return serve.run(
+        settings.create_app,
+        host=options.host,
+        port=options.port,
+        options=settings.serve_options(),
+        name="starfish-server",
     )
 
 
@@ -92,11 +83,11 @@ def _usage_problem(options: argparse.Namespace, address: str) -> str | None:
     if options.tokens is None and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         return (
             f"--host {options.host} would let anybody on the network in; "
-            "legal is a loopback address, or any with --tokens FILE"
+            "it must be a loopback address unless --tokens FILE is given"
         )
     if options.store == "memory":
         if options.workers > 1:
-            return "--store memory is one process's own; legal is --workers 1, or another store"
+            return "--store memory belongs to one process; use --workers 1 or another store"
         if options.data is not None:
             return "--store memory keeps nothing in --data; leave one of the two out"
     elif options.data is None:
@@ -104,30 +95,11 @@ def _usage_problem(options: argparse.Namespace, address: str) -> str | None:
     return None
 
 
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+def _resolve(host: str, port: int) -> str:
     found = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE if not host else 0
     )
-    family, _, _, _, address = found[0]
-    return family, (str(address[0]), port)
-
-
-def _listen(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(2048)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _url(address: tuple[str, int]) -> str:
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return f"http://{host}:{address[1]}"
+    return str(found[0][4][0])
 
 
 def _usage(problem: str) -> int:

@@ -1,33 +1,25 @@
-"""One process that serves: start, tell that it is ready, drain, stop."""
+"""The application that ``starfish-server run`` serves, made in each of its processes."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import socket
-import sys
-from collections.abc import Callable
+import gc
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
-import uvicorn
 from fastapi import FastAPI
-from typing_extensions import override
 
+from starfish_http.bounded_protocol import ConnectionLimits
+from starfish_http.serve import ServeOptions
 from starfish_server.app import anonymous_role_resolver, create_app
-from starfish_server.auth.bearer import create_token_role_resolver
-from starfish_server.auth.result import RoleResolver
-from starfish_server.auth.token_file import TokenFile
-from starfish_server.cli._connection import BoundedHttpProtocol
+from starfish_server.auth import RoleResolver, TokenFile, create_token_role_resolver
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
 from starfish_server.storage.base import AbstractObjectStore
 from starfish_server.storage.filesystem import FilesystemObjectStore
 from starfish_server.storage.memory import MemoryObjectStore
 from starfish_server.storage.sqlite import SqliteObjectStore
 
-__all__ = ("ServeSettings", "serve")
+__all__ = ("ServeSettings",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,120 +39,51 @@ class ServeSettings:
     drain_s: int
     access_log: bool
 
+    def serve_options(self) -> ServeOptions:
+        """How the application is served."""
+        # Behind a proxy, all connections come from the address of the proxy.
+        per_address = self.max_connections if self.trusted_proxy_hops else None
+        return ServeOptions(
+            workers=self.workers,
+            limits=ConnectionLimits(
+                max_connections=self.max_connections, max_connections_per_address=per_address
+            ),
+            keep_alive_s=self.keep_alive_s,
+            drain_s=self.drain_s,
+            access_log=self.access_log,
+        )
 
-def serve(
-    settings: ServeSettings,
-    listener: socket.socket,
-    *,
-    on_ready: Callable[[], None],
-    lifeline: int | None = None,
-) -> int:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight and stop.
+    def create_app(self) -> FastAPI:
+        """The application.
 
-    Args:
-        settings: what to serve.
-        listener: a bound socket; closed when this returns.
-        on_ready: called once requests are answered.
-        lifeline: a file descriptor whose end of file means the same as SIGTERM.
+        Raises:
+            ConfigError: the store cannot serve the configuration.
+        """
+        store = self._store()
+        resolver: RoleResolver = anonymous_role_resolver
+        if self.tokens is not None:
+            resolver = create_token_role_resolver(TokenFile(self.tokens))
+        endpoint = self.config_endpoint
+        app = create_app(
+            self.config,
+            store=store,
+            role_resolver=resolver,
+            trusted_proxy_hops=self.trusted_proxy_hops,
+            # Streams leave connections for requests.
+            max_event_streams=max(1, self.max_connections // 2),
+            config_endpoint=None if endpoint is None else ConfigEndpointOptions(auth=endpoint),
+            # One process counts in memory; several have to count together.
+            rate_limit_store=store if self.workers > 1 else None,
+        )
+        # All of this stays, so no collection need look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        return app
 
-    Returns:
-        The exit status of the process.
-
-    Raises:
-        StarfishError: the store, a plugin or the configuration does not let it start.
-    """
-    stopping = asyncio.Event()
-    app = _app(settings, stopping)
-    config = uvicorn.Config(
-        app,
-        http=BoundedHttpProtocol,
-        ws="none",
-        lifespan="off",  # held around the server, so that an error reaches the caller as it is
-        interface="asgi3",
-        log_config=None,
-        access_log=settings.access_log,
-        proxy_headers=False,  # the router reads X-Forwarded-For, as far as it is trusted
-        server_header=False,
-        workers=1,
-        limit_concurrency=settings.max_connections,
-        timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=settings.drain_s,
-    )
-    server = _Server(config, on_ready, lifeline, stopping)
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        # While it serves, uvicorn handles signals itself, and raises them again afterwards.
-        if not server.was_ready:
-            sys.exit(0)
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve_within_lifespan(app, server, listener))
-    return 0
-
-
-async def _serve_within_lifespan(
-    app: FastAPI, server: uvicorn.Server, listener: socket.socket
-) -> None:
-    async with app.router.lifespan_context(app):
-        await server.serve(sockets=[listener])
-
-
-class _Server(uvicorn.Server):
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        on_ready: Callable[[], None],
-        lifeline: int | None,
-        stopping: asyncio.Event,
-    ) -> None:
-        super().__init__(config)
-        self.was_ready = False
-        self._on_ready = on_ready
-        self._lifeline = lifeline
-        self._stopping = stopping
-
-    @override
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.was_ready = True
-        if self._lifeline is not None:
-            asyncio.get_running_loop().add_reader(self._lifeline, self._parent_is_gone)
-        self._on_ready()
-
-    @override
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._stopping.set()  # event streams would keep it waiting
-        await super().shutdown(sockets)
-
-    def _parent_is_gone(self) -> None:
-        if self._lifeline is not None:
-            asyncio.get_running_loop().remove_reader(self._lifeline)
-        self.should_exit = True
-
-
-def _app(settings: ServeSettings, stopping: asyncio.Event) -> FastAPI:
-    store = _store(settings)
-    resolver: RoleResolver = anonymous_role_resolver
-    if settings.tokens is not None:
-        resolver = create_token_role_resolver(TokenFile(settings.tokens))
-    endpoint = settings.config_endpoint
-    return create_app(
-        settings.config,
-        store=store,
-        role_resolver=resolver,
-        trusted_proxy_hops=settings.trusted_proxy_hops,
-        stopping=stopping,
-        config_endpoint=None if endpoint is None else ConfigEndpointOptions(auth=endpoint),
-        # One process counts in memory; several have to count together.
-        rate_limit_store=store if settings.workers > 1 else None,
-    )
-
-
-def _store(settings: ServeSettings) -> AbstractObjectStore:
-    if settings.store == "memory" or settings.data is None:
-        return MemoryObjectStore()
-    if settings.store == "filesystem":
-        return FilesystemObjectStore(settings.data / "documents")
-    return SqliteObjectStore(settings.data / "documents.sqlite")
+    def _store(self) -> AbstractObjectStore:
+        if self.store == "memory" or self.data is None:
+            return MemoryObjectStore()
+        if self.store == "filesystem":
+            return FilesystemObjectStore(self.data / "documents")
+        return SqliteObjectStore(self.data / "documents.sqlite")

@@ -1,4 +1,4 @@
-"""What a pull and a push do to a store; nothing here knows HTTP."""
+"""Pull, push and append as Python calls on a store, under the names of the public protocol."""
 
 from starfish_server.protocol.pull import pull
 from starfish_server.protocol.push import push

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from weakref import WeakKeyDictionary
 
-__all__ = ("ChangeWaiters",)
+__all__ = ("ChangeWaiters", "WaitersByLoop")
 
 _LOOK_EVERY_S = 0.05
 """How late a change made by another process may be noticed; a look is one small read."""
@@ -51,7 +52,7 @@ class ChangeWaiters:
             self._waiting.pop(future, None)
 
     async def close(self) -> None:
-        """Let go of the event loop; whoever still waits is told the time is up."""
+        """Let go of the event loop; those who still wait are told the time is up."""
         looking, self._looking = self._looking, None
         if looking is not None:
             looking.cancel()
@@ -65,7 +66,7 @@ class ChangeWaiters:
             self._committed.clear()
             try:
                 last = await self._last_sequence()
-            except Exception as error:  # noqa: BLE001  whoever waits must hear of it
+            except Exception as error:  # noqa: BLE001  those who wait must hear of it
                 for future in self._waiting:
                     if not future.done():
                         future.set_exception(error)
@@ -74,3 +75,36 @@ class ChangeWaiters:
                 if after < last and not future.done():
                     future.set_result(last)
             await asyncio.sleep(0)  # they take themselves off the list
+
+
+class WaitersByLoop:
+    """The waiters of a store that serves several event loops, one after the other or at once.
+
+    Args:
+        last_sequence: asks the store.
+    """
+
+    def __init__(self, last_sequence: Callable[[], Awaitable[int]]) -> None:
+        self._last_sequence = last_sequence
+        self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, ChangeWaiters] = (
+            WeakKeyDictionary()
+        )
+
+    def wake(self) -> None:
+        """Wake those who wait on this event loop: a change was committed."""
+        waiters = self._by_loop.get(asyncio.get_running_loop())
+        if waiters is not None:
+            waiters.wake()
+
+    async def wait(self, after: int, timeout: float) -> int:
+        """Wait as `ChangeWaiters.wait`."""
+        loop = asyncio.get_running_loop()
+        return await self._by_loop.setdefault(loop, ChangeWaiters(self._last_sequence)).wait(
+            after, timeout
+        )
+
+    async def close(self) -> None:
+        """Stop looking; on this event loop."""
+        waiters = self._by_loop.pop(asyncio.get_running_loop(), None)
+        if waiters is not None:
+            await waiters.close()

@@ -16,8 +16,8 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from starfish_disk.durable import make_folder
 from starfish_server.errors import StoreUnavailableError
-from starfish_server.storage._durable_folder import make_durable_folder
 from starfish_server.storage._file_names import FOLDER_SUFFIX, FileNames, is_continued
 from starfish_server.storage.keys import is_legal_key
 
@@ -29,6 +29,8 @@ StoredFile: TypeAlias = tuple[bytes, int]
 _LAYOUT = 1
 """Raised with each change of names and folders; a base folder with a greater one is left alone."""
 _OWN = ".starfish"
+_LEFT_BY_SYSTEMS = frozenset((".DS_Store", "lost+found"))
+"""What a new folder may hold; nobody keeps documents there."""
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not block
 _MAX_REMEMBERED = 10_000
@@ -50,10 +52,11 @@ class FileTree:
     def __init__(self, base: Path) -> None:
         self._base = base
         self._durable: set[tuple[int, int]] = set()
-        make_durable_folder(base)
+        make_folder(base, mode=0o700)
         self.root = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open_folders = [self.root]
         try:
+            self._check_is_ours()
             self.locks = self._keep_open("locks")
             self.new = self._keep_open("new")
             self.types = self._keep_open("types")
@@ -70,6 +73,18 @@ class FileTree:
     def unavailable(self, reason: str) -> StoreUnavailableError:
         """What a caller is told."""
         return StoreUnavailableError(str(self._base), reason)
+
+    def _check_is_ours(self) -> None:
+        """Refuse a folder that holds files and was not made by this store."""
+        names = {path.name for path in self._base.iterdir()}
+        if _OWN in names:
+            return
+        foreign = sorted(name for name in names if name not in _LEFT_BY_SYSTEMS)
+        if foreign:
+            raise self.unavailable(
+                f"it holds {foreign[0]!r} but not {_OWN}/layout.json, so it is not a folder of this "
+                "store; import its documents into a new folder"
+            )
 
     def _keep_open(self, name: str) -> int:
         with self.folder([_OWN, name], create=True) as folder:
@@ -96,7 +111,7 @@ class FileTree:
     def _write_layout(self, path: Path) -> None:
         # Several processes may do this at once: all of them write the same.
         draft = path.with_name(f"layout-{os.getpid()}-{id(self)}")
-        with draft.open("w") as file:
+        with os.fdopen(_create(draft), "w") as file:
             os.utime(file.fileno(), ns=(_PROBED_NS, _PROBED_NS))
             if os.fstat(file.fileno()).st_mtime_ns != _PROBED_NS:
                 draft.unlink()
@@ -116,7 +131,7 @@ class FileTree:
             for name in names:
                 if create:
                     with contextlib.suppress(FileExistsError):
-                        os.mkdir(name, dir_fd=descriptor)
+                        os.mkdir(name, 0o700, dir_fd=descriptor)
                 deeper = self.open_folder(name, descriptor)
                 if create:
                     self._make_durable(deeper, descriptor)
@@ -174,7 +189,7 @@ class FileTree:
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise self.unavailable(f"{name!r} in it is no regular file")
+                raise self.unavailable(f"{name!r} in it is not a regular file")
             parts: list[bytes] = []
             missing = found.st_size
             while missing and (part := os.read(descriptor, missing)):
@@ -254,6 +269,10 @@ class _Walk:
     def close(self) -> None:
         """Release the folder that is open."""
         os.close(self._folder)
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

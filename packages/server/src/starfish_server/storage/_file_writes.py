@@ -137,7 +137,7 @@ class FileWrites:
         with contextlib.suppress(FileNotFoundError):  # left by a process that was killed
             os.unlink(name, dir_fd=new)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(name, flags, 0o666, dir_fd=new)
+        descriptor = os.open(name, flags, 0o600, dir_fd=new)
         try:
             view = memoryview(body)
             while view:
@@ -170,7 +170,7 @@ class FileWrites:
     @contextlib.contextmanager
     def _locked(self, key: str) -> Generator[int]:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(f"{shard_of(key):02x}", flags, 0o666, dir_fd=self._tree.locks)
+        descriptor = os.open(f"{shard_of(key):02x}", flags, 0o600, dir_fd=self._tree.locks)
         try:
             deadline = time.monotonic() + self._lock_timeout_s
             while True:

@@ -12,13 +12,15 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
+from starfish_disk.batch_thread import BatchThread, Call
+from starfish_disk.errors import DiskError
+from starfish_disk.place import Place
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_server.errors import StoreError, StoreUnavailableError
-from starfish_server.storage._batch_thread import BatchThread, Call
 from starfish_server.storage._file_tree import FileTree
 from starfish_server.storage._file_writes import (
     FileWrites,
@@ -26,7 +28,6 @@ from starfish_server.storage._file_writes import (
     read_types,
     shard_of,
 )
-from starfish_server.storage._place import Place
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
 from starfish_server.storage.keys import check_key, check_prefix
 from starfish_server.storage.values import TEXT_CONTENT_TYPE, as_text, check_limit, check_text
@@ -198,7 +199,7 @@ class FilesystemObjectStore(AbstractObjectStore):
 
 
 class _Threads:
-    """What is held between the first call and `close`."""
+    """The threads between the first call and `close`."""
 
     def __init__(self, base: Path, lock_timeout_ms: int, clock: Clock) -> None:
         self.pid = os.getpid()
@@ -227,10 +228,27 @@ class _Opened:
             self._place.check()
         return self._tree
 
-    def unavailable(self, error: OSError) -> StoreError:
-        """What a caller is told."""
+    def opened(self, calls: Sequence[Call[Any]]) -> FileTree | None:
+        """The base folder; ``None`` when it cannot be used, and every call has the error."""
+        try:
+            return self.tree()
+        except (OSError, DiskError) as error:
+            for call in calls:
+                call.error = self.unavailable(error)
+        except StoreError as error:
+            for call in calls:
+                call.error = StoreUnavailableError(str(self._place.path), _reason(error))
+        return None
+
+    def unavailable(self, error: OSError | DiskError) -> StoreError:
+        """The error of a caller."""
+        if isinstance(error, DiskError):
+            return StoreUnavailableError(str(error.path), error.reason)
         name = f": {error.filename!r}" if error.filename else ""
         return StoreUnavailableError(str(self._place.path), f"{error.strerror or error}{name}")
+
+    def tick(self) -> None:
+        """Do nothing."""
 
     def finish(self) -> None:
         """Release the base folder."""
@@ -242,20 +260,18 @@ class _Opened:
         """Do one call; what goes wrong is its own."""
         try:
             call.result = call.operation(resource)
-        except OSError as error:
+        except (OSError, DiskError) as error:
             call.error = self.unavailable(error)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001  the caller's own
             call.error = error
 
 
 class _Reader(_Opened):
     def run(self, calls: Sequence[Call[FileTree]]) -> None:
-        try:
-            tree = self.tree()
-        except OSError as error:
-            raise self.unavailable(error) from error
-        for call in calls:
-            self.answer(call, tree)
+        tree = self.opened(calls)
+        if tree is not None:
+            for call in calls:
+                self.answer(call, tree)
 
 
 class _Writer(_Opened):
@@ -268,10 +284,9 @@ class _Writer(_Opened):
         self._unsynced: dict[tuple[int, int], tuple[int, list[Call[FileWrites]]]] = {}
 
     def run(self, calls: Sequence[Call[FileWrites]]) -> None:
-        try:
-            tree = self.tree()
-        except OSError as error:
-            raise self.unavailable(error) from error
+        tree = self.opened(calls)
+        if tree is None:
+            return
         try:
             for call in calls:
                 files = FileWrites(
@@ -301,6 +316,10 @@ class _Writer(_Opened):
                     call.error = self.unavailable(error)
             finally:
                 os.close(folder)
+
+
+def _reason(error: StoreError) -> str:
+    return error.reason if isinstance(error, StoreUnavailableError) else str(error)
 
 
 def _text(tree: FileTree, key: str) -> tuple[str, str] | None:

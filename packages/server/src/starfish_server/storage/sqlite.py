@@ -1,57 +1,95 @@
 """The embedded default: one SQLite file that several processes share.
 
 Writes go through one thread, which commits all that wait in one transaction, so one fsync pays
-for many. Reads of single documents have a thread and a connection of their own, and so do
-listings and bytes, which take longer. Rule: a write is settled after its COMMIT has returned.
+for many. Reads of single documents have a thread and a connection of their own, and so have
+listings and large values, which take longer. Rule: a write is settled after its COMMIT has
+returned.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from typing_extensions import override
 
-from starfish_server.errors import StoreError
-from starfish_server.storage._batch_thread import BatchThread, Call
-from starfish_server.storage._sqlite_changes import SqliteChangeLog, record_change
-from starfish_server.storage._sqlite_file import SqliteFile
-from starfish_server.storage.base import AbstractObjectStore, StoreContext
-from starfish_server.storage.keys import check_key, check_prefix, prefix_upper_bound
+from starfish_disk.batch_thread import BatchThread
+from starfish_disk.errors import BusyError, DiskError
+from starfish_disk.sqlite_batches import GroupCommit, SnapshotReads
+from starfish_disk.sqlite_file import SqliteFile
+from starfish_protocol.clock import Clock, SystemClock
+from starfish_server.errors import StoreUnavailableError
+from starfish_server.storage._checks import check_range, check_size
+from starfish_server.storage._sqlite_changes import ChangeRecorder, SqliteChangeLog
+from starfish_server.storage._sqlite_layouts import APPLICATION_ID, LAYOUTS
+from starfish_server.storage._sqlite_values import (
+    PART_BYTES,
+    LargeValue,
+    Transaction,
+    Upload,
+    entries,
+    listing,
+    read_many,
+    read_part,
+    read_small,
+    stat,
+)
+from starfish_server.storage._steps import check_steps
+from starfish_server.storage.base import StoreContext
+from starfish_server.storage.changes import ChangeRecord
+from starfish_server.storage.errors import ValueTooLargeError
+from starfish_server.storage.keys import check_key
+from starfish_server.storage.object_store import (
+    Delete,
+    Entry,
+    ObjectStore,
+    Step,
+    Write,
+)
 from starfish_server.storage.values import (
-    TEXT_CONTENT_TYPE,
-    as_bytes,
-    as_text,
+    ANY,
+    Metadata,
+    Position,
+    Precondition,
+    Removed,
+    Stored,
+    Value,
+    Written,
     check_limit,
-    check_text,
+    new_write_id,
 )
 
 __all__ = ("SqliteObjectStore",)
 
 T = TypeVar("T")
 
-_MAX_INTEGER = 2**63 - 1
-_RESERVED = 1000
-"""Revisions that a process takes from the file at a time; those it does not use are skipped."""
+_TICK_S = 5.0
+"""How often the log is looked at, so that it stays bounded."""
+_PARTS_AT_ONCE = 4
+"""Parts of a streamed body that are committed together."""
 
 
-class SqliteObjectStore(AbstractObjectStore):
+class SqliteObjectStore(ObjectStore):
     """Documents in one SQLite file; safe between tasks, threads and processes.
 
     A write that returned survives the end of the process and of the machine: WAL with
     ``synchronous=FULL``. Nothing is opened before the first call. After `close` the store may be
-    used again, and opens the file anew; so it does in a forked child.
+    used again, and opens the file anew. A forked child also opens the file again.
 
     Args:
         path: of the file; it and the folders above it are created when missing. Beside it appear
             ``<path>-wal`` and ``<path>-shm``. It must not be on a network file system.
         busy_timeout_ms: how long a call waits while another process writes, before it raises
             `StoreUnavailableError`.
+        clock: tells the time of a write, and whether a value has expired.
 
     Examples:
         >>> import asyncio, tempfile
@@ -66,375 +104,258 @@ class SqliteObjectStore(AbstractObjectStore):
         ['notes/ada']
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, busy_timeout_ms: int = 10_000) -> None:
+    can_apply = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        busy_timeout_ms: int = 10_000,
+        clock: Clock | None = None,
+    ) -> None:
         self._path = Path(path)
         self._busy_timeout_ms = busy_timeout_ms
+        self._clock = clock or SystemClock()
         self._threads: _Threads | None = None
-        self._changes = SqliteChangeLog(self._scan)
+        self._recorder = ChangeRecorder()
+        self._changes = SqliteChangeLog(
+            self._scan, lambda operation: self._write(lambda t: operation(t.connection))
+        )
 
     @property
     @override
     def changes(self) -> SqliteChangeLog:
-        """One record a write that is a push; see `ChangeLog`."""
         return self._changes
 
     def _scan(self, operation: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         return self._opened().scans.submit(operation)
 
+    def _point(self, operation: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        return self._opened().points.submit(operation)
+
+    def _large(self, operation: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        return self._opened().large.submit(operation)
+
+    def _write(self, operation: Callable[[Transaction], T]) -> asyncio.Future[T]:
+        recorder = self._recorder
+        return self._opened().writes.submit(
+            lambda connection: operation(Transaction(connection, recorder))
+        )
+
     def _opened(self) -> _Threads:
         threads = self._threads
         if threads is None or threads.pid != os.getpid():  # threads do not survive a fork
+            if threads is not None:
+                self._recorder = ChangeRecorder()  # or two processes would have one stamp
             threads = self._threads = _Threads(self._path, self._busy_timeout_ms)
         return threads
 
     @override
-    async def get_string(self, key: str, *, context: StoreContext | None = None) -> str | None:
+    async def get(self, key: str, *, context: StoreContext | None = None) -> Stored | None:
         check_key(key)
-        found = await self._opened().points.submit(lambda connection: _text(connection, key))
-        return None if found is None else found[0]
+        now = self._clock.now_ms()
+        found = await self._point(lambda connection: read_small(connection, key, now))
+        if isinstance(found, LargeValue):
+            return await self._large(lambda connection: read_part(connection, key, 0, None, now))
+        return found
 
     @override
-    async def get_with_etag(
-        self, key: str, *, context: StoreContext | None = None
-    ) -> tuple[str, str] | None:
-        check_key(key)
-        return await self._opened().points.submit(lambda connection: _text(connection, key))
+    async def get_many(
+        self, keys: Sequence[str], *, context: StoreContext | None = None
+    ) -> dict[str, Stored]:
+        array = json.dumps([check_key(key) for key in keys])
+        now = self._clock.now_ms()
+        found = await self._point(lambda connection: read_many(connection, array, now))
+        answer: dict[str, Stored] = {}
+        for key, value in found.items():
+            read = await self.get(key) if isinstance(value, LargeValue) else value
+            if read is not None:
+                answer[key] = read
+        return answer
 
     @override
-    async def get_bytes(
-        self, key: str, *, context: StoreContext | None = None
-    ) -> tuple[bytes, str] | None:
+    async def stat(self, key: str, *, context: StoreContext | None = None) -> Metadata | None:
         check_key(key)
-        return await self._opened().scans.submit(lambda connection: _bytes(connection, key))
+        now = self._clock.now_ms()
+        return await self._point(lambda connection: stat(connection, key, now))
 
     @override
-    async def list_keys(
+    async def read_range(
+        self, key: str, first: int, last: int | None, *, context: StoreContext | None = None
+    ) -> Stored | None:
+        check_key(key)
+        check_range(first, last)
+        now = self._clock.now_ms()
+        return await self._large(lambda connection: read_part(connection, key, first, last, now))
+
+    @override
+    async def scan(
         self,
         prefix: str,
         *,
-        start_after: str | None = None,
+        after: str | None = None,
         limit: int | None = None,
         context: StoreContext | None = None,
-    ) -> list[str]:
-        statement, values = _listing(prefix, start_after, check_limit(limit))
-        return await self._opened().scans.submit(
-            lambda connection: [key for (key,) in connection.execute(statement, values)]
-        )
+    ) -> Sequence[Entry]:
+        page = listing(prefix, after, check_limit(limit), self._clock.now_ms())
+        return await self._scan(lambda connection: entries(connection, *page))
 
     @override
-    async def put(
+    async def write(
         self,
         key: str,
-        body: str,
+        value: Value,
         *,
-        content_type: str | None = None,
-        cache_control: str | None = None,
+        when: Precondition = ANY,
+        change: ChangeRecord | None = None,
         context: StoreContext | None = None,
-    ) -> None:
+    ) -> Written:
         check_key(key)
-        check_text(key, body)
-        await self._write(lambda transaction: transaction.put(key, body, content_type, context))
-        self._changes.committed(context)
+        check_size(key, len(value.body), self.limits)
+        body = bytes(value.body)
+        if body is not value.body:  # a caller may change it meanwhile
+            value = replace(value, body=body)
+        now = self._clock.now_ms()
+        written = await self._write(lambda t: t.write(Write(key, value, when, change), now))
+        self._wake(written.position)
+        return written
 
     @override
-    async def put_bytes(
+    async def write_stream(
         self,
         key: str,
-        body: bytes,
+        chunks: AsyncIterator[bytes],
+        value: Value,
         *,
-        content_type: str,
-        cache_control: str | None = None,
+        when: Precondition = ANY,
+        change: Callable[[str, int], ChangeRecord] | None = None,
         context: StoreContext | None = None,
-    ) -> None:
+    ) -> tuple[Written, Metadata]:
         check_key(key)
-        await self._write(
-            lambda transaction: transaction.put(key, bytes(body), content_type, context)
-        )
-        self._changes.committed(context)
+        upload = new_write_id()
+        try:
+            size, digest = await self._receive(key, chunks, upload)
+            whole = replace(value, body=b"", hash=value.hash or digest)
+            record = None if change is None else change(whole.hash or digest, size)
+            now = self._clock.now_ms()
+
+            def finish(transaction: Transaction) -> tuple[Written, Metadata | None]:
+                step = Write(key, whole, when, record)
+                written = transaction.write(step, now, upload=Upload(upload, size))
+                return written, stat(transaction.connection, key, 0)
+
+            written, metadata = await self._write(finish)
+        except BaseException:
+            await asyncio.shield(self._write(lambda t: t.drop_abandoned(upload)))
+            raise
+        assert metadata is not None  # noqa: S101  it was written in the same transaction
+        self._wake(written.position)
+        return written, metadata
+
+    async def _receive(
+        self, key: str, chunks: AsyncIterator[bytes], upload: int
+    ) -> tuple[int, str]:
+        digest = hashlib.sha256()
+        pending = bytearray()
+        size = number = 0
+        now = self._clock.now_ms()
+
+        async def keep(length: int) -> None:
+            nonlocal number
+            parts = [
+                bytes(pending[start : min(start + PART_BYTES, length)])
+                for start in range(0, length, PART_BYTES)
+            ]
+            del pending[:length]
+            first, number = number, number + len(parts)
+            await self._write(lambda t: t.add_parts(upload, first, parts, now))
+
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > self.limits.value_bytes:
+                raise ValueTooLargeError(key, size, self.limits.value_bytes)
+            digest.update(chunk)
+            pending += chunk
+            while len(pending) >= _PARTS_AT_ONCE * PART_BYTES:
+                await keep(_PARTS_AT_ONCE * PART_BYTES)
+        await keep(len(pending))
+        return size, digest.hexdigest()
 
     @override
-    async def put_if_match(
+    async def remove(
         self,
         key: str,
-        body: str,
-        expected_etag: str | None,
         *,
-        content_type: str | None = None,
-        cache_control: str | None = None,
+        when: Precondition = ANY,
+        change: ChangeRecord | None = None,
         context: StoreContext | None = None,
-    ) -> str | None:
+    ) -> Removed:
         check_key(key)
-        check_text(key, body)
-        etag = await self._write(
-            lambda transaction: transaction.swap(key, body, expected_etag, content_type, context)
-        )
-        if etag is not None:
-            self._changes.committed(context)
-        return etag
+        now = self._clock.now_ms()
+        removed = await self._write(lambda t: t.remove(Delete(key, when, change), now))
+        self._wake(removed.position)
+        return removed
 
     @override
-    async def delete(self, key: str, *, context: StoreContext | None = None) -> None:
-        await self.delete_many([key])
+    async def apply(
+        self, steps: Sequence[Step], *, context: StoreContext | None = None
+    ) -> Sequence[Written | Removed]:
+        check_steps(steps, self.limits)
+        now = self._clock.now_ms()
+        chosen = tuple(steps)
+        done = await self._write(lambda t: t.apply(chosen, now))
+        for each in done:
+            self._wake(each.position)
+        return done
+
+    def _wake(self, position: Position | None) -> None:
+        if position is not None:
+            self._changes.wake()
 
     @override
-    async def delete_many(
-        self, keys: Sequence[str], *, context: StoreContext | None = None
-    ) -> None:
-        array = json.dumps([check_key(key) for key in keys])
-        await self._write(lambda transaction: transaction.delete(array))
+    async def ping(self) -> None:
+        await self._point(lambda connection: connection.execute("SELECT 1 FROM log").fetchone())
+
+    @override
+    async def expire(self, now: int, *, limit: int = 1000) -> int:
+        count = await self._write(lambda t: t.expire(now, limit))
+        if count:
+            self._changes.wake()
+        return count
 
     @override
     async def close(self) -> None:
         await self._changes.close()
         threads, self._threads = self._threads, None
         if threads is not None and threads.pid == os.getpid():
-            await asyncio.gather(threads.points.stop(), threads.scans.stop())
+            await asyncio.gather(threads.points.stop(), threads.scans.stop(), threads.large.stop())
             await threads.writes.stop()  # last, so that this one folds the log into the file
-
-    def _write(self, operation: Callable[[_Transaction], T]) -> asyncio.Future[T]:
-        return self._opened().writes.submit(operation)
 
 
 class _Threads:
-    """What is held between the first call and `close`."""
+    """The threads between the first call and `close`."""
 
     def __init__(self, path: Path, busy_timeout_ms: int) -> None:
+        self.file = file = SqliteFile(
+            path,
+            application_id=APPLICATION_ID,
+            layouts=LAYOUTS,
+            busy_timeout_ms=busy_timeout_ms,
+        )
         name = path.name
-        file = SqliteFile(path, busy_timeout_ms=busy_timeout_ms)
         self.pid = os.getpid()
-        self.writes = BatchThread(f"{name} writes", _Writer(file))
-        self.points = BatchThread(f"{name} reads", _Reader(file))
-        self.scans = BatchThread(f"{name} listings", _Reader(file))
-
-
-class _Connected:
-    """A worker's connection, opened by the first batch and again after a failure to open."""
-
-    def __init__(self, file: SqliteFile) -> None:
-        self.file = file
-        self._connection: sqlite3.Connection | None = None
-
-    def connection(self) -> sqlite3.Connection:
-        """The connection, to the file that is under the path now.
-
-        Raises:
-            StoreUnavailableError: it cannot be opened; or the file was removed or replaced, and
-                what is written to the old one would be lost.
-        """
-        if self._connection is None:
-            self._connection = self.file.open()
-        else:
-            self.file.check_in_place()
-        return self._connection
-
-    def finish(self) -> None:
-        """Close the connection.
-
-        Raises:
-            StoreUnavailableError: SQLite could not; what was committed is in the file or its log.
-        """
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                connection.close()
-            except sqlite3.Error as error:
-                raise self.file.unavailable(error) from error
-
-
-class _Reader(_Connected):
-    """Answers a batch of reads from one snapshot, taken after the last of them was asked."""
-
-    def run(self, calls: Sequence[Call[sqlite3.Connection]]) -> None:
-        connection = self.connection()
-        try:
-            connection.execute("BEGIN")
-            try:
-                for call in calls:
-                    self._answer(connection, call)
-            finally:
-                connection.execute("ROLLBACK")
-        except sqlite3.Error as error:
-            raise self.file.unavailable(error) from error
-
-    def _answer(self, connection: sqlite3.Connection, call: Call[sqlite3.Connection]) -> None:
-        try:
-            call.result = call.operation(connection)
-        except sqlite3.Error as error:
-            call.error = self.file.unavailable(error)
-        except StoreError as error:
-            call.error = error
-
-
-class _Writer(_Connected):
-    """Commits a batch of writes together; each fails alone."""
-
-    def __init__(self, file: SqliteFile) -> None:
-        super().__init__(file)
-        self._revisions = _Revisions()
-
-    def run(self, calls: Sequence[Call[_Transaction]]) -> None:
-        connection = self.connection()
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise self.file.unavailable(error) from error
-        try:
-            self._commit(connection, calls)
-        except BaseException as error:
-            self._roll_back(connection)
-            if not isinstance(error, sqlite3.Error | MemoryError):
-                raise
-            if len(calls) == 1:
-                calls[0].error = self._told(error)
-                return
-            # All of them are undone: by a full disk, say. One by one, the small may succeed.
-            for call in calls:
-                call.error = None
-                self._run_alone(call)
-
-    def _roll_back(self, connection: sqlite3.Connection) -> None:
-        self._revisions.forget()
-        if connection.in_transaction:  # or SQLite has done it
-            try:
-                connection.execute("ROLLBACK")
-            except sqlite3.Error:  # what is left of the transaction ends with its connection
-                self.finish()
-
-    def _run_alone(self, call: Call[_Transaction]) -> None:
-        try:
-            self.run([call])
-        except Exception as error:  # noqa: BLE001  the calls after this one get their turn
-            call.error = error
-
-    def _commit(self, connection: sqlite3.Connection, calls: Sequence[Call[_Transaction]]) -> None:
-        transaction = _Transaction(connection, self._revisions)
-        for call in calls:
-            try:
-                call.result = call.operation(transaction)
-            except (sqlite3.Error, MemoryError) as error:
-                if transaction.is_torn or not connection.in_transaction:
-                    raise
-                call.error = self._told(error)  # its first statement: nothing of it is left
-        connection.execute("COMMIT")
-
-    def _told(self, error: sqlite3.Error | MemoryError) -> Exception:
-        return error if isinstance(error, MemoryError) else self.file.unavailable(error)
-
-
-class _Revisions:
-    """Gives out revisions, none twice, whichever process asks.
-
-    The file remembers up to where they are reserved, so that a commit seldom writes that as well.
-    """
-
-    def __init__(self) -> None:
-        self._last = self._end = 0
-
-    def forget(self) -> None:
-        """Give up what is reserved; the transaction that reserved it may not have happened."""
-        self._last = self._end = 0
-
-    def take(self, connection: sqlite3.Connection) -> int:
-        """A revision for a write in the current transaction."""
-        if self._last == self._end:
-            connection.execute(
-                "UPDATE counter SET value = value + ? WHERE name = 'revision'", (_RESERVED,)
-            )
-            (self._end,) = connection.execute(
-                "SELECT value FROM counter WHERE name = 'revision'"
-            ).fetchone()
-            self._last = self._end - _RESERVED
-        self._last += 1
-        return self._last
-
-
-class _Transaction:
-    """The writes that a transaction may hold; of each, the first statement is done or not."""
-
-    def __init__(self, connection: sqlite3.Connection, revisions: _Revisions) -> None:
-        self.connection = connection
-        self.is_torn = False
-        """Whether a write has got no further than its first statement."""
-        self._revisions = revisions
-
-    def put(
-        self, key: str, value: str | bytes, content_type: str | None, context: StoreContext | None
-    ) -> None:
-        """Set a value, whatever was there."""
-        self.connection.execute(
-            "INSERT INTO document (key, revision, content_type, value) VALUES (?, ?, ?, ?) "
-            "ON CONFLICT (key) DO UPDATE SET revision = excluded.revision, "
-            "content_type = excluded.content_type, value = excluded.value",
-            (key, self._revisions.take(self.connection), content_type, value),
+        as_error = partial(_unavailable, busy_timeout_ms=busy_timeout_ms)
+        self.writes = BatchThread(
+            f"{name} writes", GroupCommit(file, as_error=as_error), tick_s=_TICK_S
         )
-        self._record(key, context)
-
-    def swap(
-        self,
-        key: str,
-        value: str,
-        etag: str | None,
-        content_type: str | None,
-        context: StoreContext | None,
-    ) -> str | None:
-        """Set a value in the place of the version with this etag; the new etag."""
-        revision = self._revisions.take(self.connection)
-        if etag is None:
-            done = self.connection.execute(
-                "INSERT INTO document (key, revision, content_type, value) VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (key) DO NOTHING",
-                (key, revision, content_type, value),
-            )
-        else:
-            done = self.connection.execute(
-                "UPDATE document SET revision = ?, content_type = ?, value = ? "
-                "WHERE key = ? AND CAST(revision AS TEXT) = ?",
-                (revision, content_type, value, key, etag),
-            )
-        if not done.rowcount:
-            return None
-        self._record(key, context)
-        return str(revision)
-
-    def _record(self, key: str, context: StoreContext | None) -> None:
-        if context is not None and context.version is not None:
-            self.is_torn = True
-            record_change(self.connection, key, context, context.version)
-            self.is_torn = False
-
-    def delete(self, array: str) -> None:
-        """Remove the keys in a JSON array."""
-        self.connection.execute(
-            "DELETE FROM document WHERE key IN (SELECT value FROM json_each(?))", (array,)
-        )
+        self.points = BatchThread(f"{name} reads", SnapshotReads(file, as_error=as_error))
+        self.scans = BatchThread(f"{name} listings", SnapshotReads(file, as_error=as_error))
+        self.large = BatchThread(f"{name} large values", SnapshotReads(file, as_error=as_error))
 
 
-def _text(connection: sqlite3.Connection, key: str) -> tuple[str, str] | None:
-    row = connection.execute(
-        "SELECT value, revision FROM document WHERE key = ?", (key,)
-    ).fetchone()
-    return None if row is None else (as_text(key, row[0]), str(row[1]))
-
-
-def _bytes(connection: sqlite3.Connection, key: str) -> tuple[bytes, str] | None:
-    row = connection.execute(
-        "SELECT value, content_type FROM document WHERE key = ?", (key,)
-    ).fetchone()
-    return None if row is None else (as_bytes(row[0]), row[1] or TEXT_CONTENT_TYPE)
-
-
-def _listing(
-    prefix: str, start_after: str | None, limit: int | None
-) -> tuple[str, tuple[str | int, ...]]:
-    # One lower bound: with two, SQLite would scan from the lesser one on every page.
-    lower = "key >= ?", check_prefix(prefix)
-    if start_after is not None and check_prefix(start_after) >= prefix:
-        lower = "key > ?", start_after
-    upper = prefix_upper_bound(prefix)
-    conditions = [lower] if upper is None else [lower, ("key < ?", upper)]
-    where = " AND ".join(condition for condition, _ in conditions)
-    values = tuple(value for _, value in conditions)
-    return (
-        f"SELECT key FROM document WHERE {where} ORDER BY key LIMIT ?",  # noqa: S608  no input
-        (*values, -1 if limit is None else min(limit, _MAX_INTEGER)),
-    )
+def _unavailable(error: DiskError, *, busy_timeout_ms: int) -> StoreUnavailableError:
+    """Make the error of this package."""
+    reason = error.reason
+    if isinstance(error, BusyError):
+        reason += f"; another process has held its lock for {busy_timeout_ms / 1000:g} s"
+    return StoreUnavailableError(str(error.path), reason)

@@ -1,0 +1,1 @@
+"""What changes the registry: decisions upon a state, and the group commit that runs them."""

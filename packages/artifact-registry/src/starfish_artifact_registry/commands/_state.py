@@ -1,0 +1,266 @@
+"""The registry as a command finds it, and the events that a command decides upon."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from typing import Any, Final, Generic, TypeVar
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Select,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    null,
+    select,
+    tuple_,
+    union_all,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from starfish_artifact_registry.db.schema import (
+    artifact_files,
+    artifact_packages,
+    collected_content,
+    events,
+    retention_classes,
+)
+from starfish_artifact_registry.errors import (
+    PackageNotFoundError,
+    UnknownRetentionClassError,
+)
+from starfish_artifact_registry.log._log import (
+    Head,
+    append_events,
+    chain_events,
+)
+from starfish_artifact_registry.model._catalogue import FileIngested, PackageCreated
+from starfish_artifact_registry.model._event_codec import Event, NewEvent
+from starfish_artifact_registry.model._event_digest import GENESIS_DIGEST
+from starfish_artifact_registry.views._writer import ViewWriter
+
+__all__ = ("CommandState", "Decide", "Decision", "PackageState", "RequestedPath")
+
+T = TypeVar("T")
+RequestedPath = tuple[UUID, str]
+"""A package and a path in it."""
+_IDS_OF_ONE_STATEMENT: Final = 1000
+"""An import refers to more contents than a statement may have parameters."""
+
+
+def _kind(name: str) -> ColumnElement[str]:
+    return literal_column(f"'{name}'", Text)
+
+
+_NO_ID: Final = cast(null(), Uuid)
+_NO_TEXT: Final = cast(null(), Text)
+_NO_NUMBER: Final = cast(null(), events.c.sequence.type)
+_NO_DIGEST: Final = cast(null(), events.c.event_digest.type)
+_NEWEST: Final = select(func.max(events.c.sequence)).scalar_subquery()
+_HEAD: Final[Select[*tuple[Any, ...]]] = select(
+    *(_kind("head"), _NO_ID, _NO_TEXT, events.c.sequence, events.c.event_digest)
+).where(events.c.sequence == _NEWEST)
+_PACKAGE: Final = artifact_packages.c
+_FILE: Final = artifact_files.c
+_LOCATION: Final = collected_content.c.storage_location_id
+_LOOK_UP: Final[dict[str, Select[*tuple[Any, ...]]]] = {
+    "packages": select(
+        *(_kind("package"), _PACKAGE.package_id),
+        *(_PACKAGE.status, _PACKAGE.file_count, _NO_DIGEST),
+    ).where(_PACKAGE.package_id.in_(bindparam("packages", expanding=True))),
+    "paths": select(
+        *(_kind("path"), _FILE.package_id),
+        *(_FILE.relative_path, _NO_NUMBER, _NO_DIGEST),
+    ).where(tuple_(_FILE.package_id, _FILE.relative_path).in_(bindparam("paths", expanding=True))),
+    "locations": select(*(_kind("collected"), _LOCATION, _NO_TEXT, _NO_NUMBER, _NO_DIGEST)).where(
+        _LOCATION.in_(bindparam("locations", expanding=True))
+    ),
+}
+"""All that a group of commands asks for has these five columns, to be read by one statement."""
+
+
+@cache
+def _query(*names: str) -> CompoundSelect[*tuple[Any, ...]]:
+    return union_all(_HEAD, *(_LOOK_UP[name] for name in names))
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[T]):
+    """What a command does."""
+
+    result: T
+    """What its caller gets once the events are on disk."""
+    events: Sequence[NewEvent] = ()
+    """The events to append."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackageState:
+    """What most decisions about a package depend on."""
+
+    status: str
+    """``created``, ``finalized``, ``expired`` or ``deleted``."""
+    file_count: int
+    """Files that it has."""
+
+
+Decide = Callable[["CommandState"], Awaitable[Decision[T]]]
+"""A command: reads the state, refuses by an exception, or gives the events to append. Never writes."""
+
+
+class CommandState:
+    """The registry as a command finds it: the log is locked, so what it reads stays true."""
+
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        view_writer: ViewWriter,
+        *,
+        now: datetime,
+        new_id: Callable[[], UUID],
+    ) -> None:
+        self.now = now
+        """The time of the append, which new events get unless they bring their own."""
+        self.new_id = new_id
+        """Makes ids."""
+        self.head = Head(0, GENESIS_DIGEST)
+        """The end of the log, events of commands before this one included; known after `load`."""
+        self._connection = connection
+        self._view_writer = view_writer
+        self._pending: list[Event] = []
+        self._packages: dict[UUID, PackageState | None] = {}
+        self._paths: dict[RequestedPath, bool] = {}
+        self._collected: dict[UUID, bool] = {}
+        self._retention_classes: dict[str, int | None] | None = None
+
+    @classmethod
+    def for_reading(
+        cls, connection: AsyncConnection, view_writer: ViewWriter, now: datetime
+    ) -> CommandState:
+        """The registry as it is now, the log not locked: to refuse early what will be refused."""
+        return cls(connection, view_writer, now=now, new_id=uuid4)
+
+    async def connection(self) -> AsyncConnection:
+        """A connection for reading; rows are up to date with the commands before this one."""
+        await self.flush()
+        return self._connection
+
+    async def package(self, package_id: UUID) -> PackageState:
+        """State of a package.
+
+        Raises:
+            PackageNotFoundError: there is none of this id.
+        """
+        found = await self.find_package(package_id)
+        if found is None:
+            raise PackageNotFoundError(package_id)
+        return found
+
+    async def find_package(self, package_id: UUID) -> PackageState | None:
+        """State of a package, ``None`` when there is none of this id."""
+        if package_id not in self._packages:
+            await self.load(packages=[package_id])
+        return self._packages[package_id]
+
+    async def has_path(self, package_id: UUID, relative_path: str) -> bool:
+        """Whether a package has a file at this path."""
+        path = (package_id, relative_path)
+        if path not in self._paths:
+            await self.load(paths=[path])
+        return self._paths[path]
+
+    async def was_collected(self, storage_location_id: UUID) -> bool:
+        """Whether garbage collection ever took, or was about to take, the content there.
+
+        Where it did not, it will not either before this command is done: it needs the log's lock.
+        """
+        if storage_location_id not in self._collected:
+            await self.load(locations=[storage_location_id])
+        return self._collected[storage_location_id]
+
+    async def retention_days(self, retention_class: str) -> int | None:
+        """How long a class keeps a package, in days; ``None`` is for ever.
+
+        Raises:
+            UnknownRetentionClassError: there is no such class.
+        """
+        if self._retention_classes is None:
+            columns = select(retention_classes.c.name, retention_classes.c.duration_days)
+            rows = await self._connection.execute(columns)
+            self._retention_classes = {row.name: row.duration_days for row in rows}
+        if retention_class not in self._retention_classes:
+            known = tuple(sorted(self._retention_classes))
+            raise UnknownRetentionClassError(retention_class, known)
+        return self._retention_classes[retention_class]
+
+    async def load(
+        self,
+        packages: Collection[UUID] = (),
+        paths: Collection[RequestedPath] = (),
+        locations: Collection[UUID] = (),
+    ) -> None:
+        """Read what the calls that follow ask for, and whatever the log's end is, at once."""
+        await self.flush()
+        wanted = list(locations)
+        await self._load(list(packages), list(paths), wanted[:_IDS_OF_ONE_STATEMENT])
+        for start in range(_IDS_OF_ONE_STATEMENT, len(wanted), _IDS_OF_ONE_STATEMENT):
+            await self._load([], [], wanted[start : start + _IDS_OF_ONE_STATEMENT])
+
+    async def _load(
+        self, packages: list[UUID], paths: list[RequestedPath], locations: list[UUID]
+    ) -> None:
+        wanted = {"packages": packages, "paths": paths, "locations": locations}
+        asked = {name: ids for name, ids in wanted.items() if ids}
+        query = _query(*asked)
+        self._packages |= dict.fromkeys(packages)
+        self._paths |= dict.fromkeys(paths, False)
+        self._collected |= dict.fromkeys(locations, False)
+        self.head = Head(0, GENESIS_DIGEST)
+        for kind, key, value, number, digest in await self._connection.execute(query, asked):
+            match kind:
+                case "head":
+                    self.head = Head(number, digest)
+                case "package":
+                    self._packages[key] = PackageState(value, number)
+                case "path":
+                    self._paths[key, value] = True
+                case _:
+                    self._collected[key] = True
+
+    def record(self, new: Sequence[NewEvent]) -> None:
+        """Give the events of a decision their places; stored by the next `flush`."""
+        chained = chain_events(self.head, new, now=self.now, new_id=self.new_id)
+        for event in new:
+            self._follow(event)
+        if chained:
+            self._pending += chained
+            self.head = Head(chained[-1].sequence, chained[-1].event_digest)
+
+    async def flush(self) -> None:
+        """Store the decisions so far, and bring the rows up to it."""
+        if self._pending:
+            pending, self._pending = self._pending, []
+            await append_events(self._connection, pending)
+            await self._view_writer.apply(self._connection, pending)
+
+    def _follow(self, event: NewEvent) -> None:
+        """Keep the state that was read in step, so that the usual commands need no `flush`."""
+        match event.payload:
+            case PackageCreated():
+                self._packages[event.package_id] = PackageState("created", 0)
+            case FileIngested(relative_path=relative_path):
+                package = self._packages.pop(event.package_id, None)
+                if package is not None:
+                    package = replace(package, file_count=package.file_count + 1)
+                    self._packages[event.package_id] = package
+                self._paths[event.package_id, relative_path] = True
+            case _:
+                self._packages.pop(event.package_id, None)

@@ -1,0 +1,143 @@
+"""Connections to the database: for reading, and for writing while the log is locked.
+
+Rule 1: a writer has locked the log in the database itself, so that several processes share
+it and the chain never forks. Rule 2: no error of a driver leaves this package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import Engine, StaticPool, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from starfish_artifact_registry.errors import CommitUncertainError, DatabaseUnavailableError
+
+__all__ = ("Database", "is_database_error", "translated_errors")
+
+LOG_LOCK_KEY: Final = "(x'53746172'::int::bigint << 32) | 'events'::regclass::oid::bigint"
+"""Advisory lock of PostgreSQL: the word ``Star`` above the table's own number."""
+_LOCK_LOG: Final = {
+    "postgresql": text(f"SELECT pg_advisory_xact_lock({LOG_LOCK_KEY})"),
+    # A statement that writes takes SQLite's write lock before it looks for rows, in whichever way
+    # the engine begins its transactions.
+    "sqlite": text("UPDATE artifact_packages SET status = status WHERE 0"),
+}
+_turns: WeakKeyDictionary[Engine, tuple[asyncio.AbstractEventLoop, asyncio.Lock]] = (
+    WeakKeyDictionary()
+)
+
+
+class Database:
+    """What the registry does with an engine that belongs to the caller.
+
+    Args:
+        engine: over aiosqlite or asyncpg.
+
+    Raises:
+        ValueError: it is an engine of another database.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.dialect: Final = engine.dialect.name
+        """``sqlite`` or ``postgresql``."""
+        if self.dialect not in _LOCK_LOG:
+            raise ValueError(
+                f"an engine of {self.dialect}; it must be one of sqlite and postgresql"
+            )
+        self.engine: Final = engine
+        """The engine, as it was given."""
+        # What a waiter for the lock reads next must be what the one before it has written.
+        self._writer = (
+            engine.execution_options(isolation_level="READ COMMITTED")
+            if self.dialect == "postgresql"
+            else engine
+        )
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[AsyncConnection]:
+        """Lend a connection for a few short queries.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer.
+        """
+        async with self._turn():
+            with translated_errors():
+                async with self.engine.connect() as connection:
+                    yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncGenerator[AsyncConnection]:
+        """Lend a connection that has locked the log; its work is committed at the end.
+
+        Readers go on meanwhile. An exception rolls everything back.
+
+        Raises:
+            CommitUncertainError: the commit failed, and whether it took place is not known.
+            DatabaseUnavailableError: the database does not answer, or the log stayed locked.
+        """
+        async with self.locked() as connection:
+            yield connection
+            try:
+                await connection.commit()
+            except Exception as error:
+                # A failed commit may leave the transaction open, and the pool would hand it on.
+                await connection.invalidate(error)
+                raise CommitUncertainError(f"the commit failed: {error}") from error
+
+    @asynccontextmanager
+    async def locked(self) -> AsyncGenerator[AsyncConnection]:
+        """Lend a connection that has locked the log; nothing that was done there stays.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer, or the log stayed locked.
+        """
+        async with self._turn():
+            with translated_errors():
+                async with self._writer.connect() as connection:
+                    await connection.execute(_LOCK_LOG[self.dialect])
+                    await self._refuse_autocommit(connection)
+                    yield connection
+
+    def _turn(self) -> AbstractAsyncContextManager[object]:
+        """Where all share one connection, as in ``sqlite://``, one uses it at a time."""
+        if not isinstance(self.engine.pool, StaticPool):
+            return nullcontext()
+        loop = asyncio.get_running_loop()
+        owner, lock = _turns.get(self.engine.sync_engine, (None, None))
+        if owner is not loop or lock is None:
+            lock = asyncio.Lock()
+            _turns[self.engine.sync_engine] = loop, lock
+        return lock
+
+    async def _refuse_autocommit(self, connection: AsyncConnection) -> None:
+        if self.dialect == "sqlite":
+            raw = await connection.get_raw_connection()
+            if not getattr(raw.driver_connection, "in_transaction", True):
+                raise DatabaseUnavailableError(
+                    "the engine has isolation_level AUTOCOMMIT; the registry needs transactions"
+                )
+
+
+@contextmanager
+def translated_errors() -> Generator[None]:
+    """Turn errors of drivers and of the connection into ours, with their cause."""
+    try:
+        yield
+    except Exception as error:
+        if not is_database_error(error):
+            raise
+        reason = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
+        raise DatabaseUnavailableError(f"the database is unavailable: {reason[0]}") from error
+
+
+def is_database_error(error: Exception) -> bool:
+    """Whether a driver, the pool or the connection raised it."""
+    # asyncpg's own errors pass SQLAlchemy by when they happen while connecting.
+    of_driver = type(error).__module__.partition(".")[0] == "asyncpg"
+    return of_driver or isinstance(error, SQLAlchemyError | OSError)

@@ -1,0 +1,1 @@
+"""The append-only log: its end, its chain of digests, and readers that follow it."""

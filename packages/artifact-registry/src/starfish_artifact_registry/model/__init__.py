@@ -1,0 +1,1 @@
+"""The facts and forms of the registry, without any input or output."""

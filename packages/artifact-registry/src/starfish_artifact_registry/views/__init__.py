@@ -1,0 +1,1 @@
+"""The tables that follow from the log: how they are written, made again and read."""
