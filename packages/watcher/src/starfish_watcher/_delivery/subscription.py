@@ -11,7 +11,7 @@ from collections.abc import Callable
 from starfish_watcher._delivery.hub import Hub
 from starfish_watcher._delivery.wake_flag import WakeFlag
 from starfish_watcher._model.event import Event
-from starfish_watcher.errors import StoreClosed, SubscriptionPruned
+from starfish_watcher.errors import ReaderClosed, StoreClosed, SubscriptionPruned
 
 __all__ = ("AsyncSubscription", "Subscription")
 
@@ -86,8 +86,9 @@ class Subscription:
             return batch
         if self._closed or self._error is not None:
             self._flag.put_up()
-            reason = self._error or StoreClosed("the subscription was closed")
-            raise StoreClosed.because_of(reason)
+            if self._error is None:
+                raise ReaderClosed("subscription")
+            raise StoreClosed.because_of(self._error)
         if self._pruned:
             self._flag.put_up()
             raise SubscriptionPruned(self._capacity)

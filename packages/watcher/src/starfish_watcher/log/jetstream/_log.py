@@ -39,7 +39,7 @@ from starfish_watcher.errors import (
     WatcherError,
 )
 from starfish_watcher.fault_points import FaultPoint
-from starfish_watcher.log.base import AppendResult, EntityHead, History, Listener, Stamp
+from starfish_watcher.log.base import AppendResult, EntityHead, History, Listener, Removals, Stamp
 from starfish_watcher.log.jetstream._connection import (
     JetStreamConnection,
 )
@@ -234,6 +234,16 @@ class JetStreamEventLog:
         deleted leaves the rest hidden in the stream, for the next one who removes something.
         """
         return self._writer.remove(sequences)
+
+    def removals(self, after: int) -> Removals:
+        """As `EventLog.removals`; numbered by this handle, from what its replica has seen."""
+        self._catch_up()
+        return self._replica.log.removals(after)
+
+    def mark(self, sequence: int) -> bytes | None:
+        """As `EventLog.mark`; a replica that never saw a removed event has no mark of it."""
+        self._catch_up()
+        return self._replica.log.mark(sequence)
 
     def listen(
         self, changed: Callable[[], bool], failed: Callable[[BaseException], None]

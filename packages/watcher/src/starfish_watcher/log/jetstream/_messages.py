@@ -28,6 +28,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from starfish_watcher._model.event import Event
 from starfish_watcher.log.base import EntityHead
 from starfish_watcher.log.plan import AppendPlan
 
@@ -59,11 +60,18 @@ class EventMessage(msgspec.Struct, frozen=True, array_like=True, tag="event1"):
     """Which handle wrote it, 16 bytes."""
     more: int
     fields: EventFields
-    """The event, in the order of `Event`."""
+    """The event, in the order of `Event`, without its metadata."""
     key: str | None
     """Its idempotency key."""
     content: bytes
     """`PreparedEvent.content`, where there is a key."""
+    metadata: bytes | None = None
+    """`Event.metadata_bytes`; missing in messages of the first version."""
+
+
+def _fields(event: Event) -> EventFields:
+    fields: EventFields = msgspec.structs.astuple(event)[:12]
+    return fields
 
 
 class KeyResidue(msgspec.Struct, frozen=True, array_like=True):
@@ -156,14 +164,16 @@ def entity_subject(stream: str, entity: str) -> str:
 
 def event_messages(plan: AppendPlan, writer: bytes) -> list[EventMessage]:
     """The messages of a plan, one an event."""
-    keys = {record.receipt.sequence: (key, record.content) for key, record in plan.records.items()}
+    keys: dict[int, tuple[str | None, bytes]] = {
+        record.receipt.sequence: (key, record.content) for key, record in plan.records.items()
+    }
     last = len(plan.events) - 1
     return [
         EventMessage(
             writer,
             last - index,
-            msgspec.structs.astuple(event),
-            *keys.get(event.sequence, (None, b"")),
+            _fields(event),
+            *(*keys.get(event.sequence, (None, b"")), event.metadata_bytes),
         )
         for index, event in enumerate(plan.events)
     ]
