@@ -45,7 +45,7 @@ def forget_own_pushes() -> mock._patch[object]:
     def merge(base: object, mine: dict, theirs: object, *, is_older: bool) -> dict:
         return {**mine, **theirs.data}
 
-    return mock.patch.multiple(sender, _merge=merge, on_top_of=lambda own, edit: edit)
+    return mock.patch.multiple(sender, _merge=merge, on_top_of=lambda own, edit: (edit, edit.body))
 
 
 def bring_deleted_fields_back() -> mock._patch[object]:
@@ -57,7 +57,7 @@ def bring_deleted_fields_back() -> mock._patch[object]:
 
 def overwrite_the_edits_of_others() -> mock._patch[object]:
     return mock.patch.object(
-        sender, "on_top_of", lambda own, edit: replace(edit, base_hash=own.hash, base=own.server)
+        sender, "on_top_of", lambda own, edit: (replace(edit, base=own.server), edit.body)
     )
 
 

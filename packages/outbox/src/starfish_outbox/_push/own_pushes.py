@@ -30,6 +30,8 @@ class OwnPush:
     """Of the server's."""
     replaced: OrderedDict[str | None, None] = field(default_factory=OrderedDict[str | None, None])
     """Hashes that edits name which were made before this push, or on top of it."""
+    bases: OrderedDict[str, None] = field(default_factory=OrderedDict[str, None])
+    """Hashes of the documents that edits before this push were made from."""
 
 
 class OwnPushes:
@@ -46,11 +48,15 @@ class OwnPushes:
         push = OwnPush(edit.body, server, digest)
         if before is not None:
             push.replaced.update(before.replaced)
+            push.bases.update(before.bases)
             push.replaced[before.hash] = None
         push.replaced[edit.base_hash] = None
         push.replaced[hash_of(edit.body)] = None
-        while len(push.replaced) > REMEMBERED_HASHES:
-            push.replaced.popitem(last=False)
+        if edit.base is not None:
+            push.bases[hash_of(edit.base)] = None
+        for remembered in (push.replaced, push.bases):
+            while len(remembered) > REMEMBERED_HASHES:
+                remembered.popitem(last=False)
         self._of[edit.path] = push
         older = self._older.setdefault(edit.path, set())
         older |= self._behind.pop(edit.path, set())
@@ -79,17 +85,17 @@ class OwnPushes:
         return push
 
 
-def on_top_of(push: OwnPush, edit: Edit) -> Edit:
-    """The same edit as one of the server's document.
+def on_top_of(push: OwnPush, edit: Edit) -> tuple[Edit, Document]:
+    """The same edit with the base that it was made from, and the document to push over the last one.
 
     An edit that names its base was made with the whole document in view: fields that it does not
-    have were deleted. Without a base nothing is guessed away.
+    have were deleted. One that names the base of an earlier edit was made on top of that one all
+    the same: the application had nothing newer. Without a base nothing is guessed away.
     """
-    if edit.base is None:
+    base = edit.base
+    if base is None:
         base = without_deletions(push.source, edit.body)
-    elif edit.base_hash == hash_of(push.source):
-        base = edit.base
-    else:
+    elif hash_of(base) in push.bases:
         base = push.source
     merged = merge_three_ways(base, edit.body, push.server)
-    return replace(edit, body=merged.document, base_hash=push.hash, base=push.server)
+    return replace(edit, base=base), merged.document

@@ -117,11 +117,13 @@ class PushSender:
             edit, sent = parse_edit(later.item), parse_edit(done.item)
         except Refused:
             return None
-        if edit.path != sent.path or self._own.before(edit) is None:
+        own = self._own.before(edit)
+        if edit.path != sent.path or own is None:
             return None
         if edit.base is None and without_deletions(sent.body, edit.body) != sent.body:
             return None  # nobody knows whether the missing fields were deleted
-        return {**later.item, "base": sent.body, "baseHash": hash_of(sent.body)}
+        based, _ = on_top_of(own, edit)
+        return {**later.item, "base": based.base, "baseHash": hash_of(sent.body)}
 
     def combine(self, entries: Sequence[OutboxEntry]) -> OutboxEntry | None:
         """One entry in place of several of a path, where the sender coalesces."""
@@ -148,8 +150,10 @@ class PushSender:
     async def _deliver(self, entry: OutboxEntry, edit: Edit) -> None:
         is_older = self._own.is_older(entry.id, edit.path)
         own = None if is_older else self._own.before(edit)
-        current = edit if own is None else on_top_of(own, edit)
-        body, base_hash = current.body, current.base_hash
+        based, body, base_hash = edit, edit.body, edit.base_hash
+        if own is not None:
+            based, body = on_top_of(own, edit)
+            base_hash = own.hash
         for _ in range(self._max_rounds):
             answer = await self._wire.push(edit.path, body, base_hash)
             if isinstance(answer, Accepted):
@@ -160,7 +164,7 @@ class PushSender:
                 self._own.pushed(entry.id, edit, body, answer.current_hash)
                 return
             theirs = await self._wire.pull(edit.path)
-            decided = await self._decide(entry, current, theirs, is_older=is_older)
+            decided = await self._decide(entry, based, theirs, is_older=is_older)
             if decided is None or (theirs.hash and hash_of(decided) == theirs.hash):
                 self._own.pushed(entry.id, edit, theirs.data, theirs.hash)
                 return

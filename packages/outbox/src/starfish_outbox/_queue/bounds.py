@@ -25,7 +25,8 @@ class Bounds:
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}, must be at least 1")
         self._allowed = {"max_entries": max_entries, "max_bytes": max_bytes}
-        self._is_bounded = max_entries is not None or max_bytes is not None
+        self.is_bounded = max_entries is not None or max_bytes is not None
+        """Whether there is a bound at all."""
         self._pipeline: CommitPipeline | None = None
         self._on_their_way = [0, 0]
 
@@ -41,7 +42,7 @@ class Bounds:
         Raises:
             OutboxFullError: there is not enough.
         """
-        if not self._is_bounded or self._pipeline is None:
+        if not self.is_bounded or self._pipeline is None:
             yield
             return
         known = self._pipeline.known

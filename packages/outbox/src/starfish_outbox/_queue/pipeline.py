@@ -202,7 +202,10 @@ class CommitPipeline:
         else:
             batch, self._waiting = self._waiting, []
         self._batch = batch
-        changes = [change for waiting in batch for change in waiting.changes]
+        if len(batch) == 1:
+            changes = batch[0].changes
+        else:
+            changes = [change for waiting in batch for change in waiting.changes]
         try:
             self._running = asyncio.ensure_future(self._session.commit(changes))
         except Exception as error:  # noqa: BLE001 - a storage that does not even begin
@@ -213,12 +216,16 @@ class CommitPipeline:
         else:
             self._running.add_done_callback(self._finish)
 
-    def _finish(self, done: asyncio.Future[Sequence[Outcome]]) -> None:
+    def _finish(self, done: asyncio.Future[Sequence[Outcome]]) -> None:  # noqa: C901 - one decision
         if done is not self._running:
             return  # of a loop that is gone
         batch, self._batch, self._running = self._batch, [], None
         error = _error_of(done, self.key)
-        if error is None:
+        if error is None and len(batch) == 1 and len(batch[0].changes) == 1:
+            outcomes = done.result()
+            self._apply(batch[0].changes[0].id, outcomes[0])
+            batch[0].settle(outcomes)
+        elif error is None:
             ends = [0]
             for waiting in batch:
                 ends.append(ends[-1] + len(waiting.changes))

@@ -131,6 +131,8 @@ class BackedQueue:
             ValueError: ``id`` holds a lone surrogate, or ``ts`` is out of range.
         """
         change = self._new(id, item, ts)
+        if not self._bounds.is_bounded:
+            return (await self._submit(change))[0].changed
         with self._bounds.reserve(change):
             return (await self._change(change)).changed
 

@@ -130,26 +130,29 @@ class Engine:
             OutboxError: the file did not take it.
         """
         self._refuse_in_a_child()
-        if self._calm < CALM_COMMITS or self._budget_s <= 0 or self.connection is None:
+        connection = self.connection
+        if connection is None or self._calm < CALM_COMMITS or self._budget_s <= 0:
             return False, None
         if self._is_log_long() or not self._lock.acquire(blocking=False):
             return False, None
+        begin = time.perf_counter()
         try:
-            begin = time.perf_counter()
-            with self._translated():
-                try:
-                    result = self._attempt([job])[0]
-                except BusyError:
-                    return False, None
-                except DiskError as error:
-                    if not _is_without_room(error):
-                        raise
-                    return False, None  # the thread makes room
-            if job.writes and time.perf_counter() - begin > self._budget_s:
-                self._calm = 0
-            return True, result
+            if job.is_lone and self._is_full_sync:
+                result = self._attempt_lone(connection, job)
+            else:
+                result = self._attempt([job])[0]
+        except BusyError:
+            return False, None
+        except (DiskError, sqlite3.Error) as error:
+            told = self._told(error)
+            if isinstance(error, DiskError) and _is_without_room(error):
+                return False, None  # the thread makes room
+            raise told from told.__cause__
         finally:
             self._lock.release()
+        if job.writes and time.perf_counter() - begin > self._budget_s:
+            self._calm = 0
+        return True, result
 
     def read_now(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read on the caller's thread, however long that takes.
@@ -277,6 +280,24 @@ class Engine:
             if job.committed is not None:
                 job.committed()
         return results
+
+    def _attempt_lone(self, connection: sqlite3.Connection, job: Job[T]) -> T:
+        """One statement, which is a transaction by itself."""
+        self.ids.begin()
+        try:
+            result = job.work(connection)
+        except BaseException as error:
+            roll_back(connection)
+            self.ids.take_back()
+            if isinstance(error, sqlite3.Error):
+                raise from_sqlite_error(self.file.path, error) from error
+            raise
+        self.file.check_in_place()
+        self._pages += job.pages
+        self._new_bytes += job.size
+        if job.committed is not None:
+            job.committed()
+        return result
 
     def _transact(self, connection: sqlite3.Connection, jobs: Sequence[Job[Any]]) -> list[Any]:
         try:
