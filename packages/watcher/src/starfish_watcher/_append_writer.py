@@ -5,7 +5,7 @@ the disk the next one collects, so that many producers share an fsync.
 
 Rule 1: every append that was taken is answered, whatever happens. Rule 2: an error that is about
 one append is the answer to that one; an error that nobody expects ends the writer, and everybody
-who waits learns of it. Rule 3: what was committed is answered, also when telling watchers failed.
+who waits learns of it. Rule 3: all that was committed is answered, also when telling watchers failed.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class AppendWriter:
                 self._condition.notify()
 
     def close(self, reason: BaseException) -> None:
-        """Take nothing more, write what was taken, and end; returns when that is done."""
+        """Take nothing more, write the appends that were taken, and end; returns when that is done."""
         if self._guard.is_inherited:
             return
         with self._condition:

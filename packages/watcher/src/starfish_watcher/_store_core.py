@@ -331,7 +331,7 @@ class StoreCore:
         """Recompute every hash of an entity, or of all; says how many events compaction removed.
 
         Raises:
-            ChainBrokenError: an event is not what was written, or is missing; it names the first.
+            ChainBrokenError: an event is not the one that was written, or is missing; it names the first.
         """
         with self._reading():
             return verify(self._log, entity)
@@ -339,7 +339,7 @@ class StoreCore:
     def compact(self, keep: Callable[[Event], bool]) -> int:
         """Remove the events for which ``keep`` is false, all at one moment; says how many.
 
-        Generations, sequences and idempotency keys stay, and the hashes of what is left still
+        Generations, sequences and idempotency keys stay, and the hashes of the other events still
         verify. Events that come meanwhile are kept. Entities that lose events get newer tokens of
         the same number: their watchers are woken, here and in other processes. When this returns,
         the files of the store, and its snapshot cache, do not hold the removed payloads.
@@ -465,7 +465,7 @@ class StoreCore:
         *,
         checkpoint: _PathLike | None = None,
     ) -> CursorWatcher[S]:
-        """Wait for states of ``entity``, beginning with what is there or with the checkpoint.
+        """Wait for states of ``entity``, beginning with the newest state or with the checkpoint.
 
         Raises:
             CheckpointError: the file is damaged, or belongs to another entity, projection or store,
@@ -512,7 +512,7 @@ class StoreCore:
         return Checkpoint(path, store_id=self.store_id, reader=reader, projection=projection)
 
     def close(self, *, everywhere: bool = False) -> None:
-        """Write what was taken, flush, release the log, and wake every blocked reader.
+        """Write the appends that were taken, flush, release the log, and wake every blocked reader.
 
         With ``everywhere`` the stores of the same log in other processes close too, if anything
         waits in them. May be called twice and from any thread.

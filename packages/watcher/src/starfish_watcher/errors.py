@@ -122,7 +122,7 @@ class StoreMovedError(WatcherError):
         self.location = location
         """Where the file was."""
         self.reason = reason
-        """What is there now."""
+        """Which file is there now."""
 
 
 class LimitExceededError(WatcherError):

@@ -1,4 +1,4 @@
-"""The one suite, on a real PostgreSQL server; and what is particular to that store."""
+"""The one suite, on a real PostgreSQL server; and the particulars of that store."""
 
 from __future__ import annotations
 

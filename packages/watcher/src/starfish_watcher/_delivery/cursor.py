@@ -104,7 +104,7 @@ class Cursor:
             raise ValueError(msg)
         self._flag.take_down()
         try:
-            # Asked first: what is beyond it was not there to be skipped.
+            # Asked first: all that is beyond it was not there to be skipped.
             last = self._log.last_sequence()
             events = list(self._log.read(position, max_events, region=self._region))
         except BaseException as error:
@@ -139,7 +139,7 @@ class Cursor:
             self._acked = max(self._acked, position)
 
     def rewind(self) -> None:
-        """Go back to what was acknowledged; what was given after it comes again."""
+        """Go back to the position that was acknowledged; later events come again."""
         with self._lock:
             self._position = self._given = self._acked
         self._flag.put_up()
@@ -173,7 +173,7 @@ class Cursor:
                 return []
 
     def close(self) -> None:
-        """Read no more; what was not acknowledged comes again. May be called twice."""
+        """Read no more; all that was not acknowledged comes again. May be called twice."""
         if not self._closed and self._given <= self._acked < self._position:
             # Nothing of the region lies between; a reader that cannot save it looks again.
             with contextlib.suppress(WatcherError):

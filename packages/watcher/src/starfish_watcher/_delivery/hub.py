@@ -143,7 +143,7 @@ class Hub:
             self._deliver(fresh)
 
     def catch_up(self) -> bool:
-        """Read and tell of what is new, of whatever process; whether there was anything."""
+        """Read and tell of all that is new, of any process; whether there was anything."""
         with self._lock:
             self._bury()
             if self._count == 0:

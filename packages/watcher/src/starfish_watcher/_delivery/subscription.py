@@ -61,7 +61,7 @@ class Subscription:
         return taken
 
     def touch(self, entity: str) -> None:
-        """Called by the hub; what was removed before anybody was told is not received."""
+        """Called by the hub; all that was removed before anybody was told is not received."""
 
     def fail(self, error: BaseException) -> None:
         """Called by the hub."""
@@ -69,7 +69,7 @@ class Subscription:
         self._flag.put_up()
 
     def take(self, max_events: int) -> list[Event]:
-        """What is there, without waiting.
+        """All that is there, without waiting.
 
         Raises:
             SubscriptionPruned: everything it held was taken and it missed the event after that.

@@ -18,7 +18,7 @@ from starfish_watcher.errors import ChainBrokenError
 __all__ = ("payload_check", "verified")
 
 payload_check: Final[Callable[[bytes], int]] = crc32
-"""What is stored beside a payload."""
+"""All that is stored beside a payload."""
 _PAYLOAD: Final = 9
 """Where the payload stands in a row, in the order of the fields of `Event`; the check is last."""
 

@@ -80,7 +80,7 @@ def fold(log: EventLog, projection: Projection[Any], entity: str, kept: Folded |
 
 
 def _fold(log: EventLog, projection: Projection[Any], entity: str, kept: Folded | None) -> Folded:
-    """Fold what is new since ``kept``, or everything; head and events are from one snapshot.
+    """Fold the new events since ``kept``, or everything; head and events are from one snapshot.
 
     Raises:
         ProjectionFailed: the projection raised; ``kept`` is as it was.
@@ -96,7 +96,7 @@ def _fold(log: EventLog, projection: Projection[Any], entity: str, kept: Folded 
             if head.generation > kept.head.generation:
                 watermark, state, _ = _apply(projection, entity, events, kept)
                 return Folded(head, watermark, state)
-    # Nothing is kept, or compaction took events out of what is kept.
+    # Nothing is kept, or compaction took events out of the kept state.
     with log.history(entity, after=0, kinds=kinds, raw=raw) as (head, events):
         watermark, state, count = _apply(projection, entity, events, None)
     if not kinds and count != head.generation - head.removed:

@@ -1,4 +1,4 @@
-"""States of projections, kept in memory so that only what is new is folded."""
+"""States of projections, kept in memory so that only new events are folded."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ S = TypeVar("S")
 
 
 class CursorWatcher(ProjectionWatcher[S]):
-    """Begins with what is there already, or with what its checkpoint has not seen.
+    """Begins with the state that is there already, or with what its checkpoint has not seen.
 
     It cannot be pruned. A change that was not acknowledged before the process ended comes again,
     as part of the newest state.

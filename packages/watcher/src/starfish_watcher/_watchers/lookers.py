@@ -1,7 +1,7 @@
 """Where the looks of asyncio watchers run: off the event loop, and one at a time.
 
-The threads of a process share one interpreter lock, so looks side by side are no faster, and all
-of them compete with whoever appends.
+The threads of a process share one interpreter lock, so looks side by side are not faster, and all
+of them compete with those who append.
 
 Rule 1: one thread, the leader, takes look after look; what comes meanwhile costs no switch of
 threads. Rule 2: looks that wait behind one that takes long are served by another leader after
@@ -119,7 +119,7 @@ class Lookers:
                 finished = self._finished
 
     def close(self) -> None:
-        """End the threads when what was submitted is answered; does not wait for that."""
+        """End the threads when all that was submitted is answered; does not wait for that."""
         with self._lock:
             self._closed = True
             if not self._leaders:

@@ -6,7 +6,7 @@ asynchronous runs its own loop thread behind it.
 
 Rule 1: what a method returns was visible at one moment: no half batch, no generation newer than
 the events beside it. Rule 2: `EventLog.append` returns after its events are visible to every
-reader, so that whoever is woken after it sees them. Rule 3: foreign errors stop here: what leaves
+reader, so that a reader that is woken after it sees them. Rule 3: foreign errors stop here: what leaves
 is a `WatcherError`. A `StoreUnavailableError` of `append` means that nothing of the group was
 written. Rule 4: a payload that is not the one that was written is a `StoreDamagedError`.
 
@@ -75,7 +75,7 @@ class AppendResult:
     outcomes: Sequence[Outcome]
     """One a request, in order."""
     events: Sequence[Event]
-    """What was written, by sequence without a hole; empty when nothing was."""
+    """All that was written, by sequence without a hole; empty when nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class EventLog(Protocol):
     ) -> AppendResult:
         """Write the requests in order, as one commit where the engine can; each whole or not at all.
 
-        Expectations and idempotency keys are judged against what is visible at the write, so
+        Expectations and idempotency keys are judged against all that is visible at the write, so
         that two processes never both succeed with the same expectation; `AppendPlan` does the
         judging. A refused request is an outcome and leaves the others alone. Called by one
         thread of a process at a time.
@@ -199,7 +199,7 @@ class EventLog(Protocol):
     def remove(self, sequences: Sequence[int]) -> int:
         """Remove these events at one moment, whole or not at all; say how many were there.
 
-        Heads keep generation, sequence and hash, and count what was removed; idempotency keys,
+        Heads keep generation, sequence and hash, and count all that was removed; idempotency keys,
         the last sequence and the marks of the events stay. Nothing else of the events is left in
         the storage when this returns.
         """

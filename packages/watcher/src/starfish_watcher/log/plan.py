@@ -24,7 +24,7 @@ __all__ = ("AppendPlan", "KeyRecord", "entities_of", "keys_of")
 
 
 class KeyRecord(NamedTuple):
-    """What is kept of the append that used an idempotency key."""
+    """All that is kept of the append that used an idempotency key."""
 
     content: bytes
     """`PreparedEvent.content` of that append."""

@@ -308,7 +308,7 @@ class WatchContract(BeginningContract, ConvergenceContract):
                 credit(other, "a:b")
                 credit(other, "c")
                 other.compact(lambda event: event.entity == "c")
-            store.subscribe().close()  # whoever begins to listen makes the others hear
+            store.subscribe().close()  # a handle that begins to listen makes the others hear
 
             assert watcher.recv(5) == Change(1, None)
             assert prefix.recv(5) == ("a:b", Change(1, None))
@@ -318,7 +318,7 @@ class WatchContract(BeginningContract, ConvergenceContract):
         """Whatever bit of a cached state is wrong, the log is folded again."""
 
         class Named(Balance):
-            name = "balance"  # instances of one name share what is on disk, not what is in memory
+            name = "balance"  # instances of one name share states on disk, not in memory
 
         path = tmp_path / "cache.db"
         with opener(snapshots=SnapshotCache(path, min_events=1)) as store:

@@ -75,7 +75,7 @@ def _fields(event: Event) -> EventFields:
 
 
 class KeyResidue(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept of the idempotency key of a removed event."""
+    """All that is kept of the idempotency key of a removed event."""
 
     key: str
     content: bytes
@@ -98,7 +98,7 @@ class RemovalMessage(msgspec.Struct, frozen=True, array_like=True, tag="removal1
 
     @property
     def sequences(self) -> list[int]:
-        """What is gone, in order."""
+        """All that is gone, in order."""
         sequences: list[int] = []
         last = 0
         for step in self.steps:
@@ -141,12 +141,12 @@ def check_stream_name(stream: str) -> None:
     """Return when ``stream`` may name a stream.
 
     Raises:
-        ValueError: it may not; the message says what is legal.
+        ValueError: it may not; the message says which names may.
     """
     if not _STREAM_NAME.fullmatch(stream):
         msg = (
             f"stream {stream[:80]!r} is refused: 1 to 128 ASCII letters, digits, '_' and '-' "
-            "are legal"
+            "are allowed"
         )
         raise ValueError(msg)
 

@@ -58,7 +58,7 @@ _TABLES = (
         stream_sequence INTEGER NOT NULL
     ) STRICT
     """,
-    # Messages of removed events that whoever removed them may not have deleted yet.
+    # Messages of removed events that may not have been deleted yet.
     "CREATE TABLE IF NOT EXISTS stream_leftovers (stream_sequence INTEGER PRIMARY KEY) STRICT",
     "INSERT OR IGNORE INTO stream VALUES (1, 0, x'')",
     "CREATE INDEX IF NOT EXISTS idempotency_by_sequence ON idempotency (sequence)",

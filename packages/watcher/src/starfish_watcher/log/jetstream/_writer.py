@@ -1,6 +1,6 @@
 """Publish to the event log's stream: a group of appends is one atomic batch after a known message.
 
-The server decides each race: what was judged on an older stream is refused, judged again and
+The server decides each race: all that was judged on an older stream is refused, judged again and
 published again. A publication that got no answer is looked up in the stream before anybody is told
 what became of it.
 """
@@ -80,11 +80,11 @@ class JetStreamWriter:
 
         Args:
             connection: Leads to the stream.
-            replica: What was read of the stream; publications are added at once.
+            replica: All that was read of the stream; publications are added at once.
             stream: Name of the stream.
             writer_id: In each message, so that this handle knows its own.
             server_sync: As `JetStreamEventLog`.
-            catch_up: Returns when the replica shows what is in the stream.
+            catch_up: Returns when the replica shows all that is in the stream.
             check_usable: Raises when the handle can do nothing any more.
         """
         self._connection = connection
@@ -197,7 +197,7 @@ class JetStreamWriter:
             if not up_to_date and (
                 not plan.events or any(isinstance(outcome, WatcherError) for outcome in outcomes)
             ):
-                # The server judges what is published; what is not, must be judged on the newest.
+                # The server judges all that is published; all that is not, must be judged on the newest.
                 self._catch_up()
                 up_to_date = True
                 continue

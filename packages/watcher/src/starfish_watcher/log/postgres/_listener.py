@@ -1,7 +1,7 @@
 """Hear that another process has committed: LISTEN on a connection of its own.
 
 After a lost connection it connects again, and then tells of news whether there are any or not:
-what was notified in between was not heard.
+all that was notified in between was not heard.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class PostgresListener:
             connection.close()
 
     def _wait(self, connection: Connection) -> set[str] | None:
-        """Return what was said as soon as something is; ``None`` when it is time to stop."""
+        """Return all that was said as soon as something is; ``None`` when it is time to stop."""
         with selectors.DefaultSelector() as waiting:
             waiting.register(connection.fileno(), selectors.EVENT_READ)
             waiting.register(self._woken.fileno(), selectors.EVENT_READ)

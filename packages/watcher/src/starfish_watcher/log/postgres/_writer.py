@@ -63,7 +63,7 @@ class PostgresWriter:
     def _open(self) -> Connection:
         connection = self._connections.open()
         with translated(self._connections.location):
-            # Whoever is stopped in the middle of a write must not hold up the others for ever.
+            # A process that is stopped in the middle of a write must not hold up the others for ever.
             timeout = f"SET idle_in_transaction_session_timeout = '{BUSY_TIMEOUT_S:.0f}s'"
             connection.execute(timeout.encode())
         return connection
@@ -116,7 +116,7 @@ class PostgresWriter:
         stamp: Stamp,
     ) -> AppendPlan:
         keys = [key.encode() for key in keys_of(requests)]
-        # One round trip; each statement sees what was committed before the lock was had.
+        # One round trip; each statement sees all that was committed before the lock was had.
         with connection.pipeline():
             locked = connection.execute(
                 self._connections.sql("SELECT last_sequence, newest_id FROM {s}.log FOR UPDATE"),

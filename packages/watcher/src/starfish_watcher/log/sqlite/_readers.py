@@ -58,7 +58,7 @@ class ReaderPool:
         connection.close()
 
     def close(self) -> None:
-        """Close what is idle now, and what is lent when it comes back."""
+        """Close all that is idle now, and all that is lent when it comes back."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
