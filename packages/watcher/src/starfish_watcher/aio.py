@@ -33,7 +33,7 @@ from starfish_watcher._watchers.projection_watcher import AsyncProjectionWatcher
 
 __all__ = ("AsyncEventStore",)
 
-S = TypeVar("S")
+_S = TypeVar("_S")
 
 
 class AsyncEventStore:
@@ -142,17 +142,17 @@ class AsyncEventStore:
 
     async def project(
         self,
-        projection: type[Projection[S]] | Projection[S],
+        projection: type[Projection[_S]] | Projection[_S],
         entity: str,
         *,
         freshness: Freshness = CONSISTENT,
-    ) -> S | None:
+    ) -> _S | None:
         """As `EventStore.project`; the projection runs in a thread."""
         return await asyncio.to_thread(self._store.project, projection, entity, freshness=freshness)
 
     async def project_if_changed(
-        self, projection: type[Projection[S]] | Projection[S], entity: str, last_generation: int
-    ) -> Change[S] | None:
+        self, projection: type[Projection[_S]] | Projection[_S], entity: str, last_generation: int
+    ) -> Change[_S] | None:
         """As `EventStore.project_if_changed`; the projection runs in a thread."""
         return await asyncio.to_thread(
             self._store.project_if_changed, projection, entity, last_generation
@@ -179,13 +179,13 @@ class AsyncEventStore:
 
     async def watch_projection(
         self,
-        projection: type[Projection[S]] | Projection[S],
+        projection: type[Projection[_S]] | Projection[_S],
         entity: str,
         *,
         include_initial: bool = False,
         since_generation: int | None = None,
         capacity: int | None = None,
-    ) -> AsyncProjectionWatcher[S]:
+    ) -> AsyncProjectionWatcher[_S]:
         """As `EventStore.watch_projection`."""
         made = await _made(
             lambda: self._store.watch_projection(
@@ -201,11 +201,11 @@ class AsyncEventStore:
 
     async def watch_projection_cursor(
         self,
-        projection: type[Projection[S]] | Projection[S],
+        projection: type[Projection[_S]] | Projection[_S],
         entity: str,
         *,
         checkpoint: str | os.PathLike[str] | None = None,
-    ) -> AsyncCursorWatcher[S]:
+    ) -> AsyncCursorWatcher[_S]:
         """As `EventStore.watch_projection_cursor`."""
         made = await _made(
             lambda: self._store.watch_projection_cursor(projection, entity, checkpoint=checkpoint),
@@ -215,11 +215,11 @@ class AsyncEventStore:
 
     async def watch_prefix(
         self,
-        projection: type[Projection[S]] | Projection[S],
+        projection: type[Projection[_S]] | Projection[_S],
         prefix: str | None,
         *,
         include_initial: bool = False,
-    ) -> AsyncPrefixWatcher[S]:
+    ) -> AsyncPrefixWatcher[_S]:
         """As `EventStore.watch_prefix`."""
         made = await _made(
             lambda: self._store.watch_prefix(projection, prefix, include_initial=include_initial),
