@@ -77,7 +77,7 @@ def seconds_of(pid: int) -> float:
 
 
 def ask(connection: socket.socket, count: int) -> None:
-    """Several requests are on their way at once, so that the client is not what is measured."""
+    """Several requests are on their way at once, so that the server is measured, and not the client."""
     size = None
     for _ in range(count // PIPELINE):
         connection.sendall(REQUEST * PIPELINE)

@@ -181,7 +181,7 @@ class Edge:
             for observer, own in zip(reversed(self._observers), reversed(begun), strict=True):
                 try:
                     observer.end(scope, own, status, seconds)
-                except Exception:  # noqa: BLE001 - who watches must not break what is watched
+                except Exception:  # noqa: BLE001 - a watcher must not break the request
                     _LOG.exception("%s failed", type(observer).__name__)
 
     def _lines_for(self, scope: Scope) -> tuple[list[tuple[bytes, bytes]], bool]:
