@@ -160,7 +160,7 @@ def serve(
     on_ready: Callable[[], None],
     name: str = "starfish-http",
 ) -> int:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight and stop.
+    """Serve until SIGTERM or SIGINT, then finish the requests in flight and stop.
 
     It owns the process: call it last, in the main thread, with no event loop running.
 
@@ -247,7 +247,7 @@ async def serve_app(
 
 
 class _StopSignal:
-    """Which signal told a process to stop, and what is to be done about it."""
+    """Which signal told a process to stop, and the steps that follow."""
 
     def __init__(self, watchdog: _Watchdog) -> None:
         self._watchdog = watchdog
@@ -406,7 +406,7 @@ class _Server(uvicorn.Server):
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_stop()  # open streams would keep it waiting
-        # What is still open then learns of it as of a client that left, and most requests end by that;
+        # A request that is still open then learns of it as of a client that left, and most requests end by that;
         # uvicorn cancels the rest.
         end = asyncio.get_running_loop().call_later(self._drain_s, self._disconnect)
         try:

@@ -1,6 +1,5 @@
 """Fetch, push and clone content-addressed history as one verified pack."""
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from starfish_mpack_wire._model.entries import Entry, EntryRecord
@@ -100,7 +99,7 @@ __all__ = (
 )
 
 
-__version__ = version("starfish-mpack-wire")
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:

@@ -31,7 +31,7 @@ class Limits:
     """Prefixes that a partial fetch may name: each path of each snapshot is compared with them."""
     max_wanted_blobs: int = 10_000
     """Single blobs that one request may ask for."""
-    max_message_bytes: int = 32 * 1024 * 1024
+    max_message_bytes: int = 16 * 1024 * 1024
     """A request or an answer other than a pack: 100,000 refs and room to spare."""
     max_ref_updates: int = 100_000
     """Refs that one push may make, move or delete, all in one transaction."""

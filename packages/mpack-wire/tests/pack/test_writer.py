@@ -183,7 +183,7 @@ def test_a_record_that_lacks_a_member_or_is_no_map_is_refused(kind: str, history
         with pytest.raises((MPackFormatError, MPackIntegrityError)):
             built({**good, name: 7})
     for record in (None, [], "text"):
-        with pytest.raises(MPackFormatError, match="no map"):
+        with pytest.raises(MPackFormatError, match="not a map"):
             built(record)
     if kind == "snapshots":
         with pytest.raises(MPackFormatError, match="'remove' of a snapshot"):

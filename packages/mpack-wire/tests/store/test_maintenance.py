@@ -43,7 +43,7 @@ def age(store: LocalStore, by_ms: int) -> None:
 
 @pytest.mark.parametrize("also_repack", [False, True])
 def test_garbage_is_freed_however_often_maintenance_runs(
-    tree: WorkingTree, also_repack: bool
+    tree: WorkingTree, *, also_repack: bool
 ) -> None:
     commit(tree, "base")
     tree.checkout("junk", start=tree.head())

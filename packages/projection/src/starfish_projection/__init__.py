@@ -1,7 +1,5 @@
 """Server plugin that folds each write into a list document, so that a list view is one GET."""
 
-from importlib.metadata import version
-
 from starfish_projection._definition import (
     Projection,
     ProjectionOp,
@@ -33,7 +31,7 @@ from starfish_projection.errors import (
     UnknownSourceError,
 )
 
-__version__ = version("starfish-projection")
+__version__ = "4.0.0"
 
 __all__ = (
     "PLUGIN_NAME",

@@ -45,7 +45,7 @@ _LOOK_S = 0.5
 _QUICK_LOOK_S = 0.002
 """The same while a push waits."""
 _START_S = 0.05
-"""How long a start waits for what was missed; the rest is folded while requests are served."""
+"""How long a start waits for the missed writes; the rest is folded while requests are served."""
 
 TRANSIENT: tuple[DropReason, ...] = ("retries_exhausted", "store_failed")
 """Reasons that lie in the moment, not in the write: these are tried again by themselves."""
@@ -120,7 +120,7 @@ class LogFolder:
                 await self.folded(await self._log.last_sequence(), None)
 
     async def stop(self, limit_s: float) -> None:
-        """Fold what was written so far, for a bounded time, and let another process go on."""
+        """Fold the writes so far, for a bounded time, and let another process go on."""
         task, self._task = self._task, None
         if task is None:
             return

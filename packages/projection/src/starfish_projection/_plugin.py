@@ -37,7 +37,7 @@ __all__ = ("PLUGIN_NAME", "ProjectionPlugin", "create_projection_server_plugin")
 PLUGIN_NAME = "starfish-projection"
 
 _STOP_S = 3.0
-"""How long a stop waits for what is not folded yet; the rest is folded by the next process."""
+"""How long a stop waits for unfolded writes; the rest is folded by the next process."""
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class ProjectionPlugin(ServerPlugin):
         )
 
     async def wait_for(self, sequence: int | None = None, *, timeout: float = 30.0) -> None:
-        """Wait until the lists hold what was written, in this process or another.
+        """Wait until the lists hold every write so far, in this process or another.
 
         Returns at once where the store keeps no change log: then each push waited for its own.
 
@@ -122,7 +122,7 @@ def create_projection_server_plugin(
 
     Where ``store`` keeps a change log, that is the queue: of all processes one folds at a time,
     and a push waits until the log is folded beyond its own write, whichever process it went to.
-    What was written while no process folded is folded when one starts; a start does not wait for
+    Writes that came while no process folded are folded when one starts; a start does not wait for
     that. A write that cannot be folded is reported once and parked: see `ProjectionPlugin.parked`.
     When a document is deleted or has expired, its entry goes. Writes of append-only and binary
     collections are folded by the process that took them, as they cannot be read again.

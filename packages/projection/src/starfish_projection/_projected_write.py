@@ -176,7 +176,7 @@ async def newest(store: ListStore, written: ProjectedWrite, *, limit_s: float) -
 
 
 def stored_write(text: str, event: WriteEvent) -> WriteEvent | None:
-    """The write that left a stored document, ``None`` when the text is no ordinary document.
+    """The write that left a stored document, ``None`` when the text is not an ordinary document.
 
     Args:
         text: what the store holds under the event's document key.

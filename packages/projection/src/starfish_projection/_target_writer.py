@@ -3,7 +3,7 @@
 Rule 1: operations are folded in the order they arrived, in one task per list, which lives while
 there is something to do. Rule 2: the compare-and-swap is the guarantee; the task and the memory
 only save work. Rule 3: an operation that was accepted is folded or reported, whatever becomes of
-whoever waits for it.
+those who wait for it.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class TargetWriters:
             await asyncio.wait(self._tasks)
 
     async def cut_off(self) -> None:
-        """End what is still under way; the callers are let go."""
+        """End the operations still under way; the callers are let go."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

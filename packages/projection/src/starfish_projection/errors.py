@@ -62,7 +62,7 @@ class SetupError(ProjectionError, ValueError):
             "it must be module:attribute of a ProjectionSetup, or of a function that returns one"
         )
         self.reference = reference
-        """What was named."""
+        """The reference that was given."""
 
 
 class SeveralProcessesError(ProjectionError):

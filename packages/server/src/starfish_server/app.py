@@ -12,13 +12,16 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from starfish_http.errors import problem_handlers
+from starfish_http.mounting import SelfStarting
 from starfish_protocol.clock import SystemClock
 from starfish_protocol.plugins import ServerPlugin
-from starfish_server.auth.result import AuthResult, RoleResolver
+from starfish_server.auth._result import AuthResult, RoleResolver
+from starfish_server.config._validate import validate_config
 from starfish_server.config.schema import SyncConfig
-from starfish_server.config.validate import validate_config
 from starfish_server.errors import StoreError
 from starfish_server.mounting._application import SyncFastAPI
 from starfish_server.mounting._sync_router import SyncRouterOptions, create_sync_router
@@ -79,6 +82,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        app.is_started = True
         try:
             # A store opens on first use; better now than in somebody's request.
             await opened.ping()
@@ -89,9 +93,10 @@ def create_app(
                 sweeper.cancel()
                 await asyncio.gather(sweeper, return_exceptions=True)
         finally:
+            app.is_started = False
             await store.close()
 
-    app = SyncFastAPI(
+    app = _SelfStartingFastAPI(
         title=title,
         version=_VERSION,
         openapi_url=openapi_url,
@@ -110,6 +115,22 @@ def create_app(
     )
     app.include_router(create_sync_router(options))
     return app
+
+
+class _SelfStartingFastAPI(SyncFastAPI):
+    """Runs its lifespan with the first request where no server did: below ``app.mount``, say."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.is_started = False
+        self._self_starting = SelfStarting(super().__call__, name=f"the application {self.title!r}")
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.is_started or scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        else:
+            await self._self_starting(scope, receive, send)
 
 
 async def _sweep(store: ObjectStore) -> None:

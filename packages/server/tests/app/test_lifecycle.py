@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from typing_extensions import override
 
 from starfish_protocol.plugins import ServerPlugin
@@ -106,3 +108,32 @@ async def test_an_error_while_serving_still_stops_everything() -> None:
             raise KeyError
 
     assert events[-2:] == ["a down", "store closed"]
+
+
+async def test_an_application_below_another_starts_with_the_first_request() -> None:
+    events: list[str] = []
+    app = create_app(
+        SyncConfig(collections=[]), store=RecordingStore(events), plugins=[plugin(events, "a")]
+    )
+    outer = FastAPI()
+    outer.mount("/sync", app)
+    transport = httpx.ASGITransport(outer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test.invalid") as client:
+        for _ in range(2):
+            assert (await client.get("/sync/health")).status_code == 200
+
+    assert events == ["store opened", "a up"]
+
+
+async def test_an_application_below_another_that_cannot_start_is_503(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = create_app(SyncConfig(collections=[]), store=RecordingStore([], broken=True))
+    outer = FastAPI()
+    outer.mount("/sync", app)
+    transport = httpx.ASGITransport(outer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test.invalid") as client:
+        answer = await client.get("/sync/health")
+
+    assert (answer.status_code, answer.json()["error"]) == (503, "not_started")
+    assert "it is broken" in caplog.text

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starfish_server.config.path_template import PathTemplate, namespaced_key
+from starfish_server.config._path_template import PathTemplate, namespaced_key
+from starfish_server.config._validate import ROUTE_WORDS, located_collections, validate_config
 from starfish_server.config.schema import CollectionConfig, NamespaceConfig, SyncConfig
-from starfish_server.config.validate import ROUTE_WORDS, located_collections, validate_config
 from starfish_server.errors import ConfigError
 
 

@@ -23,7 +23,7 @@ from starfish_server import (
     SyncRouterOptions,
     create_sync_router,
 )
-from starfish_server.auth.result import Presenter
+from starfish_server.auth import Presenter
 from starfish_server.router.application import SyncFastAPI
 
 

@@ -298,7 +298,7 @@ def encode_snapshot(record: SnapshotRecord, parent: int | None, refer_blob: Refe
     links = b"".join(
         _gitlink_bytes(entry["id"])
         for entry in entries
-        if type(entry) is dict and entry["kind"] == "gitlink"
+        if not isinstance(entry, str) and entry["kind"] == "gitlink"
     )
     blobs = struct.pack(f">{len(ids)}I", *map(refer_blob, ids))
     return _pack(

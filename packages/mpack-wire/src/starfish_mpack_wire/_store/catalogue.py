@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from starfish_disk import SqliteFile
+from starfish_disk.errors import DamagedError, DiskError
 from starfish_mpack_wire.errors import StoreError
 
 __all__ = ("Catalogue", "CommitRow", "ObjectKind", "SnapshotRow")
 
 ObjectKind = Literal["blob", "snapshot", "commit"]
 
-SCHEMA_VERSION = 1
+APPLICATION_ID = 0x4D504B43
+"""``MPKC`` in the header of the file (``PRAGMA application_id``)."""
 ID_PREFIX = "sha256:"
 BUSY_TIMEOUT_MS = 30_000
 IDS_PER_QUERY = 500
@@ -34,19 +37,23 @@ SELECT substr(:digests, at, 32), :pack FROM place
 """
 """One row for each 32 bytes: cut up by SQLite, where a row from here costs three times as much."""
 
-SCHEMA = """
-CREATE TABLE packs (pack INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE blobs (id BLOB PRIMARY KEY, pack INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE snapshots (
-  id BLOB PRIMARY KEY, pack INTEGER NOT NULL, parent BLOB, chain INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE commits (
-  id BLOB PRIMARY KEY, pack INTEGER NOT NULL, generation INTEGER NOT NULL,
-  snapshot BLOB NOT NULL, parents BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX commits_by_generation ON commits (generation, id);
-CREATE TABLE foreign_commits (foreign_id TEXT PRIMARY KEY, id BLOB NOT NULL) WITHOUT ROWID;
-"""
+LAYOUTS = (
+    (
+        "CREATE TABLE packs (pack INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+        "CREATE TABLE blobs (id BLOB PRIMARY KEY, pack INTEGER NOT NULL) WITHOUT ROWID",
+        (
+            "CREATE TABLE snapshots (id BLOB PRIMARY KEY, pack INTEGER NOT NULL, parent BLOB, "
+            "chain INTEGER NOT NULL) WITHOUT ROWID"
+        ),
+        (
+            "CREATE TABLE commits (id BLOB PRIMARY KEY, pack INTEGER NOT NULL, "
+            "generation INTEGER NOT NULL, snapshot BLOB NOT NULL, parents BLOB NOT NULL) WITHOUT ROWID"
+        ),
+        "CREATE INDEX commits_by_generation ON commits (generation, id)",
+        "CREATE TABLE foreign_commits (foreign_id TEXT PRIMARY KEY, id BLOB NOT NULL) WITHOUT ROWID",
+    ),
+)
+"""Statements of each version, the first one first."""
 TABLES: dict[ObjectKind, str] = {"blob": "blobs", "snapshot": "snapshots", "commit": "commits"}
 
 
@@ -71,6 +78,10 @@ class SnapshotRow:
     """Differences to apply to get it; 0 for a full one."""
 
 
+def _written_before_there_was_an_id(tables: Collection[str], version: int) -> int | None:
+    return 1 if version == 1 and "foreign_commits" in tables else None
+
+
 def _packed(object_id: str) -> bytes:
     return bytes.fromhex(object_id[len(ID_PREFIX) :])
 
@@ -89,12 +100,12 @@ class Catalogue:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
-        try:
-            self._database = self._open()
-        except sqlite3.DatabaseError:
-            self.discard_files(path)
-            with self._translated():
-                self._database = self._open()
+        with self._translated():
+            try:
+                self._file, self._database = self._open()
+            except DamagedError:
+                self.discard_files(path)
+                self._file, self._database = self._open()
 
     @staticmethod
     def discard_files(path: Path) -> None:
@@ -107,37 +118,27 @@ class Catalogue:
         with self._lock:
             self._database.close()
 
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        try:
-            database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
-            database.execute("PRAGMA cache_size = -16000")
-            if database.execute("PRAGMA user_version").fetchone() != (SCHEMA_VERSION,):
-                database.execute("BEGIN IMMEDIATE")
-                if database.execute("PRAGMA user_version").fetchone() != (SCHEMA_VERSION,):
-                    tables = database.execute(
-                        "SELECT name FROM sqlite_master WHERE type = 'table'"
-                    ).fetchall()
-                    for (table,) in tables:
-                        database.execute(f'DROP TABLE "{table}"')
-                    for statement in SCHEMA.split(";"):
-                        database.execute(statement)
-                    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                database.execute("COMMIT")
-        except BaseException:
-            database.close()
-            raise
-        return database
+    def _open(self) -> tuple[SqliteFile, sqlite3.Connection]:
+        file = SqliteFile(
+            self._path,
+            application_id=APPLICATION_ID,
+            layouts=LAYOUTS,
+            durability="normal",
+            busy_timeout_ms=BUSY_TIMEOUT_MS,
+            adopt=_written_before_there_was_an_id,
+        )
+        database = file.connect()
+        database.execute("PRAGMA cache_size = -16000")
+        return file, database
 
     @contextmanager
     def _translated(self) -> Generator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, DiskError) as error:
+            reason = error.reason if isinstance(error, DiskError) else str(error)
             raise StoreError(
-                f"{self._path}: {error}; it may be removed, it is made again from the packs"
+                f"{self._path}: {reason}; it may be moved away, it is made again from the packs"
             ) from error
 
     def _rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
@@ -147,14 +148,8 @@ class Catalogue:
     @contextmanager
     def transaction(self) -> Generator[None]:
         """Keep other writers out, and make all changes of the block or none."""
-        with self._lock, self._translated():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
+        with self._lock, self._translated(), self._file.transaction(self._database):
+            yield
 
     # -- packs ---------------------------------------------------------------------------------
 

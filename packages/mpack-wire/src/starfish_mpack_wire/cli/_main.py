@@ -5,17 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-try:
-    import typer
-
-    from starfish_mpack_wire.cli import _bundle, _git, _server, _store, _sync, _work
-except ImportError as error:
-    if error.name is not None and error.name.startswith("starfish_mpack_wire"):
-        raise
-    message = 'the mpack command needs the extra cli: pip install "starfish-mpack-wire[cli]"'
-    raise ImportError(message) from error
+import typer
 
 from starfish_mpack_wire._terminal_text import terminal_text
+from starfish_mpack_wire.cli import _bundle, _git, _server, _store, _sync, _work
 from starfish_mpack_wire.cli._console import note
 from starfish_mpack_wire.errors import MPackError
 

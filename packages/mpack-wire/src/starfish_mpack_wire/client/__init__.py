@@ -8,7 +8,7 @@ try:
 except ImportError as error:
     if error.name is not None and error.name.startswith("starfish"):
         raise
-    message = 'starfish_mpack_wire.client needs the extra client: pip install "starfish-mpack-wire[client]"'
+    message = 'starfish_mpack_wire.client needs the extra client: pip install --find-links dist "starfish-mpack-wire[client]"'
     raise ImportError(message) from error
 
 __all__ = (

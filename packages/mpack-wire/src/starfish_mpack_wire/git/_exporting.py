@@ -285,7 +285,7 @@ class _Exporter:
                 continue
             lines = [
                 TreeLine(FOLDER, name_to_git(name), done[inside])
-                for inside, name, each in below
+                for inside, name, _ in below
                 if done[inside]
             ]
             lines += self._file_lines(folder)

@@ -8,11 +8,13 @@ try:
         create_app,
         create_repo,
         create_token,
+        list_tokens,
         open_rows,
         prepare_data,
+        revoke_token,
     )
     from starfish_mpack_wire.server._options import WireOptions
-    from starfish_mpack_wire.server._repos import Repo, Repos, Tokens
+    from starfish_mpack_wire.server._repos import Repo, Repos, TokenEntry, Tokens
     from starfish_mpack_wire.server._routes import create_wire_router
     from starfish_mpack_wire.server._rows import WireRows
 except ImportError as error:
@@ -20,13 +22,14 @@ except ImportError as error:
         raise
     message = (
         "starfish_mpack_wire.server needs the extra server: "
-        'pip install "starfish-mpack-wire[server]"'
+        'pip install --find-links dist "starfish-mpack-wire[server]"'
     )
     raise ImportError(message) from error
 
 __all__ = (
     "Repo",
     "Repos",
+    "TokenEntry",
     "Tokens",
     "WireOptions",
     "WireRows",
@@ -34,6 +37,8 @@ __all__ = (
     "create_repo",
     "create_token",
     "create_wire_router",
+    "list_tokens",
     "open_rows",
     "prepare_data",
+    "revoke_token",
 )

@@ -9,18 +9,28 @@ from pathlib import Path
 from typing import TypeVar
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from obstore.store import LocalStore
 
+from starfish_http.errors import problem_handlers
 from starfish_mpack_wire.errors import InvalidMessageError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.server._options import WireOptions
-from starfish_mpack_wire.server._repos import Repo, Repos, Tokens
+from starfish_mpack_wire.server._repos import Repo, Repos, TokenEntry, Tokens
 from starfish_mpack_wire.server._routes import create_wire_router
 from starfish_mpack_wire.server._rows import WireRows
 from starfish_mpack_wire.server._work_folder import sweep_work_folders
 from starfish_mpack_wire.server.errors import StorageUnavailableError
 
-__all__ = ("create_app", "create_repo", "create_token", "open_rows", "prepare_data")
+__all__ = (
+    "create_app",
+    "create_repo",
+    "create_token",
+    "list_tokens",
+    "open_rows",
+    "prepare_data",
+    "revoke_token",
+)
 
 _T = TypeVar("_T")
 
@@ -65,6 +75,8 @@ def create_app(
         await rows.close()
 
     app = FastAPI(title="mpack", lifespan=lifespan, openapi_url=None)
+    for kind, handler in problem_handlers(RequestValidationError).items():
+        app.add_exception_handler(kind, handler)
     app.include_router(create_wire_router(options))
     return app
 
@@ -92,17 +104,41 @@ def create_repo(data_dir: str | Path, name: str, *, private: bool = False) -> Re
     return _run(data_dir, lambda rows: Repos(rows).create(owner, slug, private=private))
 
 
-def create_token(data_dir: str | Path, owner: str) -> str:
+def create_token(data_dir: str | Path, owner: str, *, expires_ms: int | None = None) -> str:
     """Make a token for an owner in a data folder; for a command, not for a running event loop.
+
+    Args:
+        data_dir: the folder of the server.
+        owner: whose repositories it may write to.
+        expires_ms: from when on it is refused, in milliseconds since the epoch; ``None`` for never.
 
     Returns:
         The token. Only its hash is kept, so this is the one time it can be seen.
 
     Raises:
-        InvalidMessageError: the owner is not a name.
+        InvalidMessageError: the owner is not a valid name.
         StorageUnavailableError: the folder or the file in it cannot be used.
     """
-    return _run(data_dir, lambda rows: Tokens(rows).create(owner))
+    return _run(data_dir, lambda rows: Tokens(rows).create(owner, expires_ms=expires_ms))
+
+
+def list_tokens(data_dir: str | Path, owner: str | None = None) -> list[TokenEntry]:
+    """Return the tokens of a data folder, or those of one owner; for a command.
+
+    Raises:
+        StorageUnavailableError: the folder or the file in it cannot be used.
+    """
+    return _run(data_dir, lambda rows: Tokens(rows).records(owner))
+
+
+def revoke_token(data_dir: str | Path, name: str) -> TokenEntry:
+    """Remove a token of a data folder by the name that `list_tokens` gives it; for a command.
+
+    Raises:
+        InvalidMessageError: there is no token of this name.
+        StorageUnavailableError: the folder or the file in it cannot be used.
+    """
+    return _run(data_dir, lambda rows: Tokens(rows).revoke(name))
 
 
 def _run(data_dir: str | Path, work: Callable[[WireRows], Awaitable[_T]]) -> _T:

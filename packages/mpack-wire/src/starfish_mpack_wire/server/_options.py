@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from obstore.store import ObjectStore
 from starlette.requests import Request
 
+from starfish_http.callers import Authenticator, as_authenticator, by_token
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.server._repos import Repo, Tokens
 from starfish_mpack_wire.server._rows import WireRows
-from starfish_mpack_wire.server.errors import InvalidTokenError
 from starfish_protocol.clock import Clock, SystemClock
 
-__all__ = ("Action", "Authenticate", "Authorize", "WireOptions", "bearer_token", "owner_may")
+__all__ = ("Action", "Authorize", "WireOptions", "owner_may")
 
 Action = Literal["read", "write"]
 """What a caller wants to do with a repository."""
 
-Authenticate = Callable[[Request], Awaitable[str | None]]
-"""Who sends this request; ``None`` for nobody in particular."""
-
 Authorize = Callable[[str | None, Repo, Action], Awaitable[bool]]
 """Whether they may; reading is asked for before writing."""
-
-
-def bearer_token(request: Request) -> str | None:
-    """The token of an ``Authorization: Bearer`` header (RFC 6750), or ``None``."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token else None
 
 
 async def owner_may(identity: str | None, repo: Repo, action: Action) -> bool:
@@ -46,8 +37,9 @@ class WireOptions:
     """The database; shared by all servers of the same repositories."""
     blobs: ObjectStore
     """The storage of packs; shared likewise."""
-    authenticate: Authenticate | None = None
-    """``None`` looks up the bearer token among those of `Tokens`."""
+    authenticate: Callable[[Request], Awaitable[Any]] | None = None
+    """Answers who sends a request: a `starfish_http.callers.Authenticate`, or a function of a request that answers a
+    name, or ``None`` for nobody. ``None`` looks up the bearer token among those of `Tokens`."""
     authorize: Authorize = owner_may
     """Who may read and write what."""
     limits: Limits = field(default_factory=Limits)
@@ -58,19 +50,12 @@ class WireOptions:
     """The address that clients use, without a slash at its end, for URLs that lead to this server;
     ``None`` takes it from each request."""
 
-    async def identity_of(self, request: Request) -> str | None:
-        """Return the identity of the caller; ``None`` for a caller who sent no credential.
+    def authenticator(self) -> Authenticator:
+        """Return the one contract that the routes ask: no token is an anonymous caller, a bad one is refused.
 
         Raises:
-            InvalidTokenError: a credential was sent that stands for nobody.
+            TypeError: ``authenticate`` is not a function.
         """
-        token = bearer_token(request)
         if self.authenticate is not None:
-            identity = await self.authenticate(request)
-        elif token is None:
-            return None
-        else:
-            identity = await Tokens(self.repos, clock=self.clock).owner_of(token)
-        if identity is None and token is not None:
-            raise InvalidTokenError
-        return identity
+            return as_authenticator(self.authenticate, plain="request")
+        return by_token(Tokens(self.repos, clock=self.clock).owner_of)

@@ -247,10 +247,8 @@ class _Push:
         new = {each.new for each in updates if each.new is not None}
         known = await self._history.known("commit", new)
         changes: dict[RefKind, list[tuple[str, str | None, str | None]]] = {"branch": [], "tag": []}
-        there = {
-            kind: await heads_of(self._connection, self._repo.id, kind)
-            for kind in {each.kind for each in updates}
-        }
+        kinds: set[RefKind] = {each.kind for each in updates}
+        there = {kind: await heads_of(self._connection, self._repo.id, kind) for kind in kinds}
         for each in updates:
             if each.new is not None and each.new not in known:
                 raise IncompleteHistoryError("commit", each.new, f"the {each.kind} {each.name}")

@@ -31,6 +31,7 @@ __all__ = (
     "Refs",
     "Repo",
     "Repos",
+    "TokenEntry",
     "Tokens",
     "branch_head",
     "change_refs",
@@ -41,6 +42,7 @@ __all__ = (
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _TABLES: dict[RefKind, Table] = {"branch": BRANCHES, "tag": TAGS}
+_NAME_DIGITS = 12
 _TOKEN = re.compile(r"mpt_[A-Za-z0-9_-]{43}")
 
 
@@ -219,6 +221,18 @@ async def change_refs(
             raise RefConflictError(name, old, None)
 
 
+@dataclass(frozen=True, slots=True)
+class TokenEntry:
+    """A token as it is listed: never the token itself."""
+
+    name: str
+    """The first digits of its hash."""
+    owner: str
+    created_ms: int
+    expires_ms: int | None
+    """``None`` for never."""
+
+
 class Tokens:
     """Bearer tokens; only their hashes are kept.
 
@@ -276,6 +290,42 @@ class Tokens:
         if row.expires_ms is not None and row.expires_ms <= self._clock.now_ms():
             return None
         return str(row.owner)
+
+    async def records(self, owner: str | None = None) -> list[TokenEntry]:
+        """Return all tokens as they are listed, or those of one owner, the oldest first.
+
+        Raises:
+            StorageUnavailableError: the database failed.
+        """
+        table = TOKENS.c
+        statement = select(table.token_hash, table.owner, table.created_ms, table.expires_ms)
+        if owner is not None:
+            statement = statement.where(table.owner == owner)
+        async with self._rows.reading() as connection:
+            found = await connection.execute(statement.order_by(table.created_ms, table.token_hash))
+            return [
+                TokenEntry(row.token_hash[:_NAME_DIGITS], row.owner, row.created_ms, row.expires_ms)
+                for row in found
+            ]
+
+    async def revoke(self, name: str) -> TokenEntry:
+        """Remove one token, from the next request on.
+
+        Args:
+            name: the name that `records` gives it.
+
+        Raises:
+            InvalidMessageError: there is no token of this name.
+            StorageUnavailableError: the database failed.
+        """
+        for each in await self.records():
+            if each.name == name:
+                async with self._rows.writing() as connection:
+                    await connection.execute(
+                        delete(TOKENS).where(TOKENS.c.token_hash.startswith(name, autoescape=True))
+                    )
+                return each
+        raise InvalidMessageError(f"there is no token {name!r:.80}; it must be one that is listed")
 
     async def revoke_all(self, owner: str) -> int:
         """Remove every token of an owner; how many there were.

@@ -15,6 +15,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from starfish_http.addresses import client_address_of
+from starfish_http.errors import RequestRefusedError
+from starfish_http.ranges import requested_range
+from starfish_http.rate_limit import Counter, Limit, RateLimiter
+from starfish_http.request_body import RequestBody
 from starfish_mpack_wire._messages import (
     BlobsRequest,
     FetchRequest,
@@ -24,15 +29,12 @@ from starfish_mpack_wire._messages import (
 )
 from starfish_mpack_wire._model.object_ids import is_object_id
 from starfish_mpack_wire.errors import InvalidMessageError, MPackError
-from starfish_mpack_wire.server._answers import answer, error_answer
-from starfish_mpack_wire.server._byte_range import parse_range
+from starfish_mpack_wire.server._answers import answer, error_answer, refusal_response
 from starfish_mpack_wire.server._fetch_service import FetchService
 from starfish_mpack_wire.server._options import Action, WireOptions
 from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server._push_service import PushService
-from starfish_mpack_wire.server._rate_limit import RateLimiter
 from starfish_mpack_wire.server._repos import Repo, Repos, url_key
-from starfish_mpack_wire.server._request_body import body_pieces, read_body
 from starfish_mpack_wire.server._signed_urls import UrlSigner
 from starfish_mpack_wire.server.errors import ForbiddenError, RepoNotFoundError
 
@@ -87,6 +89,8 @@ def _answering(
         try:
             await wire.admit(request)
             return await handle(request)
+        except RequestRefusedError as refusal:
+            return refusal_response(request, refusal)
         except MPackError as error:
             return error_answer(request, error)
 
@@ -100,7 +104,10 @@ class _Wire:
         self._limits = options.limits
         self._repos = Repos(options.repos, clock=options.clock)
         self._storage = PackStorage(options.blobs)
-        self._rates = RateLimiter(options.limits.requests_per_minute, options.clock)
+        self._authenticate = options.authenticator()
+        per_minute = options.limits.requests_per_minute
+        self._limit = Limit(per_minute, 60_000) if per_minute else None
+        self._rates = RateLimiter(clock=options.clock)
         self._fetches = FetchService(options.repos, self._storage, options.limits, options.clock)
         self._pushes = PushService(
             options.repos, self._storage, self._fetches, options.limits, options.clock
@@ -111,12 +118,17 @@ class _Wire:
         """Find out who calls, and count the call.
 
         Raises:
-            RateLimitedError: it is one too many.
+            AuthError: 401, a token was sent that is not valid.
+            RequestRefusedError: 429, it is one too many.
         """
-        identity = await self._options.identity_of(request)
+        caller = await self._authenticate(request)
+        identity = caller.identity
         request.state.mpack_identity = identity
-        peer = request.client.host if request.client else "unknown"
-        self._rates.take(f"ip {peer}" if identity is None else f"id {identity}")
+        if self._limit is None:
+            return
+        address = client_address_of(request.scope)
+        key = f"ip {address}" if identity is None else f"id {identity}"
+        await self._rates.admit([Counter(self._limit, key)])
 
     async def repo_for(self, request: Request, action: Action) -> Repo:
         """The repository of a request, for a caller who may do that.
@@ -135,17 +147,21 @@ class _Wire:
             raise ForbiddenError
         return repo
 
+    async def _read(self, request: Request) -> bytes:
+        most = self._limits.max_message_bytes
+        return await RequestBody(request.scope, request.receive, max_bytes=most).read()
+
     async def fetch(self, request: Request) -> Response:
         """Answer with a pack of what the client lacks."""
         repo = await self.repo_for(request, "read")
-        body = await read_body(request, self._limits.max_message_bytes)
+        body = await self._read(request)
         found = await self._fetches.fetch(repo, FetchRequest.parse(body, self._limits))
         return answer(request, await self._with_urls(request, repo, found))
 
     async def blobs(self, request: Request) -> Response:
         """Answer with a pack of single blobs."""
         repo = await self.repo_for(request, "read")
-        body = await read_body(request, self._limits.max_message_bytes)
+        body = await self._read(request)
         found = await self._fetches.blobs(repo, BlobsRequest.parse(body, self._limits))
         return answer(request, await self._with_urls(request, repo, found))
 
@@ -167,7 +183,7 @@ class _Wire:
     async def presign(self, request: Request) -> Response:
         """Answer with a URL to upload a pack to."""
         repo = await self.repo_for(request, "write")
-        body = await read_body(request, self._limits.max_message_bytes)
+        body = await self._read(request)
         asked = PresignRequest.parse(body, self._limits)
         key = await self._pushes.where_to_upload(repo, asked)
         if key is None:
@@ -187,14 +203,14 @@ class _Wire:
         """Take the bytes of a pack that was granted."""
         repo = await self._signed_repo(request)
         allowed = min(int(request.query_params["size"]), self._limits.max_pack_bytes)
-        pieces = body_pieces(request, "pack", allowed)
-        await self._pushes.receive(repo, request.path_params["mpack_id"], allowed, pieces)
+        body = RequestBody(request.scope, request.receive, max_bytes=allowed)
+        await self._pushes.receive(repo, request.path_params["mpack_id"], allowed, body.pieces())
         return Response(None, 204)
 
     async def unpack(self, request: Request) -> Response:
         """Take an uploaded pack in and move a branch."""
         repo = await self.repo_for(request, "write")
-        body = await read_body(request, self._limits.max_message_bytes)
+        body = await self._read(request)
         return answer(
             request, await self._pushes.unpack(repo, UnpackRequest.parse(body, self._limits))
         )
@@ -228,13 +244,10 @@ class _Wire:
             return Response(None, 304, headers)
         start, end, status = 0, size, 200
         if request.headers.get("if-range", etag) == etag:
-            asked = parse_range(request.headers.get("range"), size)
+            asked = requested_range(request.headers.get("range"), size)
             if asked is not None:
-                start, end = asked
-                status = 206
-                if start >= end:
-                    return Response(None, 416, headers | {"Content-Range": f"bytes */{size}"})
-                headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+                start, end, status = asked.start, asked.end, 206
+                headers["Content-Range"] = asked.content_range(size)
         headers["Content-Length"] = str(end - start)
         content = self._storage.stream(key, start, end)
         return StreamingResponse(content, status, headers, "application/octet-stream")

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -36,13 +38,19 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import StaticPool
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.util import await_only
 
+from starfish_disk import SqliteFile
+from starfish_disk.errors import DiskError
 from starfish_mpack_wire.server.errors import StorageUnavailableError
 
 __all__ = (
+    "APPLICATION_ID",
     "BRANCHES",
     "BUILT_PACKS",
     "COMMITS",
@@ -59,6 +67,9 @@ __all__ = (
     "is_one_of",
     "read_by_ids",
 )
+
+APPLICATION_ID: Final = 0x4D504B57
+"""``MPKW`` in the header of a SQLite file (``PRAGMA application_id``)."""
 
 _METADATA: Final = MetaData()
 _ID = Text
@@ -192,8 +203,19 @@ class WireRows:
         self._engine: AsyncEngine = create_async_engine(url, **options)
         self._opened = False
         self._opening = asyncio.Lock()
+        self._process = os.getpid()
+        self._file: SqliteFile | None = None
         if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine.sync_engine, "connect", _set_up_sqlite)
+            if "poolclass" not in options:
+                self._file = SqliteFile(
+                    Path(self._engine.url.database or ""),
+                    application_id=APPLICATION_ID,
+                    layouts=[_first_layout()],
+                    busy_timeout_ms=20_000,
+                    adopt=_written_before_there_was_an_id,
+                )
+                event.listen(self._engine.sync_engine, "do_connect", self._ensure)
+            event.listen(self._engine.sync_engine, "connect", self._set_up_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_sqlite)
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writing = self._engine.execution_options(mpack_writes=True)
@@ -209,18 +231,35 @@ class WireRows:
         Raises:
             StorageUnavailableError: the database cannot be reached or used.
         """
+        self._refuse_forked()
         async with self._opening:
             if self._opened:
                 return
-            async with _translated(), self._writing.begin() as connection:
-                if not self.is_sqlite:
-                    await connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
-                await connection.run_sync(_METADATA.create_all)
+            async with _translated():
+                if self._file is not None:
+                    await asyncio.to_thread(self._file.ensure)
+                else:
+                    async with self._writing.begin() as connection:
+                        if not self.is_sqlite:
+                            await connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+                        await connection.run_sync(_METADATA.create_all)
             self._opened = True
 
     async def close(self) -> None:
-        """Give all connections back."""
+        """Give all connections back.
+
+        Raises:
+            StorageUnavailableError: in a process that was forked from the one that opened the rows.
+        """
+        self._refuse_forked()
         await self._engine.dispose()
+
+    def _refuse_forked(self) -> None:
+        # The threads and connections behind the engine stay in the parent: the child would wait for ever.
+        if os.getpid() != self._process:
+            raise StorageUnavailableError(
+                "these rows were opened by the process that this one was forked from: make new ones here"
+            )
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncConnection]:
@@ -237,29 +276,63 @@ class WireRows:
     async def writing(self) -> AsyncGenerator[AsyncConnection]:
         """A transaction that may write; committed and on disk when the block is left, or gone.
 
+        A SQLite file is looked at before and after: where it was moved, removed or replaced meanwhile, the commit went
+        to a file that has lost its name, and is not acknowledged.
+
         Raises:
-            StorageUnavailableError: the database cannot be reached or used; nothing was written.
+            StorageUnavailableError: the database cannot be reached or used, or its file is not in its place any more.
         """
         await self.open()
-        async with _translated(), self._writing.begin() as connection:
-            yield connection
+        async with _translated():
+            async with self._writing.begin() as connection:
+                if self._file is not None:
+                    await asyncio.to_thread(self._file.check_in_place)
+                yield connection
+            if self._file is not None:
+                await asyncio.to_thread(self._file.check_in_place)
+
+    def _ensure(self, *_event: object) -> None:
+        if self._file is not None:
+            await_only(asyncio.to_thread(self._file.ensure))
+
+    def _set_up_sqlite(self, connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say so
+        if self._file is not None:
+            self._file.prepare(connection)
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
 
 
 @asynccontextmanager
 async def _translated() -> AsyncGenerator[None]:
     try:
         yield
+    except DiskError as error:
+        raise StorageUnavailableError(f"the database {error.path}: {error.reason}") from error
     except (SQLAlchemyError, OSError) as error:
+        if isinstance(error.__cause__, DiskError):
+            cause = error.__cause__
+            raise StorageUnavailableError(f"the database {cause.path}: {cause.reason}") from error
         # The text of a driver's error quotes statements and values; its type is enough for a log.
         raise StorageUnavailableError(f"the database failed: {type(error).__name__}") from error
 
 
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # transactions begin where we say so
-    cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=20000", "foreign_keys=ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _first_layout() -> list[str]:
+    """The tables as statements; a later layout adds to them and never changes this one."""
+    dialect = sqlite.dialect()
+    statements: list[str] = []
+    for table in _METADATA.sorted_tables:
+        statements.append(str(CreateTable(table).compile(dialect=dialect)))
+        statements += [
+            str(CreateIndex(index).compile(dialect=dialect))
+            for index in sorted(table.indexes, key=lambda each: str(each.name))
+        ]
+    return statements
+
+
+def _written_before_there_was_an_id(tables: Collection[str], version: int) -> int | None:
+    return 1 if version == 0 and "mpack_repos" in tables else None
 
 
 def _begin_sqlite(connection: Any) -> None:

@@ -3,12 +3,10 @@
 * MPackError
   - ServerError                 base of these
     - RepoNotFoundError         unknown, or not for this caller to know; one answer for both
-    - InvalidTokenError         a token was sent that is unknown, expired or revoked
     - ForbiddenError            may read, may not write
     - UnknownWantError          a commit, branch or blob that this repository does not have
     - PackNotUploadedError      mpack_id: its bytes never came to this repository
-    - RequestTooLargeError      a body or a pack over the cap
-    - RateLimitedError          retry_after_s
+    - RequestTooLargeError      a pack over the cap
     - BlobUnavailableError      object_id: no row in the index, or its bytes are gone
     - PackBuildingError         the build takes longer than a request should
     - StorageUnavailableError   the database or the object storage failed
@@ -22,10 +20,8 @@ from starfish_mpack_wire.errors import MPackError
 __all__ = (
     "BlobUnavailableError",
     "ForbiddenError",
-    "InvalidTokenError",
     "PackBuildingError",
     "PackNotUploadedError",
-    "RateLimitedError",
     "RepoExistsError",
     "RepoNotFoundError",
     "RequestTooLargeError",
@@ -44,13 +40,6 @@ class RepoNotFoundError(ServerError):
 
     def __init__(self) -> None:
         super().__init__("there is no such repository")
-
-
-class InvalidTokenError(ServerError):
-    """A token was sent that is unknown, expired or revoked; without any, public repositories can be read."""
-
-    def __init__(self) -> None:
-        super().__init__("the token is unknown, expired or revoked: send a valid one, or none")
 
 
 class ForbiddenError(ServerError):
@@ -81,23 +70,14 @@ class PackNotUploadedError(ServerError):
 
 
 class RequestTooLargeError(ServerError):
-    """A body, or a pack that is announced, is over the cap."""
+    """A pack that is announced or uploaded is over the cap."""
 
     def __init__(self, what: str, allowed: int) -> None:
         super().__init__(f"the {what} is too large: at most {allowed} bytes are accepted")
         self.what = what
-        """``body`` or ``pack``."""
+        """``pack``."""
         self.allowed = allowed
         """Bytes."""
-
-
-class RateLimitedError(ServerError):
-    """The caller sent too many requests."""
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"too many requests: come back in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
-        """Seconds until a request is accepted again."""
 
 
 class BlobUnavailableError(ServerError):

@@ -10,7 +10,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from hypothesis import strategies as st
+try:
+    from hypothesis import strategies as st
+except ModuleNotFoundError as error:
+    message = (
+        "starfish_mpack_wire.testing.strategies needs the extra testing: "
+        'pip install --find-links dist "starfish-mpack-wire[testing]"'
+    )
+    raise ImportError(message) from error
 
 from starfish_mpack_wire._model.object_ids import blob_id, commit_id
 from starfish_mpack_wire._model.records import CommitRecord, PackContents, SnapshotRecord, TagRecord

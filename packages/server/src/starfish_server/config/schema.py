@@ -2,7 +2,7 @@
 
 Every field is accepted by its Python name and by its camelCase alias. A field that is not known
 here is refused: some of them, misspelt, would leave a collection open. What spans fields or
-collections is checked in `starfish_server.config.validate`, which lists every problem at once.
+collections is checked in `starfish_server.config._validate`, which lists every problem at once.
 """
 
 from __future__ import annotations

@@ -15,9 +15,10 @@ from starlette.responses import Response
 from starfish_http.events import StreamBudget
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_protocol.plugins import ServerPlugin
-from starfish_server.auth.result import RoleResolver
+from starfish_server._plugin_chain import PluginChain
+from starfish_server.auth._result import RoleResolver
+from starfish_server.config._validate import located_collections, validate_config
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
-from starfish_server.config.validate import located_collections, validate_config
 from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.documents._store_secret import StoreSecret
@@ -32,7 +33,6 @@ from starfish_server.mounting._dispatch import (
     endpoint_of,
 )
 from starfish_server.mounting._openapi import operations
-from starfish_server.plugins import PluginChain
 from starfish_server.requests._access import AccessControl, RoleEnricher
 from starfish_server.requests._event_ids import EventIds
 from starfish_server.requests._rate_limit import RateLimiter
@@ -103,7 +103,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     Examples:
         >>> from fastapi import FastAPI
         >>> from starfish_server.storage.memory import MemoryObjectStore
-        >>> from starfish_server.auth.result import AuthResult
+        >>> from starfish_server.auth._result import AuthResult
         >>> async def anybody(request):
         ...     return AuthResult(identity=None)
         >>> app = FastAPI()

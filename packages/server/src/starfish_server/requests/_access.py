@@ -21,8 +21,8 @@ from starfish_http.request_body import RequestBody
 from starfish_http.time_limit import within
 from starfish_protocol.clock import Clock
 from starfish_protocol.plugins import AuthorizeContext
-from starfish_server.auth.result import RoleResolver
-from starfish_server.plugins import PluginChain
+from starfish_server._plugin_chain import PluginChain
+from starfish_server.auth._result import RoleResolver
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._served_collection import ServedCollection
 

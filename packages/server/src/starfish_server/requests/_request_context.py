@@ -16,9 +16,9 @@ from starfish_http.request_body import BodyPace, RequestBody
 from starfish_protocol.clock import Clock
 from starfish_protocol.constants import HEADER_RETRY_AFTER
 from starfish_protocol.plugins import PullHookContext
+from starfish_server._plugin_chain import PluginChain
 from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
-from starfish_server.plugins import PluginChain
 from starfish_server.requests._access import AccessControl, Action, Identified
 from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._refusals import RequestRefusedError

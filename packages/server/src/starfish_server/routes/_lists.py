@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from starfish_http.answers import Answer, json_answer
-from starfish_server.config.path_template import PARAMETER_VALUE
+from starfish_server.config._path_template import PARAMETER_VALUE
 from starfish_server.documents._append_text import Head
 from starfish_server.documents._document_text import Snapshot
 from starfish_server.documents._errors import DamagedDocumentError

@@ -1,7 +1,7 @@
 """What spans the fields of a collection, or several collections: every problem, not just the first.
 
 A problem names the place as it is written in the file, the value, and the allowed values. What may be
-served but is probably not meant is in `starfish_server.config.likely_mistakes`.
+served but is probably not meant is in `starfish_server.config._likely_mistakes`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from starfish_server.config.object_schema import compile_object_schema
-from starfish_server.config.path_template import PARAMETER_VALUE, PathTemplate
-from starfish_server.config.rate_limits import ACTIONS, limits_of_action
+from starfish_server.config._object_schema import compile_object_schema
+from starfish_server.config._path_template import PARAMETER_VALUE, PathTemplate
+from starfish_server.config._rate_limits import ACTIONS, limits_of_action
 from starfish_server.config.schema import AppendOnlyConfig, CollectionConfig, SyncConfig
 from starfish_server.errors import ConfigError
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from starfish_server.config.path_template import PathTemplate
+from starfish_server.config._path_template import PathTemplate
+from starfish_server.config._validate import located_collections
 from starfish_server.config.schema import (
     AppendOnlyConfig,
     CollectionConfig,
     CollectionRateLimitConfig,
     SyncConfig,
 )
-from starfish_server.config.validate import located_collections
 from starfish_server.errors import ConfigError
 
 __all__ = ("config_warnings",)

@@ -13,13 +13,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from starfish_server.config import schema
-from starfish_server.config.schema import CollectionConfig, SyncConfig
-from starfish_server.config.validate import (
+from starfish_server.config._validate import (
     LocatedCollection,
     collection_problems,
     namespace_problems,
     validate_config,
 )
+from starfish_server.config.schema import CollectionConfig, SyncConfig
 from starfish_server.errors import ConfigError
 
 __all__ = ("load_config", "parse_config")
