@@ -15,7 +15,7 @@ from starfish_protocol.events import (
     SubscriptionClosed,
     SubscriptionPruned,
 )
-from starfish_protocol.testing import AsyncEventSourceContract, EventSourceContract
+from starfish_protocol.testing import AsyncEventSourceContract, ThreadSafeEventSourceContract
 
 
 class ListSubscription:
@@ -95,7 +95,7 @@ class ListSource:
         return self.subscriptions[-1]
 
 
-class TestListSource(EventSourceContract):
+class TestListSource(ThreadSafeEventSourceContract):
     @pytest.fixture
     def source(self) -> ListSource:
         return ListSource()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from starfish_protocol.testing import EventSourceContract
+from starfish_protocol.testing import ThreadSafeEventSourceContract
 from starfish_watcher import EventStore
 from starfish_watcher.testing import AppendContract, DeliveryContract, WatchContract
 from starfish_watcher.testing.samples import credit
@@ -53,7 +53,7 @@ class TestWatchOnMemory(OnMemory, WatchContract): ...
 class TestWatchOnSqlite(OnSqlite, WatchContract): ...
 
 
-class SourceOfStore(EventSourceContract):
+class SourceOfStore(ThreadSafeEventSourceContract):
     @pytest.fixture
     def source(self, opener: Opener):
         with opener() as store:

@@ -9,6 +9,7 @@ thread, so that the two kits cannot drift apart.
 from __future__ import annotations
 
 import asyncio
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
@@ -23,7 +24,11 @@ from starfish_protocol.events import (
     SubscriptionPruned,
 )
 
-__all__ = ("AsyncEventSourceContract", "EventSourceContract")
+__all__ = (
+    "AsyncEventSourceContract",
+    "EventSourceContract",
+    "ThreadSafeEventSourceContract",
+)
 
 _SOON_S = 5.0
 """What "at once" may take on a busy machine."""
@@ -204,7 +209,9 @@ class _ThreadedSubscription:
         return await asyncio.to_thread(self._subscription.pull_batch, max_events, timeout)
 
     def close(self) -> None:
-        self._subscription.close()
+        closing = threading.Thread(target=self._subscription.close)
+        closing.start()
+        closing.join()
 
 
 class _ThreadedSource:
@@ -292,6 +299,11 @@ class EventSourceContract(ABC):
     test_a_closed_subscription_says_so_each_time = _in_threads(
         AsyncEventSourceContract.test_a_closed_subscription_says_so_each_time
     )
+
+
+class ThreadSafeEventSourceContract(EventSourceContract):
+    """And that a subscription may be closed in one thread while another waits in it."""
+
     test_closing_wakes_a_call_that_waits = _in_threads(
         AsyncEventSourceContract.test_closing_wakes_a_call_that_waits
     )

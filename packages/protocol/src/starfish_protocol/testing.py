@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from starfish_protocol._event_source_contract import AsyncEventSourceContract, EventSourceContract
+from starfish_protocol._event_source_contract import (
+    AsyncEventSourceContract,
+    EventSourceContract,
+    ThreadSafeEventSourceContract,
+)
 
-__all__ = ("AsyncEventSourceContract", "EventSourceContract", "ManualClock")
+__all__ = (
+    "AsyncEventSourceContract",
+    "EventSourceContract",
+    "ManualClock",
+    "ThreadSafeEventSourceContract",
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starfish_protocol.testing import EventSourceContract
+from starfish_protocol.testing import ThreadSafeEventSourceContract
 from starfish_watcher import (
     Coordinate,
     EventKind,
@@ -59,7 +59,7 @@ class TestDeliveryOnJetStream(OnJetStream, DeliveryContract): ...
 class TestWatchOnJetStream(OnJetStream, WatchContract): ...
 
 
-class TestSourceOnJetStream(OnJetStream, EventSourceContract):
+class TestSourceOnJetStream(OnJetStream, ThreadSafeEventSourceContract):
     @pytest.fixture
     def source(self, opener: Opener) -> Iterator[EventStore]:
         with opener() as store:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from starfish_protocol.testing import EventSourceContract
+from starfish_protocol.testing import ThreadSafeEventSourceContract
 from starfish_watcher import EventStore, StoreDamagedError, StoreUnavailableError
 from starfish_watcher.fault_points import FaultPoints
 from starfish_watcher.testing import AppendContract, DeliveryContract, WatchContract
@@ -45,7 +45,7 @@ class TestDeliveryOnPostgres(OnPostgres, DeliveryContract): ...
 class TestWatchOnPostgres(OnPostgres, WatchContract): ...
 
 
-class TestSourceOnPostgres(OnPostgres, EventSourceContract):
+class TestSourceOnPostgres(OnPostgres, ThreadSafeEventSourceContract):
     @pytest.fixture
     def source(self, opener: Opener) -> Iterator[EventStore]:
         with opener() as store:

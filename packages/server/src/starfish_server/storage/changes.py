@@ -16,7 +16,12 @@ from typing import overload
 
 from typing_extensions import override
 
-from starfish_protocol.events import AsyncEventSource, AsyncEventSubscription, SourceEvent
+from starfish_protocol.events import (
+    AsyncEventSource,
+    AsyncEventSubscription,
+    SourceEvent,
+    SubscriptionClosed,
+)
 from starfish_server.storage._positions import LogState
 from starfish_server.storage.values import Position
 
@@ -270,13 +275,13 @@ class _Subscription(AsyncEventSubscription):
         self._log = log
         self._position = position
         self._entity = entity
-        self._closed = False
+        self._closed = asyncio.Event()
 
     @override
     async def pull_batch(self, max_events: int, timeout: float | None) -> Sequence[SourceEvent]:
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        while not self._closed:
+        while not self._closed.is_set():
             page = await self._log.read(self._position, max_events, key=self._entity)
             self._position = page.next
             if page.changes:
@@ -286,14 +291,26 @@ class _Subscription(AsyncEventSubscription):
                 ]
             left = _LONGEST_WAIT_S if deadline is None else deadline - loop.time()
             if left <= 0:
-                break
-            await self._log.wait(self._position, min(left, _LONGEST_WAIT_S))
-        return []
+                return []
+            await self._wait(min(left, _LONGEST_WAIT_S))
+        raise SubscriptionClosed
+
+    async def _wait(self, timeout: float) -> None:
+        """Return when there may be a change, when this is closed, or when the time is up."""
+        changed = asyncio.ensure_future(self._log.wait(self._position, timeout))
+        closed = asyncio.ensure_future(self._closed.wait())
+        try:
+            await asyncio.wait((changed, closed), return_when=asyncio.FIRST_COMPLETED)
+            if changed.done():
+                changed.result()
+        finally:
+            changed.cancel()
+            closed.cancel()
 
     @override
     def close(self) -> None:
-        self._closed = True
+        self._closed.set()
 
 
 _LONGEST_WAIT_S = 1.0
-"""How long a reader may take to notice that it was closed."""
+"""How long a reader may take to notice that it was closed in another thread."""
