@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import argparse
-import socket
+import sys
+from functools import partial
 from pathlib import Path
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.requests import Request
 
+from starfish_http import serve
 from starfish_projection import Projection, ProjectionSet, create_projection_server_plugin
 from starfish_protocol.plugins import WriteEvent
 from starfish_server import AuthResult, CollectionConfig, SyncConfig
@@ -25,9 +26,8 @@ CONFIG = SyncConfig(
             name="pages",
             storage_path="pages/{page}",
             read_roles=["public"],
-            write_roles=[
-                "public"
-            ],  # it listens on loopback only; see docs/configuration.md for roles
+            # It listens on loopback only; see docs/configuration.md for roles.
+            write_roles=["public"],
             object_schema={
                 "type": "object",
                 "required": ["title", "text"],
@@ -48,7 +48,7 @@ async def anybody(_request: Request) -> AuthResult:
 
 
 def contents_entry(event: WriteEvent) -> ProjectionSet | None:
-    """What the table of contents keeps of a page."""
+    """The line of the table of contents for a page."""
     if event.body is None:
         return None
     words = len(str(event.body["text"]).split())
@@ -64,17 +64,16 @@ def create_service(data: Path) -> FastAPI:
     return create_app(CONFIG, store=store, role_resolver=anybody, plugins=[contents])
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder for the database")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     arguments = parser.parse_args()
     arguments.data.mkdir(parents=True, exist_ok=True)
-    with socket.create_server(("127.0.0.1", arguments.port)) as listener:
-        print(f"listening on http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-        config = uvicorn.Config(create_service(arguments.data), log_level="warning")
-        uvicorn.Server(config).run(sockets=[listener])
+    return serve.run(
+        partial(create_service, arguments.data), port=arguments.port, name="starfish-demo"
+    )
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

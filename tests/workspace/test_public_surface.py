@@ -13,6 +13,7 @@ import re
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 import pytest
 
@@ -47,7 +48,9 @@ def test_a_public_module_has_an_all_that_leaves_nothing_out(package: str) -> Non
         defined = {
             name
             for name, value in vars(module).items()
-            if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+            if not name.startswith("_")
+            and not isinstance(value, TypeVar)
+            and getattr(value, "__module__", None) == module.__name__
         }
         missing += [f"{module.__name__}.{name}" for name in sorted(defined - listed)]
         missing += [f"{module.__name__}.__all__"] * (not hasattr(module, "__all__"))

@@ -134,7 +134,7 @@ def test_an_untyped_error_of_a_full_disk_is_found_out(tmp_path: Path) -> None:
 
 
 def test_a_hang_in_a_child_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("starfish_disk.testing.store.CHILD_LIMIT_S", 1)
+    monkeypatch.setattr("starfish_disk.testing._store._CHILD_LIMIT_S", 1)
     test = "test_a_child_works_or_gets_a_typed_error_at_once"
 
     assert fails(ForkContract, test, Hanging, tmp_path / "store")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import shutil
@@ -462,6 +463,28 @@ def test_reading_only_changes_nothing(path: Path) -> None:
     assert contents(path.parent) == before
 
 
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (foreign_with_tables, ForeignError),
+        (not_a_database, DamagedError),
+        (of_a_later_version, NewerLayoutError),
+        (lambda path: path.touch(), DamagedError),
+    ],
+)
+def test_reading_only_refuses_what_is_not_ours(
+    path: Path, make: Callable[[Path], None], error: type[DiskError]
+) -> None:
+    path.parent.mkdir()
+    make(path)
+    before = contents(path.parent)
+
+    with pytest.raises(error), store(path).read_only():
+        pass
+
+    assert contents(path.parent) == before
+
+
 def test_the_log_is_brought_back_to_its_limit(path: Path) -> None:
     file = store(path, wal_limit_bytes=50_000)
     log = Path(f"{path}-wal")
@@ -618,3 +641,25 @@ def test_an_engine_of_another_library_keeps_the_rules(path: Path, engine: Any) -
     engine.dispose()
     with pytest.raises(PlaceChangedError), engine.connect():
         pass
+
+
+async def test_an_asyncio_engine_keeps_the_rules(path: Path) -> None:
+    pytest.importorskip("aiosqlite")
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    asyncio_extension = pytest.importorskip("sqlalchemy.ext.asyncio")
+    file = store(path)
+    engine = asyncio_extension.create_async_engine(f"sqlite+aiosqlite:///{path}")
+    await asyncio.to_thread(file.ensure)
+    sqlalchemy.event.listen(engine.sync_engine, "connect", file.prepare)
+    sqlalchemy.event.listen(engine.sync_engine, "begin", file.check_in_place)
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql("INSERT INTO item (name) VALUES ('one')")
+        assert (await connection.exec_driver_sql("PRAGMA synchronous")).scalar() == 2
+        assert (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar() == "wal"
+
+    moved(path)
+
+    with pytest.raises(PlaceChangedError):
+        async with engine.begin():
+            pass
+    await engine.dispose()

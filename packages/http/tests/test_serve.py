@@ -131,6 +131,22 @@ def test_an_application_that_cannot_start_says_why_in_one_line(workers: str) -> 
     assert "listening" not in done.stdout
 
 
+@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 0.6, 0.9])
+def test_a_signal_at_any_moment_ends_it_without_a_trace(workers: str, after_s: float) -> None:
+    process = subprocess.Popen(
+        command("--workers", workers), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(after_s)
+    process.terminate()
+
+    _, said = process.communicate(timeout=10)
+
+    # Before the interpreter has come so far as to handle it, the signal itself is the end.
+    assert process.returncode in {0, -signal.SIGTERM}
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_while_it_starts_ends_it_at_once(workers: str) -> None:
     process = subprocess.Popen(

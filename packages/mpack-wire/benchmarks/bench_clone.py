@@ -26,12 +26,12 @@ from dulwich.porcelain import clone as dulwich_clone
 from wire_server import free_port, push, serving
 
 from starfish_mpack_wire import LocalStore
+from starfish_mpack_wire._model.object_ids import blob_id, commit_id
+from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
+from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._pack.layout import MAX_SNAPSHOT_CHAIN
+from starfish_mpack_wire._pack.writer import build_mpack
 from starfish_mpack_wire.client import WireClient
-from starfish_mpack_wire.object_ids import blob_id, commit_id
-from starfish_mpack_wire.pack.layout import MAX_SNAPSHOT_CHAIN
-from starfish_mpack_wire.pack.writer import build_mpack
-from starfish_mpack_wire.records import CommitRecord, SnapshotRecord
-from starfish_mpack_wire.snapshot_tree import SnapshotTree
 
 CHANGES, FILES = 5, 200
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import httpx
 from wire_server import push, serving
 
-from starfish_mpack_wire.negotiation.messages import FetchRequest, decode_message
-from starfish_mpack_wire.object_ids import blob_id, commit_id
-from starfish_mpack_wire.pack.writer import build_mpack
-from starfish_mpack_wire.records import CommitRecord, SnapshotRecord
-from starfish_mpack_wire.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._messages import FetchRequest, decode_message
+from starfish_mpack_wire._model.object_ids import blob_id, commit_id
+from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
+from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._pack.writer import build_mpack
 
 CHANGED = 40
 """Commits at the end that change five files; those before say the same about one tree."""

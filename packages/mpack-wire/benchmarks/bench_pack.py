@@ -78,7 +78,7 @@ def texts(rng: random.Random) -> list[dict[str, bytes]]:
 
 
 def message(number: int) -> str:
-    return f"Change {number}: what was done, and why it was done so"
+    return f"Change {number}: the change, and the reason for it"
 
 
 def git_pack(history: list[dict[str, bytes]], folder: Path) -> int:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import httpx
 
-from starfish_mpack_wire.negotiation.messages import (
+from starfish_mpack_wire._messages import (
     MEDIA_TYPE,
     PresignRequest,
     UnpackRequest,
     decode_message,
 )
-from starfish_mpack_wire.object_ids import blob_id
+from starfish_mpack_wire._model.object_ids import blob_id
 from starfish_mpack_wire.server import create_repo, create_token
 
 SERVE = """

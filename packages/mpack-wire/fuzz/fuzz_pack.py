@@ -40,7 +40,7 @@ from starfish_mpack_wire import (
     commit_id,
     parse_wire_mpack,
 )
-from starfish_mpack_wire.pack.layout import BLOB_ENTRY, Section
+from starfish_mpack_wire._pack.layout import BLOB_ENTRY, Section
 from starfish_mpack_wire.testing.damage import (
     RECORD_SECTIONS,
     assemble,
@@ -61,7 +61,15 @@ def good_pack() -> bytes:
     }
     first, second = blobs
     one = SnapshotTree.empty().apply({"a/b": first})
-    two = one.apply({"a/b": second}, directories=["c"])
+    two = one.apply(
+        {
+            "a/b": second,
+            "run": {"kind": "executable", "id": first},
+            "link": {"kind": "symlink", "id": first},
+            "module": {"kind": "gitlink", "id": "sha1:" + "12" * 20},
+        },
+        directories=["c"],
+    )
     commits = []
     for tree, extra in ((one, {}), (two, {"metadata": {"k": "v"}, "x": [1, {"y": b"z"}]})):
         commit = {
@@ -116,7 +124,7 @@ def pack_of(data: bytes) -> bytes:
 
 
 def pack_of_blobs(data: bytes) -> bytes:
-    """Blocks of blobs with the digests they have; four bytes a blob say what is wrong with it, then its content."""
+    """Blocks of blobs with the digests they have; four bytes a blob name its damage, then its content."""
     stored, blobs, entries = b"", [], []
     while len(data) > 4:
         flags, shift, growth, size = data[:4]
@@ -166,7 +174,7 @@ def check_input(data: bytes) -> bool:
     if {kind: len(records) for kind, records in again.items()} != {
         kind: len(records) for kind, records in contents.items()
     }:
-        raise AssertionError("what was accepted does not come back")
+        raise AssertionError("an accepted pack does not come back")
     return True
 
 

@@ -21,7 +21,9 @@ settings.register_profile("ci", derandomize=True, deadline=None, max_examples=20
 settings.register_profile("deep", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-pytest.register_assert_rewrite("starfish_mpack_wire.testing")
+pytest.register_assert_rewrite(
+    "starfish_mpack_wire.testing", "starfish_http.testing", "starfish_disk.testing"
+)
 
 REPETITIONS = int(os.environ.get("STARFISH_REPEAT", "1"))
 """How often each race is run; the promise is 200."""
@@ -35,7 +37,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_of_ours_blocks_the_event_loop() -> Iterator[None]:
-    with blockbuster_ctx("starfish_mpack_wire"):
+    with blockbuster_ctx("starfish_mpack_wire") as calls:
+        # One look at a file's place for each new connection: microseconds, where a thread costs more.
+        for function in calls.functions.values():
+            function.can_block_in("starfish_disk/sqlite_file.py", "prepare")
+        calls.functions["os.path.abspath"].can_block_in("server/_rows.py", "__init__")
         yield
 
 

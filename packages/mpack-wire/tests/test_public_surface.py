@@ -1,4 +1,4 @@
-"""What is public is named in ``__all__``, documented errors are the errors there are."""
+"""Public names stand in ``__all__``, documented errors are the errors there are."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def test_nothing_public_is_missing_from_all(name: str) -> None:
         try:
             assert hasattr(module, each)
         except ImportError as error:
-            assert "needs the extra" in str(error)  # noqa: PT017 - the one that is legal
+            assert "needs the extra" in str(error)  # noqa: PT017 - the one allowed
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize("name", NAMES)
 def test_examples_in_docstrings_run(name: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 

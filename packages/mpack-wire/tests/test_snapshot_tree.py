@@ -149,7 +149,7 @@ def test_files_below_a_folder_are_listed_alone() -> None:
         ({}, [], ["folder"], "listed as empty"),
         ({}, [], ["empty", "empty/below"], "listed as empty"),
         ({}, [], ["empty", "file"], "is a file|listed as empty"),
-        ({"x": "sha256:00"}, [], None, "no id"),
+        ({"x": "sha256:00"}, [], None, "not an id"),
         ({}, ["file", "file"], None, "not there"),
     ],
 )

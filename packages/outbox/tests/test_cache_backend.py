@@ -1,4 +1,4 @@
-"""The text under a key, and what happens to text that is no queue."""
+"""The text under a key, and what happens to text that is not a queue."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_a_value_that_does_not_parse_is_moved_before_anything_is_written(
         {**GOOD, "enqueuedAt": None},
         {**GOOD, "enqueuedAt": float("inf")},
         {**GOOD, "id": "b", "item": float("nan")},
-        {"id": "b"},
+        {"item": 1},
         None,
         [],
         {**GOOD, "item": "a second entry of this id"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import resource
 import subprocess
 import sys
@@ -67,14 +66,21 @@ async def test_a_cancelled_write_never_overtakes_a_later_one(tmp_path: Path) -> 
         assert await cache.get_item("k") == "newer"
 
 
-def test_old_temporary_files_are_swept_and_young_ones_left(tmp_path: Path) -> None:
-    old, young = tmp_path / "k.json.abc.tmp", tmp_path / "k.json.def.tmp"
-    for path in (old, young):
-        path.write_text("half")
-    os.utime(old, (1, 1))
+UNFINISHED = """
+import os, sys
+from starfish_disk import new_file
+with new_file(sys.argv[1]) as file:
+    file.write(b"half")
+    os._exit(0)
+"""
+
+
+def test_unfinished_files_of_dead_processes_are_swept(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", UNFINISHED, tmp_path], check=True)
+    assert len(list(tmp_path.iterdir())) == 1
     asyncio.run(FileCache(tmp_path).set_item("k", "[]"))
 
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["k.json", young.name]
+    assert [p.name for p in tmp_path.iterdir()] == ["k.json"]
 
 
 async def test_a_directory_in_the_way_is_a_typed_error(tmp_path: Path) -> None:

@@ -18,12 +18,15 @@ pytest.importorskip(
 import httpx
 
 from starfish_outbox import (
+    Conflict,
     DrainResult,
+    NotAuthorised,
     OutboxEntry,
     OutboxQueue,
     PermanentSendError,
-    RetryAfterError,
+    Refused,
     SendError,
+    Unreachable,
     drain_outbox,
 )
 from starfish_outbox.http import PushSender
@@ -130,12 +133,55 @@ async def test_a_path_may_come_with_its_prefix(server: Server, client, path: str
     assert server.requests == ["POST /push/notes/1"]
 
 
-async def test_a_conflict_is_merged_and_the_servers_values_win(server: Server, client) -> None:
-    server.documents["notes/1"] = {"a": "theirs", "b": {"x": 1}}
-    await PushSender(client)(entry({"a": "ours", "b": {"y": 2}, "c": 3}, base="0" * 64))
+async def test_edits_of_both_sides_are_kept_and_the_users_value_has_a_field_of_both(
+    server: Server, client
+) -> None:
+    base = {"a": "v0", "b": {"x": 0}, "gone": 1, "theirs": 1}
+    server.documents["notes/1"] = {"a": "theirs", "b": {"x": 1}, "gone": 1, "new": 2}
+    mine = {"a": "mine", "b": {"x": 0, "y": 2}, "theirs": 1}
+    item = {"path": "notes/1", "body": mine, "baseHash": compute_hash(base), "base": base}
+    await PushSender(client)(OutboxEntry("e", item, "sending", 0, 0))
 
-    assert server.documents["notes/1"] == {"a": "theirs", "b": {"x": 1, "y": 2}, "c": 3}
+    assert server.documents["notes/1"] == {"a": "mine", "b": {"x": 1, "y": 2}, "new": 2}
     assert server.requests == ["POST /push/notes/1", "GET /pull/notes/1", "POST /push/notes/1"]
+
+
+async def test_the_base_is_found_by_its_hash_where_no_field_was_changed_by_both(
+    server: Server, client
+) -> None:
+    base = {"title": "p", "text": "", "tags": {"old": 1}, "gone": 1}
+    server.documents["notes/1"] = {**base, "text": "by ben", "tags": {"old": 1, "ben": 1}}
+    mine = {"title": "p", "text": "", "tags": {"old": 1, "ada": 1}}
+    await PushSender(client)(entry(mine, base=compute_hash(base)))
+
+    assert server.documents["notes/1"] == {
+        "title": "p",
+        "text": "by ben",
+        "tags": {"old": 1, "ben": 1, "ada": 1},
+    }
+
+
+async def test_without_a_base_a_field_of_both_is_a_conflict_that_stays(
+    server: Server, client
+) -> None:
+    server.documents["notes/1"] = {"a": "theirs", "b": {"x": 1}}
+    before = dict(server.documents)
+    queue = OutboxQueue(MemoryCache())
+    await queue.hydrate("k")
+    await queue.enqueue("e", entry({"a": "ours", "c": 3}, base="0" * 64).item)
+
+    assert await drain_outbox(queue, PushSender(client)) == DrainResult(0, 1)
+    (left,) = queue.get()
+    assert (left.status, left.failure.kind) == ("failed", "conflict")
+    assert "another value in a" in left.failure.reason
+    assert server.documents == before
+
+
+async def test_without_a_base_nothing_is_guessed_away(server: Server, client) -> None:
+    server.documents["notes/1"] = {"a": 1, "b": 2}
+    await PushSender(client)(entry({"a": 1, "c": 3}, base="0" * 64))
+
+    assert server.documents["notes/1"] == {"a": 1, "b": 2, "c": 3}
 
 
 async def test_the_application_decides_a_conflict(server: Server, client) -> None:
@@ -155,6 +201,29 @@ async def test_the_application_decides_a_conflict(server: Server, client) -> Non
     assert asked[0][1].hash == compute_hash({"n": 1})
 
 
+async def test_the_application_may_ask_for_the_base_as_well(server: Server, client) -> None:
+    base = {"n": 0}
+    server.documents["notes/1"] = {"n": 1}
+    asked: list[tuple[Any, ...]] = []
+
+    async def decide(entry, base, mine, theirs):
+        asked.append((entry.id, base, mine, theirs))
+        return {"n": 3}
+
+    item = {"path": "notes/1", "body": {"n": 2}, "baseHash": compute_hash(base), "base": base}
+    await PushSender(client, on_conflict=decide)(OutboxEntry("e", item, "sending", 0, 0))
+
+    assert asked == [("e", {"n": 0}, {"n": 2}, {"n": 1})]
+    assert server.documents["notes/1"] == {"n": 3}
+
+
+def test_an_on_conflict_that_cannot_be_called_is_refused() -> None:
+    client = httpx.AsyncClient()
+    with pytest.raises(TypeError, match="must take the entry"):
+        PushSender(client, on_conflict=lambda one: None)
+    asyncio.run(client.aclose())
+
+
 async def test_the_application_may_keep_the_servers_document(server: Server, client) -> None:
     server.documents["notes/1"] = {"n": 1}
     await PushSender(client, on_conflict=lambda entry, current: None)(entry({"n": 2}))
@@ -170,7 +239,7 @@ async def test_a_push_whose_answer_was_lost_counts_as_sent(server: Server, clien
     await queue.enqueue("e", entry({"n": 1}).item)
 
     def never(entry: OutboxEntry, current: PullResult) -> None:
-        raise AssertionError("this is no conflict")
+        raise AssertionError("this is not a conflict")
 
     send = PushSender(client, on_conflict=never)
     assert await drain_outbox(queue, send) == DrainResult(0, 0)
@@ -207,23 +276,206 @@ async def test_a_document_that_keeps_changing_is_given_up_for_now(server: Server
     assert count == 3
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 413, 415, 422])
-async def test_a_refusal_is_permanent(server: Server, client, status: int) -> None:
-    server.before = lambda request: server.json(status, {"error": "no"})
+@pytest.mark.parametrize("status", [400, 403, 404, 405, 413, 415, 422])
+async def test_a_refusal_is_permanent_and_says_why(server: Server, client, status: int) -> None:
+    server.before = lambda request: server.json(
+        status, {"error": "schema_violation", "detail": "title is required"}
+    )
 
-    with pytest.raises(PermanentSendError, match=str(status)):
+    with pytest.raises(Refused, match=f"{status}: schema_violation: title is required"):
         await PushSender(client)(entry({"x": 1}))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers", "is_certain"),
+    [
+        (401, {"error": "token expired"}, {}, True),
+        (401, {}, {}, True),
+        (403, {"error": "insufficient_scope"}, {"WWW_Authenticate": "Bearer"}, True),
+        (403, {"error": "Forbidden"}, {}, False),
+    ],
+)
+async def test_a_refusal_of_the_credential_is_not_one_of_the_write(
+    server: Server, client, status: int, body: object, headers: dict[str, str], *, is_certain: bool
+) -> None:
+    server.before = lambda request: server.json(status, body, **headers)
+
+    with pytest.raises(NotAuthorised, match=str(status)) as caught:
+        await PushSender(client)(entry({"x": 1}))
+    assert caught.value.is_certain is is_certain
 
 
 @pytest.mark.parametrize("status", [302, 408, 409, 425, 429, 500, 502, 503])
-async def test_trouble_that_passes_is_an_ordinary_failure(
-    server: Server, client, status: int
-) -> None:
+async def test_trouble_that_passes_is_an_outage(server: Server, client, status: int) -> None:
     server.before = lambda request: server.json(status, {"error": "later"})
 
-    with pytest.raises(SendError) as caught:
+    with pytest.raises(Unreachable, match=str(status)):
         await PushSender(client)(entry({"x": 1}))
-    assert type(caught.value) is SendError
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 302, 400, 403, 404, 511])
+@pytest.mark.parametrize(
+    "page",
+    [b"", b"<html>Welcome</html>", b'{"ok": true}', b'{"hash": "abc", "timestamp": 1}', b"[]"],
+    ids=["empty", "page", "other json", "no hash", "array"],
+)
+async def test_an_answer_of_somebody_else_is_neither_success_nor_refusal(
+    server: Server, client, status: int, page: bytes
+) -> None:
+    server.before = lambda request: (status, {}, b"" if status == 204 else page)
+
+    with pytest.raises(Unreachable):
+        await PushSender(client)(entry({"x": 1}))
+
+
+async def test_the_hash_of_another_document_is_not_a_proof(server: Server, client) -> None:
+    answer = {"hash": "ab" * 32, "timestamp": 1}
+    server.before = lambda r: server.json(200, answer) if r.startswith("POST") else None
+
+    with pytest.raises(Unreachable, match="another document"):
+        await PushSender(client)(entry({"x": 1}))
+    server.documents["notes/1"] = {"x": 1, "stamped": "by the server"}
+    await PushSender(client)(entry({"x": 1}))  # a pull shows it
+
+
+async def test_a_login_page_behind_a_redirect_is_not_a_proof(server: Server) -> None:
+    def answer(request: str) -> Answer | None:
+        if request.startswith("POST /push"):
+            return 302, {"Location": "/login"}, b""
+        return 200, {"Content_Type": "text/html"}, b"<html>log in</html>"
+
+    server.before = answer
+    async with httpx.AsyncClient(base_url=server.url, follow_redirects=True) as client:
+        with pytest.raises(Unreachable):
+            await PushSender(client)(entry({"x": 1}))
+
+
+@pytest.mark.parametrize("names_base", [True, False])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("others", ["nobody", "another field", "the same field"])
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_the_last_of_several_offline_edits_is_on_the_server(
+    server: Server, client, *, names_base: bool, count: int, others: str, restarts: bool
+) -> None:
+    base = {"title": "v0", "done": False, "undone": 0}
+    server.documents["notes/1"] = {
+        "nobody": base,
+        "another field": {**base, "more": 1},
+        "the same field": {**base, "title": "theirs"},
+    }[others]
+    queue = OutboxQueue(MemoryCache())
+    await queue.hydrate("k")
+    for number in range(1, count + 1):
+        body = {"title": f"v{number}", "done": number == count, "undone": number % 2}
+        item = {"path": "notes/1", "body": body, "baseHash": compute_hash(base)}
+        await queue.enqueue(f"e{number}", item | ({"base": base} if names_base else {}))
+    send = PushSender(client)
+    for _ in range(2 * count):
+        await drain_outbox(queue, send)
+        send = PushSender(client) if restarts else send
+
+    left = {e.id: e.failure.kind for e in queue.get()}
+    assert set(left.values()) <= {"conflict"}
+    if others != "the same field" or names_base:
+        assert left == {}
+        assert server.documents["notes/1"] == {
+            "title": f"v{count}",
+            "done": True,
+            "undone": count % 2,
+            **({"more": 1} if others == "another field" else {}),
+        }
+    else:
+        assert f"e{count}" in left
+        assert server.documents["notes/1"]["title"] == "theirs"
+
+
+async def test_an_older_edit_that_is_retried_does_not_undo_a_newer_one(
+    server: Server, client
+) -> None:
+    base = {"a": 0, "b": 0}
+    server.documents["notes/1"] = base
+    send = PushSender(client)
+    first = {"path": "notes/1", "body": {"a": 1, "b": 0}, "baseHash": compute_hash(base)}
+    second = {"path": "notes/1", "body": {"a": 2, "b": 0}, "baseHash": compute_hash(base)}
+    server.before = lambda r: server.json(422, {"error": "schema_violation"})
+    with pytest.raises(Refused):
+        await send(OutboxEntry("e1", first | {"base": base}, "sending", 0, 0))
+    server.before = lambda r: None
+    await send(OutboxEntry("e2", second | {"base": base}, "sending", 0, 0))
+
+    with pytest.raises(Conflict, match="later edit"):
+        await send(OutboxEntry("e1", first | {"base": base}, "sending", 1, 0))
+    assert server.documents["notes/1"] == {"a": 2, "b": 0}
+
+
+async def test_waiting_edits_are_sent_as_one_where_the_application_says_so(
+    server: Server, client
+) -> None:
+    base = {"n": 0, "gone": 1}
+    server.documents["notes/1"] = {**base, "theirs": 1}
+    queue = OutboxQueue(MemoryCache())
+    await queue.hydrate("k")
+    for number in range(1, 6):
+        item = {"path": "notes/1", "body": {"n": number}, "baseHash": compute_hash(base)}
+        await queue.enqueue(f"e{number}", item | {"base": base})
+    await queue.enqueue("other", {"path": "notes/2", "body": {}, "baseHash": None})
+
+    assert await drain_outbox(queue, PushSender(client, coalesce=True)) == DrainResult(6, 0)
+    assert server.documents["notes/1"] == {"n": 5, "theirs": 1}
+    assert server.requests.count("POST /push/notes/1") == 2
+    assert queue.get() == []
+
+
+async def test_one_entry_that_a_server_cannot_digest_does_not_hold_up_the_others(
+    server: Server, client
+) -> None:
+    server.before = lambda r: server.json(500, {}) if r.endswith("/bad") else None
+    queue = OutboxQueue(MemoryCache())
+    await queue.hydrate("k")
+    for name in ("bad", "a", "b"):
+        await queue.enqueue(name, {"path": f"notes/{name}", "body": {}, "baseHash": None})
+
+    assert await drain_outbox(queue, PushSender(client)) == DrainResult(2, 0)
+    assert [(e.id, e.status, e.attempts) for e in queue.get()] == [("bad", "queued", 0)]
+
+
+@pytest.mark.parametrize("answer", [(401, 1), (403, 2), (500, 2), (503, 1)])
+async def test_an_outage_is_asked_about_once_or_twice_and_counts_no_attempt(
+    server: Server, client, answer: tuple[int, int]
+) -> None:
+    status, requests = answer
+    server.before = lambda r: server.json(status, {"error": "Forbidden"})
+    told: list[str] = []
+    queue = OutboxQueue(MemoryCache())
+    await queue.hydrate("k")
+    for number in range(20):
+        await queue.enqueue(f"e{number}", {"path": f"notes/{number}", "body": {}, "baseHash": None})
+    result = await drain_outbox(
+        queue, PushSender(client), on_unauthorized=lambda entry, error: told.append(entry.id)
+    )
+
+    assert len(server.requests) == requests
+    assert {(e.status, e.attempts) for e in queue.get()} == {("queued", 0)}
+    assert isinstance(result.stopped, NotAuthorised if status < 500 else Unreachable)
+    assert bool(told) is (status < 500)
+    assert queue.get()[0].failure.kind == ("unauthorised" if status < 500 else "unreachable")
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"path": "my notes/1", "body": {}}, "path"),
+        ({"path": "notes/1", "body": {"a": ["\ud800"]}}, "surrogate"),
+        ({"path": "notes/1", "body": {"\ud800": 1}}, "surrogate"),
+        ({"path": "notes/1", "body": {}, "baseHash": "abc"}, "baseHash"),
+        ({"path": "notes/1", "body": {}, "base": 1}, "base is int"),
+        ("text", "must be an object"),
+    ],
+)
+def test_an_item_can_be_checked_before_it_is_enqueued(item: object, message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        PushSender.check(item)
+    PushSender.check({"path": "notes/1", "body": {"a": "é"}, "baseHash": None, "base": {}})
 
 
 @pytest.mark.parametrize(
@@ -240,7 +492,7 @@ async def test_retry_after_is_the_earliest_next_try(
 ) -> None:
     server.before = lambda request: server.json(503, {}, Retry_After=value)
 
-    with pytest.raises(RetryAfterError) as caught:
+    with pytest.raises(Unreachable) as caught:
         await PushSender(client, now_ms=now)(entry({"x": 1}))
     assert caught.value.delay_ms == delay_ms
 
@@ -251,16 +503,16 @@ async def test_a_retry_after_that_says_nothing_is_ignored(
 ) -> None:
     server.before = lambda request: server.json(503, {}, Retry_After=value)
 
-    with pytest.raises(SendError) as caught:
+    with pytest.raises(Unreachable) as caught:
         await PushSender(client)(entry({"x": 1}))
-    assert type(caught.value) is SendError
+    assert caught.value.delay_ms is None
 
 
-async def test_no_network_is_an_ordinary_failure() -> None:
+async def test_no_network_is_an_outage() -> None:
     async with httpx.AsyncClient(base_url="http://127.0.0.1:9") as client:
-        with pytest.raises(SendError) as caught:
+        with pytest.raises(Unreachable) as caught:
             await PushSender(client)(entry({"x": 1}))
-    assert type(caught.value) is SendError
+    assert caught.value.is_certain
 
 
 @pytest.mark.parametrize(
@@ -280,7 +532,7 @@ async def test_no_network_is_an_ordinary_failure() -> None:
     ],
     ids=str,
 )
-async def test_an_item_that_is_no_push_is_permanent_and_never_sent(
+async def test_an_item_that_is_not_a_push_is_permanent_and_never_sent(
     server: Server, client, item: object
 ) -> None:
     with pytest.raises(PermanentSendError):
@@ -289,13 +541,13 @@ async def test_an_item_that_is_no_push_is_permanent_and_never_sent(
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"data": [], "hash": "", "timestamp": 1}'])
-async def test_an_answer_that_is_no_document_is_an_ordinary_failure(
+async def test_an_answer_that_is_not_a_document_is_an_outage(
     server: Server, client, content: bytes
 ) -> None:
     server.documents["notes/1"] = {"n": 1}
     server.before = lambda request: (200, {}, content) if request.startswith("GET") else None
 
-    with pytest.raises(SendError, match="no document"):
+    with pytest.raises(SendError, match="not a document"):
         await PushSender(client)(entry({"x": 1}))
 
 

@@ -1,4 +1,4 @@
-"""What is accepted reads back equal."""
+"""An item that is accepted reads back equal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from starfish_outbox._json_item import encode_item
+from starfish_outbox._queue.json_item import encode_item
 
 VALUES = st.recursive(
     st.none()

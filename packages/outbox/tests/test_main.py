@@ -78,7 +78,7 @@ def test_export_writes_what_another_implementation_reads(
 
 def test_retry_queues_failed_entries_again(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["retry", str(file), "--id", "b"]) == 0
-    assert main(["retry", str(file), "--id", "b"]) == 1
+    assert main(["retry", str(file), "--id", "b"]) == 3
     assert main(["retry", str(file), "--json"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "1 queued again",
@@ -114,7 +114,7 @@ def test_a_file_in_use_is_read_without_changing_it(
     [None, b"", b"text", b"SQLite format 3\0" + b"\xff" * 5000, b"\xff\xfe", b"{}"],
     ids=["missing", "empty", "text", "damaged", "no utf-8", "no array"],
 )
-def test_a_file_that_is_no_outbox_is_one_line_and_status_1(
+def test_a_file_that_is_not_an_outbox_is_one_line_and_a_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, content: bytes | None
 ) -> None:
     path = tmp_path / "queue.json"
@@ -122,7 +122,7 @@ def test_a_file_that_is_no_outbox_is_one_line_and_status_1(
         path.write_bytes(content)
     before = snapshot(tmp_path)
 
-    assert main([command, str(path)]) == 1
+    assert main([command, str(path)]) == (3 if content is None else 1)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1
@@ -147,7 +147,7 @@ def test_several_queues_need_a_key_to_be_exported(
     assert "k1, k2" in capsys.readouterr().err
     assert main(["export", path, "--key", "k2"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["item"] == "k2"
-    assert main(["inspect", path, "--key", "k3"]) == 1
+    assert main(["inspect", path, "--key", "k3"]) == 3
 
 
 def test_it_runs_as_a_module_and_wrong_usage_is_status_2() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from starfish_outbox import DrainResult, OutboxEntry, OutboxQueue, SqliteOutbox, drain_outbox
-from starfish_outbox._process import is_certainly_dead, process_token
+from starfish_outbox._sqlite.process import is_certainly_dead, process_token
 
 DRAINER = """
     import asyncio, sys
@@ -117,7 +117,7 @@ def test_only_what_is_known_to_be_gone_is_called_dead() -> None:
         [
             sys.executable,
             "-c",
-            "from starfish_outbox._process import process_token as t; print(t())",
+            "from starfish_outbox._sqlite.process import process_token as t; print(t())",
         ],
         stdout=subprocess.PIPE,
         text=True,

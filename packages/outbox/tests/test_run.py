@@ -13,7 +13,7 @@ Reopen = Callable[[], Awaitable[OutboxQueue]]
 
 
 class World:
-    """A queue that is being run, and what was sent."""
+    """A queue that is being run, and the entries that it sent."""
 
     def __init__(self, queue: OutboxQueue) -> None:
         self.queue = queue

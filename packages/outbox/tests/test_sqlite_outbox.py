@@ -46,7 +46,7 @@ async def test_every_commit_that_matters_is_synced(open_outbox: Open, now, monke
     statements: list[str] = []
     outbox = open_outbox()
     queue = await bound(outbox, now)
-    outbox._writer._connection.set_trace_callback(statements.append)
+    outbox._thread.engine.connection.set_trace_callback(statements.append)
     await queue.enqueue("a", 1)
     await queue.claim("a")
     await queue.remove("a")
@@ -54,9 +54,10 @@ async def test_every_commit_that_matters_is_synced(open_outbox: Open, now, monke
     levels = [s for s in statements if s.startswith("PRAGMA synchronous")]
     commits = [s for s in statements if s == "COMMIT"]
     # enqueue runs at FULL from the start; the claim alone is below it
-    assert levels == ["PRAGMA synchronous=NORMAL", "PRAGMA synchronous=FULL"]
-    assert len(commits) == 3
-    mode = outbox._writer._connection.execute("PRAGMA journal_mode").fetchone()
+    assert levels == ["PRAGMA synchronous = NORMAL", "PRAGMA synchronous = FULL"]
+    # the lone enqueue is a statement with a transaction of its own
+    assert len(commits) == 2
+    mode = outbox._thread.engine.connection.execute("PRAGMA journal_mode").fetchone()
     assert mode == ("wal",)
 
 
@@ -64,7 +65,7 @@ async def test_changes_in_flight_share_a_transaction(open_outbox: Open, now) -> 
     outbox = open_outbox()
     queue = await bound(outbox, now)
     statements: list[str] = []
-    outbox._writer._connection.set_trace_callback(statements.append)
+    outbox._thread.engine.connection.set_trace_callback(statements.append)
     await asyncio.gather(*(queue.enqueue(str(n), n) for n in range(64)))
 
     assert statements.count("COMMIT") <= 3
@@ -130,7 +131,8 @@ async def test_a_lease_is_extended_while_its_holder_lives(tmp_path: Path) -> Non
         await first.record_failure("a", 5)
         await asyncio.sleep(0.1)
 
-        assert one._writer._next_beat is None or await second.claim("a")
+        assert not one._sessions.beat()
+        assert await second.claim("a")
 
 
 async def lost_lease(open_outbox: Open, now) -> tuple[OutboxQueue, OutboxQueue]:
@@ -203,7 +205,7 @@ async def test_a_full_file_is_a_typed_error_and_changes_nothing(open_outbox: Ope
     outbox = open_outbox()
     queue = await bound(outbox, now)
     await queue.enqueue("a", 1)
-    outbox._writer._connection.execute("PRAGMA max_page_count=10")
+    outbox._thread.engine.connection.execute("PRAGMA max_page_count=10")
     with pytest.raises(OutboxPersistenceError, match="full") as caught:
         await queue.enqueue("big", "x" * 100_000)
     assert isinstance(caught.value.__cause__, sqlite3.Error)
@@ -214,7 +216,7 @@ async def test_a_full_file_is_a_typed_error_and_changes_nothing(open_outbox: Ope
         queue.enqueue("c", 1),
         return_exceptions=True,
     )
-    assert [type(r) for r in results] == [type(None), OutboxPersistenceError, type(None)]
+    assert [type(r) for r in results] == [bool, OutboxPersistenceError, bool]
     assert [e.id for e in queue.get()] == ["a", "b", "c"]
     assert (await bound(open_outbox(), now)).get() == queue.get()
 
@@ -260,9 +262,9 @@ async def test_a_newer_schema_is_refused(tmp_path: Path, open_outbox: Open, now)
         connection.execute("PRAGMA user_version=99")
     connection.close()
 
-    with pytest.raises(UnsupportedSchemaError, match="99 is newer than 1") as caught:
+    with pytest.raises(UnsupportedSchemaError, match="99 is newer than 2") as caught:
         await bound(open_outbox(), now)
-    assert (caught.value.found, caught.value.supported) == (99, 1)
+    assert (caught.value.found, caught.value.supported) == (99, 2)
 
 
 async def test_damaged_pages_are_a_typed_error(tmp_path: Path, open_outbox: Open, now) -> None:
@@ -289,14 +291,14 @@ async def test_a_row_that_does_not_parse_is_put_aside(
     await queue.enqueue("b", 2)
     await outbox.close()
     with sqlite3.connect(tmp_path / "outbox.sqlite") as connection:
-        connection.execute("UPDATE entries SET item = '{broken' WHERE id = 'a'")
+        connection.execute("UPDATE starfish_outbox_entries SET item = '{broken' WHERE id = 'a'")
     connection.close()
     queue = await bound(open_outbox(), now)
 
     assert [e.id for e in queue.get()] == ["b"]
     assert "not JSON" in queue.quarantined[0].reason
     with sqlite3.connect(tmp_path / "outbox.sqlite") as connection:
-        (kept,) = connection.execute("SELECT entry FROM quarantine").fetchone()
+        (kept,) = connection.execute("SELECT entry FROM starfish_outbox_quarantine").fetchone()
     connection.close()
     assert "{broken" in kept
 
@@ -311,9 +313,17 @@ async def test_a_closed_outbox_refuses_everything(open_outbox: Open, now) -> Non
         await queue.enqueue("a", 1)
 
 
-async def test_a_missing_directory_is_a_typed_error(tmp_path: Path) -> None:
-    async with SqliteOutbox(tmp_path / "nowhere" / "o.sqlite") as outbox:
-        with pytest.raises(OutboxPersistenceError, match="unable to open"):
+async def test_missing_folders_are_made(tmp_path: Path) -> None:
+    async with SqliteOutbox(tmp_path / "not" / "yet" / "o.sqlite") as outbox:
+        await OutboxQueue(outbox).hydrate("k")
+
+    assert (tmp_path / "not" / "yet" / "o.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_folder_that_cannot_be_made_is_a_typed_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    async with SqliteOutbox(tmp_path / "file" / "o.sqlite") as outbox:
+        with pytest.raises(OutboxPersistenceError):
             await OutboxQueue(outbox).hydrate("k")
 
 

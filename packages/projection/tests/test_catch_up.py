@@ -18,6 +18,7 @@ from starfish_projection import (
     Projection,
     ProjectionRemove,
     ProjectionSet,
+    SeveralProcessesError,
     create_projection_server_plugin,
 )
 from starfish_protocol.plugins import WriteEvent
@@ -149,18 +150,28 @@ async def test_a_position_of_another_time_is_no_reason_to_miss_anything(
         await start_and_stop(store)
 
         assert await titles(store) == {"a": "one"}
-        assert json.loads(await store.get_string(position) or "") == {"sequence": 1}
+        assert json.loads(await store.get_string(position) or "")["sequence"] == 1
 
 
 async def test_what_a_failing_store_dropped_is_folded_later(store: SqliteObjectStore) -> None:
     await write(store, "a", {"title": "one"})
-    faulty = FaultyStore(store)
-    faulty.conflict(times=1)
+
+    class OneListConflicts(FaultyStore):
+        is_refused = True
+
+        async def put_if_match(self, key: str, *args: Any, **more: Any) -> str | None:
+            if key == "titles" and self.is_refused:
+                return None
+            return await super().put_if_match(key, *args, **more)
+
+    faulty = OneListConflicts(store)
     plugin = create_projection_server_plugin(
         store=faulty, projections=[TITLES], max_retries=0, catch_up_every_ms=20
     )
     await plugin.startup()
+    await plugin.wait_for()
     assert plugin.stats().dropped == {"retries_exhausted": 1}
+    faulty.is_refused = False
 
     async with asyncio.timeout(10):
         while await titles(store) != {"a": "one"}:  # noqa: ASYNC110  a list tells nobody
@@ -168,15 +179,37 @@ async def test_what_a_failing_store_dropped_is_folded_later(store: SqliteObjectS
     await plugin.shutdown()
 
 
+class WithoutLog(MemoryObjectStore):
+    changes = None
+
+
 async def test_a_store_without_a_change_log_is_served_as_before() -> None:
-    store = MemoryObjectStore()
+    store = WithoutLog()
     await write(store, "a", {"title": "one"})
 
     assert (await start_and_stop(store)).operations == 0
 
 
+async def test_a_second_process_on_a_store_without_a_change_log_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("starfish_projection._sole_process._LEASE_S", 0.3)
+    monkeypatch.setattr("starfish_projection._sole_process._BEAT_S", 0.05)
+    store = WithoutLog()
+    one, other = (
+        create_projection_server_plugin(store=store, projections=[TITLES]) for _ in range(2)
+    )
+    await one.startup()
+    with pytest.raises(SeveralProcessesError, match="WithoutLog has no change log"):
+        await other.startup()
+    await one.shutdown()
+
+    await other.startup()  # the place was given up
+    await other.shutdown()
+
+
 def test_a_time_between_looks_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="catch_up_every_ms is 0; legal is 1 or more"):
+    with pytest.raises(ValueError, match="catch_up_every_ms is 0; it must be at least 1"):
         create_projection_server_plugin(
             store=MemoryObjectStore(), projections=[TITLES], catch_up_every_ms=0
         )

@@ -346,5 +346,5 @@ def test_a_number_out_of_range_is_refused_when_the_plugin_is_made(
 
 
 def test_something_else_than_a_projection_is_refused_when_the_plugin_is_made(store: Any) -> None:
-    with pytest.raises(TypeError, match="legal are only Projection"):
+    with pytest.raises(TypeError, match="each of them must be a Projection"):
         create_projection_server_plugin(store=store, projections=["notes"])

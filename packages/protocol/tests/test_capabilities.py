@@ -98,7 +98,7 @@ def test_unknown_members_are_part_of_the_signature(extra):
 
 
 @given(
-    method=texts, path=texts, body=st.binary(), host=st.none() | texts, ts=st.integers(0, 2**53),
+    method=texts, path=texts, body=st.binary(), host=st.none() | texts, ts=st.integers(0, 2**53 - 2),
     nonce=st.binary(min_size=16, max_size=16), other=st.binary(),
 )  # fmt: skip
 def test_a_signed_request_verifies_as_it_was_and_no_other_way(

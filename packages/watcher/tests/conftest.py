@@ -29,6 +29,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(autouse=True)
 def nothing_of_ours_blocks_the_event_loop() -> Iterator[None]:
     with blockbuster_ctx("starfish_watcher") as blocking:
-        # Held for a few instructions only, by whoever hands something over to the loop.
+        # Held for a few instructions only, by a thread that hands something over to the loop.
         blocking.functions["threading.Lock.acquire"].deactivate()
         yield

@@ -163,7 +163,7 @@ def test_unflushed_appends_are_flushed_at_the_end_and_flushed_ones_are_not() -> 
 def test_a_batch_has_a_cap() -> None:
     with (
         EventStore.memory() as store,
-        pytest.raises(ValueError, match=f"{MAX_BATCH_EVENTS} are legal"),
+        pytest.raises(ValueError, match=f"at most {MAX_BATCH_EVENTS}"),
     ):
         store.append_batch([(at("a"), CREDIT, None)] * (MAX_BATCH_EVENTS + 1))
 

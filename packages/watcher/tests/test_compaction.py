@@ -23,5 +23,5 @@ def test_what_comes_while_it_looks_is_kept(monkeypatch: pytest.MonkeyPatch) -> N
 
         monkeypatch.setattr(log, "last_sequence", busy)
 
-        assert compact(log, lambda _: False) == 1
+        assert compact(log, lambda _: False) == (1, {"a"})
         assert [event.sequence for event in store.read()] == [2]

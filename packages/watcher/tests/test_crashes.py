@@ -1,4 +1,4 @@
-"""Death at each named point, and at any moment from outside: what was promised is there."""
+"""Death at each named point, and at any moment from outside: the promises hold."""
 
 from __future__ import annotations
 

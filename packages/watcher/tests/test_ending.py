@@ -1,4 +1,4 @@
-"""Whoever is in the middle of a read when the store ends learns why, whatever the read ran into."""
+"""A reader in the middle of a read when the store ends learns why, whatever the read ran into."""
 
 from __future__ import annotations
 

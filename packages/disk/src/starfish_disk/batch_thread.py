@@ -33,23 +33,23 @@ __all__ = ("BatchThread", "BatchWorker", "Call")
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-ResourceT = TypeVar("ResourceT")
-ResourceT_co = TypeVar("ResourceT_co", covariant=True)
-ResourceT_contra = TypeVar("ResourceT_contra", contravariant=True)
+_T = TypeVar("_T")
+_ResourceT = TypeVar("_ResourceT")
+_ResourceT_co = TypeVar("_ResourceT_co", covariant=True)
+_ResourceT_contra = TypeVar("_ResourceT_contra", contravariant=True)
 
-MAX_BATCH: Final = 1024
+_MAX_BATCH: Final = 1024
 """Calls taken together at most, so that the first of a flood is not answered with the last."""
 
 _Future: TypeAlias = "asyncio.Future[Any] | concurrent.futures.Future[Any]"
 
 
-class Call(Generic[ResourceT_contra]):
+class Call(Generic[_ResourceT_contra]):
     """One call that waits: its operation on the worker's resource, and its future."""
 
     __slots__ = ("error", "future", "operation", "result")
 
-    def __init__(self, operation: Callable[[ResourceT_contra], Any], future: _Future) -> None:
+    def __init__(self, operation: Callable[[_ResourceT_contra], Any], future: _Future) -> None:
         self.operation = operation
         """To be done once, by the worker."""
         self.future = future
@@ -75,10 +75,10 @@ class Call(Generic[ResourceT_contra]):
             self.future.set_exception(self.error)
 
 
-class BatchWorker(Protocol[ResourceT_co]):
+class BatchWorker(Protocol[_ResourceT_co]):
     """The work of a thread; all of it runs in that thread, one thing at a time."""
 
-    def run(self, calls: Sequence[Call[ResourceT_co]]) -> None:
+    def run(self, calls: Sequence[Call[_ResourceT_co]]) -> None:
         """Set ``result`` or ``error`` of every call.
 
         A `DiskError` that is raised is the error of every call; any other exception becomes a
@@ -87,7 +87,7 @@ class BatchWorker(Protocol[ResourceT_co]):
         ...
 
     def tick(self) -> None:
-        """Do what is to be done now and then; an exception is logged, and the thread goes on."""
+        """Do the regular work; an exception is logged, and the thread goes on."""
         ...
 
     def finish(self) -> None:
@@ -95,7 +95,7 @@ class BatchWorker(Protocol[ResourceT_co]):
         ...
 
 
-class BatchThread(Generic[ResourceT]):
+class BatchThread(Generic[_ResourceT]):
     """Runs a worker in a thread of its own; a daemon, so that it never holds up the exit.
 
     The thread begins with the first call, which raises `ShortageError` where the system has none
@@ -126,7 +126,7 @@ class BatchThread(Generic[ResourceT]):
     """
 
     def __init__(
-        self, name: str, worker: BatchWorker[ResourceT], *, tick_s: float | None = None
+        self, name: str, worker: BatchWorker[_ResourceT], *, tick_s: float | None = None
     ) -> None:
         self.name = name
         """Of the thread."""
@@ -134,11 +134,11 @@ class BatchThread(Generic[ResourceT]):
         self._tick_s = tick_s
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._queue: _Queue[ResourceT] = SimpleQueue()
+        self._queue: _Queue[_ResourceT] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stop: _Stop | None = None
 
-    def submit(self, operation: Callable[[ResourceT], T]) -> asyncio.Future[T]:
+    def submit(self, operation: Callable[[_ResourceT], _T]) -> asyncio.Future[_T]:
         """Have the operation done; the future is settled on the running event loop.
 
         When the future is cancelled, the operation is done or not, never in part.
@@ -147,13 +147,13 @@ class BatchThread(Generic[ResourceT]):
             ClosedError: in the future: the thread was stopped.
             ForkedError: this process was forked from the one that made this object.
         """
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self._put(Call(operation, future))
         return future
 
     def submit_from_thread(
-        self, operation: Callable[[ResourceT], T]
-    ) -> concurrent.futures.Future[T]:
+        self, operation: Callable[[_ResourceT], _T]
+    ) -> concurrent.futures.Future[_T]:
         """Have the operation done; the future may be waited for in any thread.
 
         It can be cancelled until the thread takes it up.
@@ -162,11 +162,11 @@ class BatchThread(Generic[ResourceT]):
             ClosedError: in the future: the thread was stopped.
             ForkedError: this process was forked from the one that made this object.
         """
-        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        future: concurrent.futures.Future[_T] = concurrent.futures.Future()
         self._put(Call(operation, future))
         return future
 
-    def call(self, operation: Callable[[ResourceT], T]) -> T:
+    def call(self, operation: Callable[[_ResourceT], _T]) -> _T:
         """Do the operation and wait for it; not on an event loop, nor in the worker.
 
         When the wait is interrupted (Ctrl-C), the operation is done or not, never in part.
@@ -185,7 +185,7 @@ class BatchThread(Generic[ResourceT]):
             del future  # or it and its exception would hold each other
 
     def stop(self) -> asyncio.Future[None]:
-        """Have the thread end after what was submitted; settled when everything is released.
+        """Have the thread end after the calls that were submitted; settled when all is released.
 
         Stopping twice is harmless.
 
@@ -208,7 +208,7 @@ class BatchThread(Generic[ResourceT]):
         self._stop_for(future)
         future.result()
 
-    def _put(self, call: Call[ResourceT]) -> None:
+    def _put(self, call: Call[_ResourceT]) -> None:
         self._refuse_in_a_child()
         with self._lock:
             if self._stop is None:
@@ -279,17 +279,17 @@ class _Stop:
         _settle_on_their_loops(waiting)
 
 
-_Queue: TypeAlias = SimpleQueue[Call[ResourceT] | _Stop]
+_Queue: TypeAlias = SimpleQueue[Call[_ResourceT] | _Stop]
 
 
 def _serve(
-    queue: _Queue[ResourceT], worker: BatchWorker[ResourceT], name: str, tick_s: float | None
+    queue: _Queue[_ResourceT], worker: BatchWorker[_ResourceT], name: str, tick_s: float | None
 ) -> None:
     stop: _Stop | None = None
     next_tick = None if tick_s is None else time.monotonic() + tick_s
     while stop is None:
         taken = _take(queue, next_tick)
-        calls: list[Call[ResourceT]] = []
+        calls: list[Call[_ResourceT]] = []
         for item in taken:
             if isinstance(item, _Stop):
                 stop = item
@@ -310,20 +310,20 @@ def _serve(
     stop.ended(error)
 
 
-def _take(queue: _Queue[ResourceT], until: float | None) -> list[Call[ResourceT] | _Stop]:
+def _take(queue: _Queue[_ResourceT], until: float | None) -> list[Call[_ResourceT] | _Stop]:
     """Everything that waits, up to a stop; nothing when it is time for a tick."""
-    taken: list[Call[ResourceT] | _Stop] = []
+    taken: list[Call[_ResourceT] | _Stop] = []
     try:
         timeout = None if until is None else max(0.0, until - time.monotonic())
         taken.append(queue.get(timeout=timeout))
-        while len(taken) < MAX_BATCH and not isinstance(taken[-1], _Stop):
+        while len(taken) < _MAX_BATCH and not isinstance(taken[-1], _Stop):
             taken.append(queue.get_nowait())
     except Empty:
         pass
     return taken
 
 
-def _run(worker: BatchWorker[ResourceT], calls: Sequence[Call[ResourceT]], name: str) -> None:
+def _run(worker: BatchWorker[_ResourceT], calls: Sequence[Call[_ResourceT]], name: str) -> None:
     try:
         worker.run(calls)
     except BaseException as raised:  # noqa: BLE001  the thread must live on, and its callers hear

@@ -19,6 +19,7 @@ from starfish_disk import _system
 from starfish_disk.errors import (
     BusyError,
     MissingError,
+    ReadOnlyError,
     UnsafePathError,
     os_errors_translated,
 )
@@ -36,7 +37,7 @@ __all__ = (
     "sync_folder",
 )
 
-LOCK_POLL_S: Final = 0.005
+_LOCK_POLL_S: Final = 0.005
 """Between two tries for a lock, in seconds: the system's own waiting knows no time-out."""
 _PREFIX, _SUFFIX = ".new-", ".tmp"
 _FOLDER: Final = os.O_RDONLY | _system.DIRECTORY | _system.CLOEXEC
@@ -313,9 +314,13 @@ def make_folder(path: _StrPath, *, mode: int = 0o777) -> None:
         for each in reversed(missing):
             with suppress(FileExistsError):
                 _system.calls.make_folder(each, mode)
-    # Another process may have made the last one and not come to its sync yet.
-    for each in reversed(missing or [Path(path)]):
+    for each in reversed(missing):
         sync_folder(each.parent)
+    if not missing:
+        # Another process may have made it and not come to its sync yet; where the folder above
+        # may not be opened, it was made by somebody else anyway.
+        with suppress(ReadOnlyError):
+            sync_folder(Path(path).parent)
     sync_folder(path)
 
 
@@ -373,7 +378,7 @@ def _locked(path: _StrPath, timeout_s: float, *, shared: bool, mode: int) -> int
             raise BusyError(
                 path, f"another process or thread has held its lock for {timeout_s:g} s"
             )
-        _system.calls.sleep(LOCK_POLL_S)
+        _system.calls.sleep(_LOCK_POLL_S)
 
 
 def _try_lock(descriptor: int, path: _StrPath, *, shared: bool) -> bool:

@@ -33,7 +33,7 @@ from starfish_disk.place import Place
 
 __all__ = ("Entry", "EntryKind", "SafeFile", "SafeFolder")
 
-CHUNK: Final = 1024 * 1024
+_CHUNK: Final = 1024 * 1024
 """Bytes of one read."""
 _MAX_REMEMBERED: Final = 10_000
 """Folders known to be on disk; a forgotten one costs one sync more."""
@@ -110,7 +110,7 @@ class SafeFolder:
         """Fail when the root was moved, removed or replaced since it was opened; one ``stat``.
 
         Raises:
-            PlaceChangedError: it was; nobody would find what is written to it.
+            PlaceChangedError: it was; nobody would find a file that is written to it.
         """
         self._place.check()
 
@@ -373,7 +373,7 @@ class SafeFile:
         """Length in bytes when it was opened."""
         return self.status.st_size
 
-    def chunks(self, size: int = CHUNK) -> Iterator[bytes]:
+    def chunks(self, size: int = _CHUNK) -> Iterator[bytes]:
         """The bytes from where the last read ended, in pieces of at most ``size``.
 
         The last piece is followed by the check that the file did not change meanwhile: do not

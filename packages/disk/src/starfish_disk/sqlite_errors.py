@@ -57,7 +57,10 @@ def from_sqlite_error(path: str | os.PathLike[str], error: sqlite3.Error) -> Dis
         return _cannot_open(path, reason)
     if isinstance(error, sqlite3.ProgrammingError) and "closed database" in str(error):
         return ClosedError(path, "it is closed")
-    return _KINDS.get(code & 0xFF, UnavailableError)(path, reason)
+    kind = _KINDS.get(code & 0xFF, UnavailableError)
+    if kind is BusyError:
+        reason = f"another process or thread has held its lock for too long: {reason}"
+    return kind(path, reason)
 
 
 def _cannot_open(path: str | os.PathLike[str], reason: str) -> DiskError:

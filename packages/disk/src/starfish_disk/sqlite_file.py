@@ -47,7 +47,7 @@ Adopt: TypeAlias = Callable[[AbstractSet[str], int], int | None]
 """Given the names of all tables, and ``user_version``, of a file that has no application id: the
 number of its layout, counted from 1, or ``None`` when it is not one of ours."""
 
-WAL_LIMIT_BYTES: Final = 8 * 1024 * 1024
+_WAL_LIMIT_BYTES: Final = 8 * 1024 * 1024
 _POLL_S: Final = 0.005
 _LOOKS: Final = 5
 _CHECKPOINT_WAIT_MS: Final = 100
@@ -79,7 +79,7 @@ class SqliteFile:
         durability: of a commit; `set_durability` changes it for a connection.
         busy_timeout_ms: how long a call waits while another process or thread writes.
         wal_limit_bytes: the length that the log is brought back to.
-        check: what is looked at by the first connection.
+        check: things that the first connection looks at.
         mode: permissions of the files.
         page_size: bytes, for a new file; ``None`` for SQLite's default.
         adopt: tells which unmarked files are ours, written before they had an application id.
@@ -107,7 +107,7 @@ class SqliteFile:
         layouts: Sequence[Layout],
         durability: Durability = "full",
         busy_timeout_ms: int = 10_000,
-        wal_limit_bytes: int = WAL_LIMIT_BYTES,
+        wal_limit_bytes: int = _WAL_LIMIT_BYTES,
         check: Check = "none",
         mode: int = 0o600,
         page_size: int | None = None,
@@ -282,7 +282,10 @@ class SqliteFile:
     def _look(self) -> sqlite3.Connection:
         """A connection that cannot fold the log into the file, which closing another one does."""
         # Without a log nobody has written, and nothing must be made beside the file.
-        how = "mode=ro" if wal_size(self.path) else "mode=ro&immutable=1"
+        return self._connected_for_a_look(alone=not wal_size(self.path))
+
+    def _connected_for_a_look(self, *, alone: bool) -> sqlite3.Connection:
+        how = "mode=ro&immutable=1" if alone else "mode=ro"
         uri = f"{self.path.absolute().as_uri()}?{how}"
         return sqlite3.connect(
             uri,
@@ -294,15 +297,24 @@ class SqliteFile:
 
     def _refuse_missing_pages(self, connection: sqlite3.Connection, size: int) -> None:
         """SQLite sees that a file is too short, but not when there is a log beside it."""
+        if self._is_as_long_as_its_header_says():
+            return
         pages, page_size = _number(connection, "page_count"), _number(connection, "page_size")
-        there = size // page_size
-        if pages > there and (
-            missing := set(range(there + 1, pages + 1)) - pages_in_wal(self.path)
-        ):
+        missing = set(range(size // page_size + 1, pages + 1)) - pages_in_wal(self.path)
+        if missing:
             raise DamagedError(
                 self.path,
                 f"it is cut off: {len(missing)} of {pages} pages are neither in it nor in its log",
             )
+
+    def _is_as_long_as_its_header_says(self) -> bool:
+        """Without its log; an interrupted checkpoint may have left it shorter, and all is well."""
+        try:
+            with closing(self._connected_for_a_look(alone=True)) as connection:
+                _number(connection, "application_id")  # reads the header
+        except sqlite3.DatabaseError:
+            return False
+        return True
 
     def _connected(self) -> sqlite3.Connection:
         # SQLite does not wait for its lock in all of what follows: several processes that open

@@ -24,8 +24,8 @@ from starfish_disk.errors import DamagedError
 
 __all__ = ("WalBreak", "check_wal", "find_break", "pages_in_wal", "wal_path", "wal_size")
 
-HEADER: Final = struct.Struct(">8I")
-FRAME: Final = struct.Struct(">6I")
+_HEADER: Final = struct.Struct(">8I")
+_FRAME: Final = struct.Struct(">6I")
 _MAGIC: Final = {0x377F0682: "little", 0x377F0683: "big"}
 _MASK: Final = 0xFFFFFFFF
 _ATTEMPTS: Final = 4
@@ -74,17 +74,17 @@ def pages_in_wal(database: str | os.PathLike[str]) -> set[int]:
 
 
 def _frames(descriptor: int) -> Iterator[tuple[int, int]]:
-    header = os.pread(descriptor, HEADER.size, 0)
-    if len(header) < HEADER.size:
+    header = os.pread(descriptor, _HEADER.size, 0)
+    if len(header) < _HEADER.size:
         return
-    _, _, page_size, _, salt1, salt2, _, _ = HEADER.unpack(header)
-    at = HEADER.size
-    while len(frame := os.pread(descriptor, FRAME.size, at)) == FRAME.size:
-        page, commit, *salts, _, _ = FRAME.unpack(frame)
+    _, _, page_size, _, salt1, salt2, _, _ = _HEADER.unpack(header)
+    at = _HEADER.size
+    while len(frame := os.pread(descriptor, _FRAME.size, at)) == _FRAME.size:
+        page, commit, *salts, _, _ = _FRAME.unpack(frame)
         if salts != [salt1, salt2]:
             return
         yield page, commit
-        at += FRAME.size + page_size
+        at += _FRAME.size + page_size
 
 
 def check_wal(database: str | os.PathLike[str]) -> None:
@@ -117,20 +117,20 @@ def find_break(database: str | os.PathLike[str]) -> WalBreak | None:
         data = wal_path(database).read_bytes()
     except OSError:
         return None
-    if len(data) < HEADER.size:
+    if len(data) < _HEADER.size:
         return None
-    magic, _, page_size, _, salt1, salt2, sum1, sum2 = HEADER.unpack_from(data)
-    frame_size = FRAME.size + page_size
+    magic, _, page_size, _, salt1, salt2, sum1, sum2 = _HEADER.unpack_from(data)
+    frame_size = _FRAME.size + page_size
     order = _MAGIC.get(magic)
     if order is None or _checksum(data[:24], order, (0, 0)) != (sum1, sum2):
         return _beyond_a_damaged_header(data)
     running = (sum1, sum2)
-    for index in range((len(data) - HEADER.size) // frame_size):
-        start = HEADER.size + index * frame_size
-        _, _, *rest = FRAME.unpack_from(data, start)
+    for index in range((len(data) - _HEADER.size) // frame_size):
+        start = _HEADER.size + index * frame_size
+        _, _, *rest = _FRAME.unpack_from(data, start)
         if rest[:2] == [salt1, salt2]:
             running = _checksum(data[start : start + 8], order, running)
-            running = _checksum(data[start + FRAME.size : start + frame_size], order, running)
+            running = _checksum(data[start + _FRAME.size : start + frame_size], order, running)
             if rest[2:] == [*running]:
                 continue
         commits = _commits(data, index, frame_size, (salt1, salt2))
@@ -141,11 +141,11 @@ def find_break(database: str | os.PathLike[str]) -> WalBreak | None:
 def _beyond_a_damaged_header(data: bytes) -> WalBreak | None:
     """Without a header nothing of the log would be read; its frames still say their salts."""
     for power in range(9, 17):
-        frame_size = FRAME.size + (1 << power)
-        if len(data) < HEADER.size + 2 * frame_size:
+        frame_size = _FRAME.size + (1 << power)
+        if len(data) < _HEADER.size + 2 * frame_size:
             continue
-        _, _, salt1, salt2, *_ = FRAME.unpack_from(data, HEADER.size)
-        _, _, *second = FRAME.unpack_from(data, HEADER.size + frame_size)
+        _, _, salt1, salt2, *_ = _FRAME.unpack_from(data, _HEADER.size)
+        _, _, *second = _FRAME.unpack_from(data, _HEADER.size + frame_size)
         if (salt1 or salt2) and second[:2] == [salt1, salt2]:
             commits = _commits(data, 0, frame_size, (salt1, salt2))
             return WalBreak(0, commits) if commits else None
@@ -155,8 +155,8 @@ def _beyond_a_damaged_header(data: bytes) -> WalBreak | None:
 def _commits(data: bytes, first: int, frame_size: int, salts: tuple[int, int]) -> int:
     """Frames from ``first`` on that end a transaction of the same generation of the log."""
     count = 0
-    for start in range(HEADER.size + first * frame_size, len(data) - frame_size + 1, frame_size):
-        _, commit, salt1, salt2, *_ = FRAME.unpack_from(data, start)
+    for start in range(_HEADER.size + first * frame_size, len(data) - frame_size + 1, frame_size):
+        _, commit, salt1, salt2, *_ = _FRAME.unpack_from(data, start)
         count += bool(commit) and (salt1, salt2) == salts
     return count
 

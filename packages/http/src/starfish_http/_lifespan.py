@@ -79,6 +79,10 @@ class Lifespan:
         if was_started and self._failure is not None:
             raise LifespanError(self._failure or "the application could not stop")
 
+    def has_ended(self) -> bool:
+        """Whether it was started and runs no longer, be it that its event loop ended."""
+        return self._task is not None and self._task.done()
+
     async def _run(self) -> None:
         scope = {
             "type": "lifespan",

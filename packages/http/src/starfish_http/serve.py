@@ -160,7 +160,7 @@ def serve(
     on_ready: Callable[[], None],
     name: str = "starfish-http",
 ) -> int:
-    """Serve until SIGTERM or SIGINT, then finish what is in flight and stop.
+    """Serve until SIGTERM or SIGINT, then finish the requests in flight and stop.
 
     It owns the process: call it last, in the main thread, with no event loop running.
 
@@ -197,22 +197,19 @@ def _serve_here(
     on_ready: Callable[[], None],
     lifeline: int | None,
 ) -> int:
-    watchdog = _Watchdog(options.stop_limit_s())
+    stop = _StopSignal(_Watchdog(options.stop_limit_s()))
 
-    async def main() -> signal.Signals:
+    async def main() -> None:
         app = create_app()
-        serving = _Serving(
-            app, listener, options, on_ready=on_ready, watchdog=watchdog, lifeline=lifeline
-        )
-        return await serving.run()
+        await _Serving(
+            app, listener, options, on_ready=on_ready, stop=stop, lifeline=lifeline
+        ).run()
 
     config = uvicorn.Config(_nothing, log_config=None)
-    try:
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            stopped_by = runner.run(main())
-    except (KeyboardInterrupt, SystemExit):
-        stopped_by = signal.SIGINT
-    return _INTERRUPTED if stopped_by is signal.SIGINT else 0
+    # Around the event loop as well, whose own end must not be cut off by another handler.
+    with stop.handled(), asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(main())
+    return _INTERRUPTED if stop.received is signal.SIGINT else 0
 
 
 async def serve_app(
@@ -240,10 +237,46 @@ async def serve_app(
     """
     options = options or ServeOptions()
     watchdog = _Watchdog(options.stop_limit_s())
+    stop = _StopSignal(watchdog)
     try:
-        return await _Serving(app, listener, options, on_ready=on_ready, watchdog=watchdog).run()
+        with stop.handled():
+            await _Serving(app, listener, options, on_ready=on_ready, stop=stop).run()
     finally:
         watchdog.disarm()
+    return stop.received or signal.SIGTERM
+
+
+class _StopSignal:
+    """Which signal told a process to stop, and the steps that follow."""
+
+    def __init__(self, watchdog: _Watchdog) -> None:
+        self._watchdog = watchdog
+        self.received: signal.Signals | None = None
+        self.tell: Callable[[int, FrameType | None], None] | None = None
+        """Called with each signal while something can be stopped."""
+
+    def begin(self) -> None:
+        """From now on the process has so much time to end."""
+        self._watchdog.arm()
+
+    @contextmanager
+    def handled(self) -> Generator[None]:
+        """Handle SIGTERM and SIGINT, where this is the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {each: signal.signal(each, self._on_signal) for each in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or signal.Signals(number)
+        self.begin()
+        if self.tell is not None:
+            self.tell(number, frame)
 
 
 class _Serving:
@@ -256,17 +289,17 @@ class _Serving:
         options: ServeOptions,
         *,
         on_ready: Callable[[], None],
-        watchdog: _Watchdog,
+        stop: _StopSignal,
         lifeline: int | None = None,
     ) -> None:
         self._listener = listener
         self._options = options
         self._on_ready = on_ready
         self._lifeline = lifeline
-        self._watchdog = watchdog
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
         self._lifespan = Lifespan(app)
         self._stopping = asyncio.Event()
-        self._stopped_by: signal.Signals | None = None
         self._starting: asyncio.Task[None] | None = None
         protocol = type("_Protocol", (BoundedHttpProtocol,), {"limits": options.limits})
         config = uvicorn.Config(
@@ -286,30 +319,35 @@ class _Serving:
         )
         self._server = _Server(config, options.drain_s, self._is_ready, self._stopping.set)
 
-    async def run(self) -> signal.Signals:
+    async def run(self) -> None:
         """Serve until told to stop."""
         _raise_descriptor_limit(self._options.limits.max_connections + _SPARE_DESCRIPTORS)
-        with self._listener, self._signals_handled():
-            if not await self._start():
-                return self._stopped_by or signal.SIGTERM
-            try:
-                if self._stopped_by is None:
-                    self._server.lifespan_state = {
-                        **self._lifespan.state,
-                        STOPPING: self._stopping,
-                    }
-                    await self._server.serve(sockets=[self._listener])
-            finally:
-                await self._close()
-        return self._stopped_by or signal.SIGTERM
+        self._stop.tell = self._on_signal
+        try:
+            with self._listener:
+                if not await self._start():
+                    return
+                try:
+                    if self._stop.received is None:
+                        await self._serve()
+                finally:
+                    await self._close()
+        finally:
+            self._stop.tell = None
+
+    async def _serve(self) -> None:
+        self._server.lifespan_state = {**self._lifespan.state, STOPPING: self._stopping}
+        await self._server.serve(sockets=[self._listener])
 
     async def _start(self) -> bool:
         """Whether the application started, rather than being told to stop before it had."""
+        if self._stop.received is not None:
+            return False
         self._starting = asyncio.create_task(self._lifespan.start())
         try:
             await self._starting
         except asyncio.CancelledError:
-            if self._stopped_by is None:
+            if self._stop.received is None:
                 raise
             return False
         finally:
@@ -327,36 +365,20 @@ class _Serving:
 
     def _is_ready(self) -> None:
         if self._lifeline is not None:
-            asyncio.get_running_loop().add_reader(self._lifeline, self._parent_is_gone)
+            self._loop.add_reader(self._lifeline, self._parent_is_gone)
         self._on_ready()
 
     def _parent_is_gone(self) -> None:
         if self._lifeline is not None:
-            asyncio.get_running_loop().remove_reader(self._lifeline)
-        self._watchdog.arm()
+            self._loop.remove_reader(self._lifeline)
+        self._stop.begin()
         self._server.should_exit = True
 
-    @contextmanager
-    def _signals_handled(self) -> Generator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            self._stopped_by = self._stopped_by or signal.Signals(number)
-            self._watchdog.arm()
-            self._server.handle_exit(number, frame)
-            starting = self._starting
-            if starting is not None:
-                loop.call_soon_threadsafe(starting.cancel)
-
-        before = {each: signal.signal(each, stop) for each in _STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._server.handle_exit(number, frame)
+        starting = self._starting
+        if starting is not None:
+            self._loop.call_soon_threadsafe(starting.cancel)
 
 
 class _Server(uvicorn.Server):
@@ -384,7 +406,7 @@ class _Server(uvicorn.Server):
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_stop()  # open streams would keep it waiting
-        # What is still open then learns of it as of a client that left, and most requests end by that;
+        # A request that is still open then learns of it as of a client that left, and most requests end by that;
         # uvicorn cancels the rest.
         end = asyncio.get_running_loop().call_later(self._drain_s, self._disconnect)
         try:

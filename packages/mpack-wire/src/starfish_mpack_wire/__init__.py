@@ -2,8 +2,26 @@
 
 from typing import TYPE_CHECKING
 
-from starfish_mpack_wire._apply import ApplyResult, apply_mpack
-from starfish_mpack_wire._verification import RejectedRecord
+from starfish_mpack_wire._model.entries import Entry, EntryRecord
+from starfish_mpack_wire._model.object_ids import blob_id, commit_id
+from starfish_mpack_wire._model.records import (
+    BlobRecord,
+    CommitRecord,
+    PackContents,
+    SnapshotRecord,
+    TagRecord,
+)
+from starfish_mpack_wire._model.snapshot_tree import SnapshotTree, snapshot_id
+from starfish_mpack_wire._pack import (
+    MPackReader,
+    WrittenPack,
+    build_mpack,
+    parse_wire_mpack,
+    write_mpack,
+)
+from starfish_mpack_wire._store import LocalStore, RepackReport, StoreState, VerifyReport
+from starfish_mpack_wire._store.apply import ApplyResult, apply_mpack
+from starfish_mpack_wire._store.verification import RejectedRecord
 from starfish_mpack_wire.errors import (
     DamagedHistoryError,
     GitError,
@@ -27,23 +45,17 @@ from starfish_mpack_wire.errors import (
     WireError,
 )
 from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.object_ids import blob_id, commit_id
-from starfish_mpack_wire.pack import (
-    MPackReader,
-    WrittenPack,
-    build_mpack,
-    parse_wire_mpack,
-    write_mpack,
-)
-from starfish_mpack_wire.snapshot_tree import SnapshotTree, snapshot_id
-from starfish_mpack_wire.store import LocalStore
 
 if TYPE_CHECKING:
     from starfish_mpack_wire.client import WireClient
 
 __all__ = (
     "ApplyResult",
+    "BlobRecord",
+    "CommitRecord",
     "DamagedHistoryError",
+    "Entry",
+    "EntryRecord",
     "GitError",
     "IncompleteHistoryError",
     "InvalidMessageError",
@@ -57,19 +69,26 @@ __all__ = (
     "MPackReader",
     "NonFastForwardError",
     "ObjectNotFoundError",
+    "PackContents",
     "RefConflictError",
     "RejectedRecord",
     "RemoteNotFoundError",
     "RemoteProtocolError",
     "RemoteRefusedError",
     "RemoteUnavailableError",
+    "RepackReport",
+    "SnapshotRecord",
     "SnapshotTree",
     "StoreError",
+    "StoreState",
+    "TagRecord",
     "UnsafePathError",
     "UnsupportedFilesError",
+    "VerifyReport",
     "WireClient",
     "WireError",
     "WrittenPack",
+    "__version__",
     "apply_mpack",
     "blob_id",
     "build_mpack",
@@ -80,8 +99,11 @@ __all__ = (
 )
 
 
+__version__ = "0.1.0"
+
+
 def __getattr__(name: str) -> object:
-    # The one name that needs an extra; whoever asks for it is told which.
+    # The one name that needs an extra; its import names the extra.
     if name == "WireClient":
         from starfish_mpack_wire.client import WireClient
 

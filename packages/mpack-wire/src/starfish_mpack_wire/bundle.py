@@ -12,17 +12,16 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from starfish_mpack_wire._apply import ApplyResult, apply_mpack
-from starfish_mpack_wire._verification import PackVerification
+from starfish_mpack_wire._model.ref_names import check_ref_name
+from starfish_mpack_wire._pack.reader import MPackReader
+from starfish_mpack_wire._store.apply import ApplyResult, apply_mpack
+from starfish_mpack_wire._store.durable import refuse_as_store_error, sync_file, sync_folder
+from starfish_mpack_wire._store.local_store import LocalStore
+from starfish_mpack_wire._store.pack_store import BRANCHES, TAGS
+from starfish_mpack_wire._store.packing import plan_for, write_pack
+from starfish_mpack_wire._store.state import StoreState
+from starfish_mpack_wire._store.verification import PackVerification
 from starfish_mpack_wire.errors import ObjectNotFoundError, StoreError
-from starfish_mpack_wire.pack.reader import MPackReader
-from starfish_mpack_wire.ref_names import check_ref_name
-from starfish_mpack_wire.store.durable import refuse_as_store_error, sync_file, sync_folder
-from starfish_mpack_wire.store.local_store import LocalStore
-from starfish_mpack_wire.store.pack_plan import plan_pack
-from starfish_mpack_wire.store.pack_store import BRANCHES, TAGS
-from starfish_mpack_wire.store.packing import write_pack
-from starfish_mpack_wire.store.state import StoreState
 
 __all__ = ("BundleInfo", "create_bundle", "read_bundle", "unbundle", "verify_bundle")
 
@@ -77,7 +76,7 @@ def create_bundle(
         raise StoreError("there is no branch or tag to put into a bundle")
     target = Path(path)
     temporary = target.with_name(f".{target.name}.tmp")
-    plan = plan_pack(store, refs.values(), have)
+    plan = plan_for(store, refs.values(), have)
     try:
         write_pack(store, plan, temporary, tags=refs)
         with refuse_as_store_error("cannot write", target):
@@ -93,7 +92,7 @@ def read_bundle(path: str | PathLike[str]) -> BundleInfo:
     """Look at the form and the refs of a bundle; its contents are not verified.
 
     Raises:
-        MPackFormatError: it is no pack, or no bundle.
+        MPackFormatError: it is not a pack, or no bundle.
         StoreError: it cannot be read.
     """
     with refuse_as_store_error("cannot read", Path(path)), closing(MPackReader(path)) as reader:
@@ -121,7 +120,7 @@ def verify_bundle(store: LocalStore, path: str | PathLike[str]) -> BundleInfo:
     """Verify all of a bundle, and that the store has what it builds on; nothing is taken in.
 
     Raises:
-        MPackFormatError: it is no pack.
+        MPackFormatError: it is not a pack.
         MPackIntegrityError: it is damaged.
         IncompleteHistoryError: it builds on something that the store does not hold.
     """

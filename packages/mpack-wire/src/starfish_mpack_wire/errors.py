@@ -1,7 +1,7 @@
 """Errors of the wire.
 
 * MPackError
-  - MPackFormatError            bytes that are no pack, a record that breaks a rule (also a ValueError)
+  - MPackFormatError            bytes that are not a pack, a record that breaks a rule (also a ValueError)
   - MPackIntegrityError         a hash that does not fit: expected, actual
   - MPackLimitError             limit, value, allowed: larger than the reader accepts (also a ValueError)
   - ObjectNotFoundError         object_id
@@ -13,7 +13,7 @@
   - UnsafePathError             path: must not reach a working tree
   - LocalChangesError           paths: a checkout would destroy what no commit holds
   - UnsupportedFilesError       reasons by path: a commit cannot hold these
-  - GitError                    what git holds has no place in a snapshot, or is no repository
+  - GitError                    what git holds has no place in a snapshot, or is not a repository
   - StoreError                  the local store cannot be opened, is full, is damaged
   - WireError                   what a peer answered, as its client sees it
     - RemoteNotFoundError       unknown, or not ours to know
@@ -66,7 +66,7 @@ class MPackIntegrityError(MPackError):
     def __init__(self, what: str, expected: str, actual: str) -> None:
         super().__init__(f"{what} is {actual}, expected {expected}")
         self.what = what
-        """What was hashed."""
+        """The kind of thing that was hashed."""
         self.expected = expected
         """The id that was promised."""
         self.actual = actual
@@ -81,7 +81,7 @@ class MPackLimitError(MPackError, ValueError):
         self.limit = limit
         """The field of `Limits` that was exceeded."""
         self.value = value
-        """What was found or declared."""
+        """The value that was found or declared."""
         self.allowed = allowed
         """The most that is accepted."""
 
@@ -115,11 +115,11 @@ class RefConflictError(MPackError):
 
 
 class NonFastForwardError(MPackError):
-    """A branch would lose commits: its tip is no ancestor of the new one."""
+    """A branch would lose commits: its tip is not an ancestor of the new one."""
 
     def __init__(self, branch: str, head: str, current: str) -> None:
         super().__init__(
-            f"{branch} is at {current}, which is no ancestor of {head}: "
+            f"{branch} is at {current}, which is not an ancestor of {head}: "
             "fetch and build on it, or force"
         )
         self.branch = branch

@@ -12,7 +12,7 @@ __all__ = ("Limits",)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What is accepted from a peer. All sizes are bytes.
+    """Caps on what a peer may send. All sizes are bytes.
 
     Examples:
         >>> Limits(max_wants=1).max_wants
@@ -31,8 +31,10 @@ class Limits:
     """Prefixes that a partial fetch may name: each path of each snapshot is compared with them."""
     max_wanted_blobs: int = 10_000
     """Single blobs that one request may ask for."""
-    max_message_bytes: int = 2 * 1024 * 1024
-    """A request or an answer other than a pack: 10,000 ids and room to spare."""
+    max_message_bytes: int = 16 * 1024 * 1024
+    """A request or an answer other than a pack: 100,000 refs and room to spare."""
+    max_ref_updates: int = 100_000
+    """Refs that one push may make, move or delete, all in one transaction."""
 
     max_pack_bytes: int = 16 * 1024**3
     """A pack as it is stored; larger histories travel in several."""

@@ -24,10 +24,9 @@ from starfish_mpack_wire import (
     blob_id,
     build_mpack,
 )
+from starfish_mpack_wire._messages import encode_message
+from starfish_mpack_wire._store.packing import plan_for, write_pack
 from starfish_mpack_wire.client import RetryPolicy, WireClient
-from starfish_mpack_wire.negotiation.messages import encode_message
-from starfish_mpack_wire.store.pack_plan import plan_pack
-from starfish_mpack_wire.store.packing import write_pack
 from starfish_mpack_wire.working_tree import WorkingTree
 
 pytestmark = pytest.mark.network
@@ -55,7 +54,7 @@ class Peer:
             assert record is not None
             self.head = record["commit_id"]
         file = folder / "peer.mpack"
-        write_pack(tree.store, plan_pack(tree.store, [self.head]), file)
+        write_pack(tree.store, plan_for(tree.store, [self.head]), file)
         self.pack = file.read_bytes()
         self.server = server
         self.branches = {"main": self.head}
@@ -155,7 +154,6 @@ def no_http(peer: Peer) -> bytes:
     [
         wrong_bytes,
         flipped_byte,
-        truncated,
         truncated_and_content,
         longer,
         longer_without_a_length,
@@ -178,6 +176,24 @@ def test_rule_09_a_download_that_is_not_what_was_promised_leaves_nothing_behind(
 
         assert_nothing_is_left(store)
     assert not any(b"Host: 127.0.0.2" in request for request in peer.server.requests)
+
+
+def test_rule_09_a_line_that_breaks_off_leaves_only_the_part_for_the_next_attempt(
+    peer: Peer, tmp_path: Path, impatient: RetryPolicy
+) -> None:
+    honest = peer.server.answers[b"GET /storage "]
+    peer.server.answers[b"GET /storage "] = lambda head: truncated(peer)
+
+    with LocalStore(tmp_path / "copy") as store:
+        with pytest.raises(RemoteUnavailableError, match="are kept"):
+            clone(peer, store, impatient)
+        assert store.state().refs == {}
+        assert store.packs.ids() == set()
+        (part,) = store.incoming.folder.iterdir()
+        assert part.read_bytes() == peer.pack[:-10]
+        peer.server.answers[b"GET /storage "] = honest
+        clone(peer, store, impatient)
+        assert list(store.incoming.folder.iterdir()) == []
 
 
 def test_rule_09_storage_gets_no_credentials_and_is_asked_for_identity(
@@ -212,7 +228,7 @@ def test_rule_09_a_ref_moves_only_when_its_commit_came(
     peer.branches["main"] = "sha256:" + "5" * 64
 
     with LocalStore(tmp_path / "copy") as store:
-        with pytest.raises(RemoteProtocolError, match="not in what the server sent"):
+        with pytest.raises(RemoteProtocolError, match="not in the server's answer"):
             clone(peer, store, impatient)
 
         assert store.state().refs == {}
@@ -221,7 +237,7 @@ def test_rule_09_a_ref_moves_only_when_its_commit_came(
 def test_rule_09_the_closure_must_have_come(
     peer: Peer, tree: WorkingTree, tmp_path: Path, impatient: RetryPolicy
 ) -> None:
-    plan = plan_pack(tree.store, [peer.head])
+    plan = plan_for(tree.store, [peer.head])
     lacking = build_mpack(plan.commits[1:], plan.snapshots, [])
     peer.offer |= {"mpack_id": blob_id(lacking), "size_bytes": len(lacking)}
     peer.server.answers[b"GET /storage "] = lambda head: http(lacking)

@@ -179,10 +179,16 @@ def test_without_a_token_nothing_can_be_pushed_and_a_private_repo_is_not_there(
     url, token = live_server.new_repo(private=True)
     commit(tree, a="1")
 
-    for wrong in (None, "mpt_" + "x" * 43):
-        with WireClient(url, token=wrong) as client, pytest.raises(RemoteNotFoundError):
-            client.push(tree.store, "main")
+    with WireClient(url) as client, pytest.raises(RemoteNotFoundError):
+        client.push(tree.store, "main")
     public, _ = live_server.new_repo()
+    for address in (url, public):
+        with (
+            WireClient(address, token="mpt_" + "x" * 43) as client,
+            pytest.raises(RemoteRefusedError) as caught,
+        ):
+            client.push(tree.store, "main")
+        assert caught.value.status == 401
     with WireClient(public, token=token) as client, pytest.raises(RemoteRefusedError) as caught:
         client.push(tree.store, "main")
     assert caught.value.status == 403

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 
 from starfish_mpack_wire import MPackFormatError
-from starfish_mpack_wire.pack.frame import compress, decompress
+from starfish_mpack_wire._pack.frame import compress, decompress
 from starfish_mpack_wire.testing.strategies import contents
 
 

@@ -19,7 +19,7 @@ else:
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PAGE = Path(__file__).parents[4] / "docs" / "mpack-format.md"
-NAMES = ("empty", "history", "increment")
+NAMES = ("empty", "history", "increment", "kinds")
 
 
 def golden(name: str) -> tuple[bytes, dict[str, Any]]:
@@ -60,6 +60,14 @@ def test_golden_ids_of_snapshots_and_commits_are_computed() -> None:
         "sha256:cf5040a04e119aec20bb6002a1f4feefaaa374fdd1cf0981e6bc6e01a02625a3",
         "sha256:777e732e6f4b0ff32b15cdcd2544d7f8e13e99e814de22d4fcecdb845d79221f",
     ]
+
+
+def test_golden_ids_of_kinds_are_computed() -> None:
+    record = golden("kinds")[1]["snapshots"][0]
+    tree = SnapshotTree.empty().apply(record["upsert"])
+
+    assert tree.snapshot_id == record["snapshot_id"]
+    assert tree.manifest == record["upsert"]
 
 
 def test_the_page_shows_these_packs_and_a_reader_that_reads_them(tmp_path, monkeypatch) -> None:

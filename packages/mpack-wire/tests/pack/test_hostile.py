@@ -21,7 +21,7 @@ from starfish_mpack_wire import (
     commit_id,
     parse_wire_mpack,
 )
-from starfish_mpack_wire.pack.layout import (
+from starfish_mpack_wire._pack.layout import (
     BLOB_ENTRY,
     CHUNK_ENTRY,
     HEADER,
@@ -68,7 +68,7 @@ def test_bytes_that_are_no_pack() -> None:
 
 
 def test_a_pack_that_went_through_a_text_mode_is_named() -> None:
-    with pytest.raises(MPackFormatError, match="no pack"):
+    with pytest.raises(MPackFormatError, match="not a pack"):
         parse_wire_mpack(build_mpack([], [], []).replace(b"\r\n", b"\n"))
 
 
@@ -186,12 +186,12 @@ RAW = (X, 0, 1, 1, 0, 1)
         ((X, 0, 1, 1, 2**32 - 1, 1), "not in its block"),
         ((X, 0, 1, MAX_BLOCK_BYTES + 1, 0, 1), "several blobs"),
         ((X, 0, 1, 2**32 - 1, 0, 1), "several blobs"),
-        ((X, 0, 1, 2, 0, 1), "no blob's"),
+        ((X, 0, 1, 2, 0, 1), "no blob"),
         ((X, 0, 1, 2, 1, 1), "leave a gap"),
         ((X, 1, 1, 1, 0, 1), "outside"),
         ((X, 2**64 - 1, 1, 1, 0, 1), "outside"),
         ((X, 0, 2, 2, 0, 2), "outside"),
-        ((digest(b""), 0, 0, 0, 0, 0), "no blob's"),
+        ((digest(b""), 0, 0, 0, 0, 0), "no blob"),
     ],
 )
 def test_an_entry_that_contradicts_itself(entry, match: str) -> None:
@@ -207,10 +207,10 @@ def test_an_entry_that_contradicts_itself(entry, match: str) -> None:
         (b"xyz", (0, 1, 1, 0, 1), (2, 1, 1, 0, 1), "gap"),
         (b"xy", (0, 2, 2, 0, 1), (0, 2, 2, 0, 2), "overlap"),
         (b"xyz", (0, 3, 3, 0, 1), (0, 3, 3, 2, 1), "gap"),
-        (b"xyz", (0, 3, 3, 0, 1), (0, 3, 3, 1, 1), "no blob's"),
-        (b"xyz", (0, 2, 2, 0, 1), (2, 1, 1, 0, 1), "no blob's"),
+        (b"xyz", (0, 3, 3, 0, 1), (0, 3, 3, 1, 1), "no blob"),
+        (b"xyz", (0, 2, 2, 0, 1), (2, 1, 1, 0, 1), "no blob"),
         (b"xy", (0, 2, 2, 0, 2), (1, 1, 1, 0, 1), "overlap"),
-        (b"xy", (0, 1, 2, 0, 1), (0, 2, 2, 1, 1), "no blob's"),
+        (b"xy", (0, 1, 2, 0, 1), (0, 2, 2, 1, 1), "no blob"),
         (b"xy", (0, 0, 1, 0, 1), (0, 2, 2, 0, 2), "frame"),
     ],
 )

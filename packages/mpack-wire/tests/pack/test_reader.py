@@ -1,4 +1,4 @@
-"""Reading in place: files, threads, closing, and what is not looked at."""
+"""Reading in place: files, threads, closing, and parts that are not looked at."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starfish_mpack_wire import (
     blob_id,
     build_mpack,
 )
-from starfish_mpack_wire.pack import parts
+from starfish_mpack_wire._pack import parts
 
 LINE = b"a line of some text, to be compressed\n"
 

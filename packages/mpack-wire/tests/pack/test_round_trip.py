@@ -11,7 +11,7 @@ from starfish_mpack_wire import (
     parse_wire_mpack,
     write_mpack,
 )
-from starfish_mpack_wire.pack.layout import Section
+from starfish_mpack_wire._pack.layout import Section
 from starfish_mpack_wire.testing.damage import sections_of
 
 

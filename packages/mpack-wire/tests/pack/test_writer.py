@@ -19,7 +19,7 @@ from starfish_mpack_wire import (
     parse_wire_mpack,
     write_mpack,
 )
-from starfish_mpack_wire.pack.layout import BLOB_ENTRY, Section
+from starfish_mpack_wire._pack.layout import BLOB_ENTRY, Section
 from starfish_mpack_wire.testing.damage import sections_of
 
 MIB = 2**20
@@ -183,11 +183,11 @@ def test_a_record_that_lacks_a_member_or_is_no_map_is_refused(kind: str, history
         with pytest.raises((MPackFormatError, MPackIntegrityError)):
             built({**good, name: 7})
     for record in (None, [], "text"):
-        with pytest.raises(MPackFormatError, match="no map"):
+        with pytest.raises(MPackFormatError, match="not a map"):
             built(record)
     if kind == "snapshots":
         with pytest.raises(MPackFormatError, match="'remove' of a snapshot"):
-            built({**good, "remove": "a text is no list"})
+            built({**good, "remove": "a text is not a list"})
 
 
 def test_snapshots_that_are_their_own_ancestor_are_refused() -> None:

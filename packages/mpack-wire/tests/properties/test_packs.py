@@ -114,7 +114,7 @@ def test_damage_is_refused_with_one_of_three_errors_or_harmless(pack: bytes) -> 
         assert contents is None
     else:
         assert contents is not None
-        # What was accepted is a pack like any other: its content builds and comes back.
+        # An accepted pack is one like any other: its content builds and comes back.
         assert by_id(parse_wire_mpack(build_mpack(**contents))) == by_id(contents)
 
 

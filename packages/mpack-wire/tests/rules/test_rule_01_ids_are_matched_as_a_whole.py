@@ -13,8 +13,8 @@ from starfish_mpack_wire import (
     build_mpack,
     parse_wire_mpack,
 )
-from starfish_mpack_wire.object_ids import check_object_id, digest_of, is_object_id
-from starfish_mpack_wire.pack.layout import Section
+from starfish_mpack_wire._model.object_ids import check_object_id, digest_of, is_object_id
+from starfish_mpack_wire._pack.layout import Section
 from starfish_mpack_wire.testing.damage import assemble, sections_of
 
 GOOD = "sha256:" + "0a" * 32

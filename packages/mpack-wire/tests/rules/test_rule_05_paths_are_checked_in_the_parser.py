@@ -15,7 +15,7 @@ from starfish_mpack_wire import (
     build_mpack,
     parse_wire_mpack,
 )
-from starfish_mpack_wire.pack.layout import Section
+from starfish_mpack_wire._pack.layout import Section
 from starfish_mpack_wire.testing.damage import assemble, chunk_of, sections_of
 
 BAD = [
@@ -52,7 +52,7 @@ def pack_with(paths: str, removed: str = "", directories: str = "") -> bytes:
     }
     sections = sections_of(build_mpack([], [snapshot], [BLOB]))
     numbers = struct.pack(">I", 0) * (paths.count("\0") + 1 if paths else 0)
-    record = msgpack.packb([None, paths, numbers, removed, directories])
+    record = msgpack.packb([None, paths, b"", numbers, b"", removed, directories])
     return assemble({**sections, Section.SNAPSHOTS: chunk_of(record, 1)})
 
 

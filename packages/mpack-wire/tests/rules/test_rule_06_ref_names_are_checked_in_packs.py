@@ -6,8 +6,8 @@ import msgpack
 import pytest
 
 from starfish_mpack_wire import MPackFormatError, build_mpack, commit_id, parse_wire_mpack
-from starfish_mpack_wire.pack.layout import Section
-from starfish_mpack_wire.ref_names import check_ref_name, is_ref_name
+from starfish_mpack_wire._model.ref_names import check_ref_name, is_ref_name
+from starfish_mpack_wire._pack.layout import Section
 from starfish_mpack_wire.testing.damage import assemble, chunk_of, records_of, sections_of
 
 BAD = [
@@ -59,13 +59,13 @@ def test_rule_06_a_bad_name_is_refused_by_builder_and_parser(name: str, history)
     count = len(contents["commits"])
 
     assert not is_ref_name(name)
-    with pytest.raises(MPackFormatError, match="no name"):
+    with pytest.raises(MPackFormatError, match="not a name"):
         build_mpack([commit], [], [])
-    with pytest.raises(MPackFormatError, match="no name"):
+    with pytest.raises(MPackFormatError, match="not a name"):
         build_mpack([], [], [], [{"name": name, "commit_id": commit["commit_id"]}])
-    with pytest.raises(MPackFormatError, match="no name"):
+    with pytest.raises(MPackFormatError, match="not a name"):
         parse_wire_mpack(assemble({**sections, Section.TAGS: chunk_of(tag, 1)}))
-    with pytest.raises(MPackFormatError, match="no name"):
+    with pytest.raises(MPackFormatError, match="not a name"):
         parse_wire_mpack(assemble({**sections, Section.COMMITS: chunk_of(renamed, count)}))
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starfish_mpack_wire.terminal_text import terminal_line, terminal_text
+from starfish_mpack_wire._terminal_text import terminal_line, terminal_text
 
 ATTACKS = {
     "colour": "\x1b[31mred",

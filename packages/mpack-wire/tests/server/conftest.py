@@ -15,11 +15,11 @@ import pytest
 
 from servers.postgres import postgres_binaries, postgres_server
 from servers.s3 import s3_server
-from starfish_mpack_wire.object_ids import blob_id, commit_id
-from starfish_mpack_wire.pack.parser import parse_wire_mpack
-from starfish_mpack_wire.pack.writer import build_mpack
-from starfish_mpack_wire.records import CommitRecord, PackContents, SnapshotRecord
-from starfish_mpack_wire.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._model.object_ids import blob_id, commit_id
+from starfish_mpack_wire._model.records import CommitRecord, PackContents, SnapshotRecord
+from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._pack.parser import parse_wire_mpack
+from starfish_mpack_wire._pack.writer import build_mpack
 
 __all__ = ("postgres_binaries", "postgres_server", "s3_server")
 

@@ -21,8 +21,8 @@ pytest.importorskip("uvicorn", reason="needs the extra cli")
 import httpx
 import msgpack
 
-from starfish_mpack_wire.object_ids import blob_id
-from starfish_mpack_wire.pack.parser import parse_wire_mpack
+from starfish_mpack_wire._model.object_ids import blob_id
+from starfish_mpack_wire._pack.parser import parse_wire_mpack
 from starfish_mpack_wire.server import create_repo, create_token
 
 ROUNDS = int(os.environ.get("STARFISH_REPEAT", "4"))

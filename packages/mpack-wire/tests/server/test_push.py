@@ -14,9 +14,9 @@ pytest.importorskip("fastapi", reason="needs the extra server")
 import obstore
 from sqlalchemy import func, select
 
-from starfish_mpack_wire.object_ids import blob_id
-from starfish_mpack_wire.pack.writer import build_mpack
-from starfish_mpack_wire.server.rows import (
+from starfish_mpack_wire._model.object_ids import blob_id
+from starfish_mpack_wire._pack.writer import build_mpack
+from starfish_mpack_wire.server._rows import (
     BRANCHES,
     COMMITS,
     PACK_INDEX,
@@ -107,7 +107,7 @@ async def test_rule_01_bytes_with_another_hash_are_never_parsed(
 
     pack = story.pack(story.line(1)[0])
     mpack_id = await wire.upload(pack)
-    # Whoever holds a signed address may write other bytes; so may whoever damages a disk.
+    # The holder of a signed address may write other bytes; so may a damaged disk.
     for listed in await obstore.list(wire.store, "uploads").collect_async():
         await obstore.put_async(wire.store, listed["path"], pack[:-1] + b"x")
     monkeypatch.setattr(_unpack, "MPackReader", parsed)

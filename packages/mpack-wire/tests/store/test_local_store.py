@@ -17,7 +17,7 @@ from starfish_mpack_wire import (
     StoreError,
     blob_id,
 )
-from starfish_mpack_wire.store import catalogue
+from starfish_mpack_wire._store import catalogue
 from starfish_mpack_wire.working_tree import WorkingTree
 
 
@@ -201,7 +201,7 @@ def test_a_folder_that_copying_left_out_because_it_was_empty_is_made_again(
 def test_a_folder_with_other_things_in_it_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("keep me")
 
-    with pytest.raises(StoreError, match="no store and not empty"):
+    with pytest.raises(StoreError, match="not a store and not empty"):
         LocalStore(tmp_path)
     assert (tmp_path / "letter.txt").read_text() == "keep me"
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import assert_type
 
 from starfish_mpack_wire import ApplyResult, LocalStore, RejectedRecord, WireClient, apply_mpack
+from starfish_mpack_wire._model.records import CommitRecord
+from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._store import RepackReport, StoreState, VerifyReport
+from starfish_mpack_wire._store.catalogue import CommitRow
 from starfish_mpack_wire.bundle import BundleInfo, create_bundle, unbundle, verify_bundle
 from starfish_mpack_wire.client import FetchResult, Progress, PushResult, RemoteRefs, RetryPolicy
 from starfish_mpack_wire.git import ExportResult, ImportResult, export_git, import_git
-from starfish_mpack_wire.records import CommitRecord
-from starfish_mpack_wire.snapshot_tree import SnapshotTree
-from starfish_mpack_wire.store import RepackReport, StoreState, VerifyReport
-from starfish_mpack_wire.store.catalogue import CommitRow
 from starfish_mpack_wire.working_tree import TreeStatus, WorkingTree
 
 

@@ -9,7 +9,10 @@ from obstore.store import MemoryStore
 from starlette.requests import Request
 
 from starfish_mpack_wire import Limits
-from starfish_mpack_wire.negotiation import Delta, InMemoryCommitGraph, choose_haves, compute_delta
+from starfish_mpack_wire._history.commit_graph import InMemoryCommitGraph
+from starfish_mpack_wire._history.delta import Delta, compute_delta
+from starfish_mpack_wire._history.haves import choose_haves
+from starfish_mpack_wire._history.reading import run
 from starfish_mpack_wire.server import (
     Repo,
     Repos,
@@ -21,7 +24,7 @@ from starfish_mpack_wire.server import (
     create_token,
     create_wire_router,
 )
-from starfish_mpack_wire.server.options import Action
+from starfish_mpack_wire.server._options import Action
 
 
 async def who(_request: Request) -> str | None:
@@ -50,7 +53,7 @@ async def administration(rows: WireRows) -> None:
     assert_type(await Tokens(rows).create("ada", expires_ms=1), str)
 
 
-async def negotiation() -> None:
+def negotiation() -> None:
     graph = InMemoryCommitGraph.of({"a": (), "b": ("a",)})
-    assert_type(await compute_delta(graph, ["b"], ["a"]), Delta)
+    assert_type(run(compute_delta(["b"], ["a"]), graph), Delta)
     assert_type(choose_haves(["b"], ["b", "a"]), list[str])

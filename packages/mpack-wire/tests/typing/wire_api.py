@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO, assert_type
 
 from starfish_mpack_wire import (
+    Entry,
     Limits,
     MPackReader,
     SnapshotTree,
@@ -18,7 +19,7 @@ from starfish_mpack_wire import (
     snapshot_id,
     write_mpack,
 )
-from starfish_mpack_wire.records import (
+from starfish_mpack_wire._model.records import (
     BlobRecord,
     CommitRecord,
     PackContents,
@@ -69,7 +70,7 @@ def trees(tree: SnapshotTree) -> None:
     assert_type(SnapshotTree.empty(), SnapshotTree)
     assert_type(tree.apply({"a": blob_id(b"")}, ["b"], ["c"]), SnapshotTree)
     assert_type(tree.snapshot_id, str)
-    assert_type(tree.manifest, dict[str, str])
+    assert_type(tree.manifest, dict[str, Entry])
     assert_type(tree.directories, tuple[str, ...])
-    assert_type(tree.get("a"), str | None)
+    assert_type(tree.get("a"), Entry | None)
     assert_type(len(tree), int)

@@ -20,12 +20,12 @@ from starfish_mpack_wire import (
     blob_id,
     commit_id,
 )
-from starfish_mpack_wire.snapshot_tree import SnapshotTree
-from starfish_mpack_wire.store.packing import write_commit
+from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._store.packing import write_commit
 from starfish_mpack_wire.working_tree import NameFolding, WorkingTree
-from starfish_mpack_wire.working_tree.safe_folder import SafeFolder
-from starfish_mpack_wire.working_tree.scan import scan_folder
-from starfish_mpack_wire.working_tree.stat_cache import StatCache
+from starfish_mpack_wire.working_tree._safe_folder import SafeFolder
+from starfish_mpack_wire.working_tree._scan import scan_folder
+from starfish_mpack_wire.working_tree._stat_cache import StatCache
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def write(root: Path, files: dict[str, bytes]) -> None:
 
 
 def contents(root: Path) -> dict[str, bytes | None]:
-    """Files with their bytes, empty folders as None; what is below .mpack left out."""
+    """Files with their bytes, empty folders as None; those below .mpack left out."""
     found: dict[str, bytes | None] = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -143,17 +143,84 @@ def test_a_change_within_one_tick_of_the_clock_is_seen(tree: WorkingTree) -> Non
         assert tree.status().modified == ("a",)
 
 
-def test_links_and_pipes_are_refused_by_name(tree: WorkingTree) -> None:
+def test_pipes_are_refused_by_name(tree: WorkingTree) -> None:
     write(tree.root, {"a": b"1"})
-    (tree.root / "link").symlink_to("/etc/passwd")
     os.mkfifo(tree.root / "pipe")
 
-    assert tree.status().unsupported == {"link": "a symbolic link", "pipe": "a pipe"}
-    with pytest.raises(UnsupportedFilesError, match="link"):
+    assert tree.status().unsupported == {"pipe": "a pipe"}
+    with pytest.raises(UnsupportedFilesError, match="pipe"):
         tree.commit("m", author="Ada")
-    (tree.root / ".mpackignore").write_text("link\npipe\n*.tmp\nbuild/\n")
+    (tree.root / ".mpackignore").write_text("pipe\n*.tmp\nbuild/\n")
     write(tree.root, {"x.tmp": b"1", "build/out": b"1"})
     assert tree.store.tree_of(commit(tree)).manifest.keys() == {".mpackignore", "a"}
+
+
+def test_programs_and_links_are_entries_of_their_kind(tree: WorkingTree) -> None:
+    write(tree.root, {"run.sh": b"#!", "plain": b"1"})
+    (tree.root / "run.sh").chmod(0o755)
+    (tree.root / "link").symlink_to("/etc/passwd")
+    (tree.root / os.fsdecode(b"bad")).symlink_to(os.fsdecode(b"\xff/far"))
+    first = commit(tree)
+
+    manifest = tree.store.tree_of(first).manifest
+    assert manifest == {
+        "run.sh": {"kind": "executable", "id": blob_id(b"#!")},
+        "plain": blob_id(b"1"),
+        "link": {"kind": "symlink", "id": blob_id(b"/etc/passwd")},
+        "bad": {"kind": "symlink", "id": blob_id(b"\xff/far")},
+    }
+    assert tree.status().clean
+
+
+def test_a_changed_program_bit_is_a_change_and_a_checkout_brings_it_back(tree: WorkingTree) -> None:
+    first = commit(tree, {"run.sh": b"#!"})
+    (tree.root / "run.sh").chmod(0o750)
+    assert tree.status().modified == ("run.sh",)
+    second = commit(tree)
+
+    tree.checkout("one", start=first)
+    assert (tree.root / "run.sh").stat().st_mode & 0o777 == 0o640
+    tree.checkout("two", start=second)
+    assert (tree.root / "run.sh").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_link_that_becomes_a_file_and_a_folder_is_never_followed(
+    tree: WorkingTree, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (tree.root / "x").symlink_to(outside)
+    first = commit(tree)
+    (tree.root / "x").unlink()
+    second = commit(tree, {"x": b"file"})
+    (tree.root / "x").unlink()
+    third = commit(tree, {"x/inside": b"1"})
+
+    for name, at in (("a", first), ("b", second), ("c", third), ("d", first), ("e", third)):
+        tree.checkout(name, start=at)
+        assert tree.status().clean
+    assert list(outside.iterdir()) == []
+    tree.checkout("f", start=first)
+    assert (tree.root / "x").readlink() == outside
+
+
+def test_a_gitlink_is_a_folder_that_is_not_looked_into(tree: WorkingTree) -> None:
+    link = {"kind": "gitlink", "id": "sha1:" + "12" * 20}
+    first = commit(tree, {"a": b"1"})
+    snapshot = tree.store.tree_of(first).apply({"sub/module": link})
+    record = {**tree.store.commit(first), "snapshot_id": snapshot.snapshot_id}
+    record["commit_id"] = commit_id(record)
+    write_commit(tree.store, record, snapshot, None, blobs=[], read=lambda blob: b"")  # type: ignore[arg-type]
+
+    tree.checkout("with", start=record["commit_id"])
+    assert (tree.root / "sub/module").is_dir()
+    assert tree.status().clean
+    write(tree.root, {"sub/module/own": b"of the other repository", "a": b"2"})
+    assert tree.status().modified == ("a",)
+    assert tree.store.tree_of(commit(tree)).get("sub/module") == link
+    (tree.root / "sub/module/own").unlink()
+    tree.checkout("without", start=first)
+    assert not (tree.root / "sub").exists()
 
 
 def test_rule_04_shapes_that_are_easy_to_lose(tree: WorkingTree, tmp_path: Path) -> None:
@@ -345,13 +412,13 @@ def test_a_file_that_changes_while_a_checkout_runs_is_left_alone(
 
 
 def test_permissions_of_a_file_stay_when_its_content_is_replaced(tree: WorkingTree) -> None:
-    first = commit(tree, {"run.sh": b"1"})
-    (tree.root / "run.sh").chmod(0o755)
-    commit(tree, {"run.sh": b"2"})
+    first = commit(tree, {"notes": b"1"})
+    (tree.root / "notes").chmod(0o600)
+    commit(tree, {"notes": b"2"})
 
     tree.checkout("old", start=first)
 
-    assert (tree.root / "run.sh").stat().st_mode & 0o777 == 0o755
+    assert (tree.root / "notes").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_blob_that_is_missing_stops_a_checkout_before_it_begins(tree: WorkingTree) -> None:
@@ -411,6 +478,6 @@ def test_a_scan_of_a_folder_that_loses_files_meanwhile_goes_on(
 
     monkeypatch.setattr(SafeFolder, "hash", hash_and_remove)
     with SafeFolder(tree.root) as folder:
-        found = scan_folder(folder, StatCache(tree.store.path / "none"), ())
+        found = scan_folder(folder, StatCache(tree.store.path / "none"), {})
 
     assert set(found.files) == {"a"}

@@ -1,4 +1,4 @@
-"""The default clock; whoever needs the time takes a function of this shape."""
+"""The default clock; code that needs the time takes a function of this shape."""
 
 from __future__ import annotations
 

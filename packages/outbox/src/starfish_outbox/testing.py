@@ -1,4 +1,4 @@
-"""For whoever writes a storage: the suites that every storage here passes, and a cache for tests.
+"""For the author of a storage: the suites that every storage here passes, and a cache for tests.
 
 A suite is a class to inherit from; the test module supplies one fixture. The tests are coroutines:
 run them with ``pytest-asyncio`` in its ``auto`` mode.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from starfish_outbox._backend import QueueBackend
-from starfish_outbox._cache_backend import LocalCache
-from starfish_outbox._drain import drain_outbox
-from starfish_outbox._entry import OutboxEntry
-from starfish_outbox._queue import OutboxQueue
+from starfish_outbox._cache.local_cache import LocalCache
+from starfish_outbox._drain.drain import drain_outbox
+from starfish_outbox._outbox_queue import OutboxQueue
+from starfish_outbox._queue.backend import QueueBackend
+from starfish_outbox._queue.entry import OutboxEntry
 
 __all__ = ("LocalCacheContract", "MemoryCache", "OpenBackend", "QueueBackendContract")
 
@@ -31,7 +31,7 @@ class MemoryCache:
 
     def __init__(self, values: dict[str, str] | None = None) -> None:
         self.values = {} if values is None else values
-        """What is stored."""
+        """The texts by key."""
 
     async def get_item(self, key: str) -> str | None:
         """The text under a key, ``None`` when there is none."""
@@ -108,7 +108,7 @@ class QueueBackendContract:
     """What a queue needs from a `QueueBackend`.
 
     The test module overrides the fixture ``open_backend`` with an `OpenBackend` of an empty
-    storage. What was opened may still be open when it is called again.
+    storage. Storages that it gave may still be open when it is called again.
     """
 
     async def test_what_was_enqueued_is_there_for_the_next(self, open_backend: OpenBackend) -> None:
@@ -142,7 +142,7 @@ class QueueBackendContract:
         assert [entry.item for entry in bob.get()] == [2]
 
     async def test_only_one_holder_has_a_claim(self, open_backend: OpenBackend) -> None:
-        """Whoever comes second is told so."""
+        """The second one is told so."""
         first, second = await self._queue(open_backend), await self._queue(open_backend)
         await first.enqueue("a", 1)
 

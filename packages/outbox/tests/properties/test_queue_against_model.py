@@ -200,14 +200,16 @@ class SqliteAgainstModel(QueueAgainstModel):
         await self.outbox.close()
 
     def set_broken(self, *, broken: bool) -> bool:
-        connection = self.outbox._writer._connection
+        connection = self.outbox._thread.engine.connection
         connection.execute(f"PRAGMA query_only={'ON' if broken else 'OFF'}")
         return True
 
     async def stored(self) -> list[OutboxEntry]:
-        connection = self.outbox._writer._connection
+        connection = self.outbox._thread.engine.connection
         rows = connection.execute(
-            "SELECT id, item, status, attempts, enqueued_at FROM entries ORDER BY seq"
+            "SELECT id, item, coalesce(status, 'queued'), coalesce(attempts, 0), enqueued_at"
+            " FROM starfish_outbox_entries LEFT JOIN starfish_outbox_states USING (seq)"
+            " WHERE item IS NOT NULL ORDER BY seq"
         ).fetchall()
         return [OutboxEntry(r[0], json.loads(r[1]), *r[2:]) for r in rows]
 

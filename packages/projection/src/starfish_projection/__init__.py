@@ -7,7 +7,8 @@ from starfish_projection._definition import (
     ProjectionSet,
     ProjectionTarget,
 )
-from starfish_projection._drops import DropReason, OnDrop, ProjectionStats
+from starfish_projection._drops import DropReason, ListStats, OnDrop, ProjectionStats
+from starfish_projection._parking import Failure, ParkedWrite
 from starfish_projection._plugin import (
     PLUGIN_NAME,
     ProjectionPlugin,
@@ -22,14 +23,27 @@ from starfish_projection._rebuild import (
 from starfish_projection._setup import ProjectionSetup
 from starfish_projection._sources import RebuildConfig
 from starfish_projection._store import ListStore
+from starfish_projection.errors import (
+    ProjectionError,
+    SetupError,
+    SeveralProcessesError,
+    TargetNotAListError,
+    UnknownSourceError,
+)
+
+__version__ = "4.0.0"
 
 __all__ = (
     "PLUGIN_NAME",
     "DropReason",
+    "Failure",
+    "ListStats",
     "ListStore",
     "OnDrop",
     "OnProgress",
+    "ParkedWrite",
     "Projection",
+    "ProjectionError",
     "ProjectionOp",
     "ProjectionPlugin",
     "ProjectionRemove",
@@ -40,6 +54,11 @@ __all__ = (
     "RebuildConfig",
     "RebuildProgress",
     "RebuildReport",
+    "SetupError",
+    "SeveralProcessesError",
+    "TargetNotAListError",
+    "UnknownSourceError",
+    "__version__",
     "create_projection_server_plugin",
     "rebuild_projection",
 )

@@ -88,20 +88,20 @@ class Projection:
     def __post_init__(self) -> None:
         source = cast("object", self.source)
         if not isinstance(source, Sequence) or isinstance(source, bytes):
-            raise TypeError(f"source is {source!r}; legal is a collection name or several")
+            raise TypeError(f"source is {source!r}; it must be a collection name or several")
         names = cast("tuple[object, ...]", self.sources)
         if not names or not all(isinstance(name, str) and name for name in names):
             raise ValueError(f"source is {source!r}; every collection name must be a text")
         if isinstance(self.target, str):
             problem = unsafe_target_reason(self.target)
             if problem is not None:
-                raise ValueError(f"target {self.target[:200]!r} is no storage key: {problem}")
+                raise ValueError(f"target {self.target[:200]!r} is not a storage key: {problem}")
         elif not callable(cast("object", self.target)) or inspect.iscoroutinefunction(self.target):
             raise TypeError(
-                f"target is {self.target!r}; legal is a storage key or a plain function"
+                f"target is {self.target!r}; it must be a storage key or a plain function"
             )
         if not callable(cast("object", self.project)):
-            raise TypeError(f"project is {self.project!r}; legal is a function, async or not")
+            raise TypeError(f"project is {self.project!r}; it must be a function, async or not")
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The list document: ``{"items": [{"id": …, "value": …}, …]}`` as a server stores documents.
 
-Rule 1: an entry is kept as its canonical text and never parsed again. Rule 2: what is rendered
+Rule 1: an entry is kept as its canonical text and never parsed again. Rule 2: the rendered text
 is what `starfish_protocol.hash` would give for the same data, byte for byte. Rule 3: text that
 does not have exactly this shape is somebody else's document and raises.
 """

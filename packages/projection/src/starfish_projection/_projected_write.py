@@ -6,13 +6,17 @@ return becomes a `ProjectionFailure` with its reason.
 
 from __future__ import annotations
 
-import inspect
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from starfish_projection._contained import (
+    ApplicationRaisedError,
+    ApplicationTimedOutError,
+    call_contained,
+)
 from starfish_projection._definition import (
     Projection,
     ProjectionOp,
@@ -27,7 +31,14 @@ from starfish_projection._store import ListStore
 from starfish_protocol.hash import compute_hash
 from starfish_protocol.plugins import WriteEvent
 
-__all__ = ("ProjectedWrite", "ProjectionFailure", "newest", "project_write", "stored_write")
+__all__ = (
+    "ProjectedWrite",
+    "ProjectionFailure",
+    "newest",
+    "project_removal",
+    "project_write",
+    "stored_write",
+)
 
 _LONE_SURROGATE = re.compile(r"(?<!\\)(?:\\\\)*\\ud[89a-f]")
 """In canonical text, which escapes a surrogate only when it is alone. Parsers refuse such a text,
@@ -63,35 +74,75 @@ class ProjectedWrite:
     operation: ListOperation
 
 
-async def project_write(projection: Projection, event: WriteEvent) -> ProjectedWrite | None:
+async def project_write(
+    projection: Projection, event: WriteEvent, *, limit_s: float
+) -> ProjectedWrite | None:
     """What a write does to its list, ``None`` when the projection ignores it.
 
+    Args:
+        projection: whose functions are called.
+        event: the write.
+        limit_s: seconds that ``project`` may take.
+
     Raises:
-        ProjectionFailure: a function of the projection raised or answered nonsense.
+        ProjectionFailure: a function of the projection raised, took too long or answered nonsense.
     """
-    target = _target_of(projection, event)
+    target = await _target_of(projection, event, limit_s)
     if target is None:
         return None
-    try:
-        answer = projection.project(event)
-        op = cast("object", await answer if inspect.isawaitable(answer) else answer)
-    except Exception as error:
-        raise ProjectionFailure(
-            "project_raised", f"project raised {type(error).__name__}", target=target
-        ) from error
+    op = await _op_of(projection, event, target, limit_s)
+    return (
+        None
+        if op is None
+        else ProjectedWrite(projection, event, target, op, _operation_of(op, target))
+    )
+
+
+async def project_removal(
+    projection: Projection, event: WriteEvent, *, limit_s: float
+) -> ProjectedWrite | None:
+    """What the end of a document does to its list: its entry goes.
+
+    The functions of the projection see the document's parameters and an empty body. ``None`` when
+    they name no entry for those.
+
+    Raises:
+        ProjectionFailure: they cannot name the entry without the body.
+    """
+    emptied = replace(event, body={})
+    target = await _target_of(projection, emptied, limit_s)
+    if target is None:
+        return None
+    op = await _op_of(projection, emptied, target, limit_s)
     if op is None:
         return None
-    if not isinstance(op, ProjectionSet | ProjectionRemove):
+    removal = ProjectionRemove(op.id)
+    return ProjectedWrite(projection, emptied, target, removal, _operation_of(removal, target))
+
+
+async def _op_of(
+    projection: Projection, event: WriteEvent, target: str, limit_s: float
+) -> ProjectionSet | ProjectionRemove | None:
+    try:
+        op = await call_contained(projection.project, event, limit_s=limit_s)
+    except ApplicationRaisedError as error:
         raise ProjectionFailure(
-            "operation_invalid",
-            f"project returned {type(op).__name__}; "
-            "legal are ProjectionSet, ProjectionRemove and None",
-            target=target,
-        )
-    return ProjectedWrite(projection, event, target, op, _operation_of(op, target))
+            "project_raised", f"project raised {type(error.error).__name__}", target=target
+        ) from error.error
+    except ApplicationTimedOutError as error:
+        raise ProjectionFailure(
+            "project_timed_out", f"project took more than {limit_s:g} s", target=target
+        ) from error
+    if op is None or isinstance(op, ProjectionSet | ProjectionRemove):
+        return op
+    raise ProjectionFailure(
+        "operation_invalid",
+        f"project returned {type(op).__name__}; it must be ProjectionSet, ProjectionRemove or None",
+        target=target,
+    )
 
 
-async def newest(store: ListStore, written: ProjectedWrite) -> ProjectedWrite:
+async def newest(store: ListStore, written: ProjectedWrite, *, limit_s: float) -> ProjectedWrite:
     """The same write, or the newer one of the same document that took its place.
 
     Hooks of two pushes to one document may run in either order. An older value must not end up
@@ -112,7 +163,7 @@ async def newest(store: ListStore, written: ProjectedWrite) -> ProjectedWrite:
     if newer is None or newer.hash == event.hash:
         return written
     try:
-        again = await project_write(written.projection, newer)
+        again = await project_write(written.projection, newer, limit_s=limit_s)
     except ProjectionFailure:
         return written
     if (
@@ -125,7 +176,7 @@ async def newest(store: ListStore, written: ProjectedWrite) -> ProjectedWrite:
 
 
 def stored_write(text: str, event: WriteEvent) -> WriteEvent | None:
-    """The write that left a stored document, ``None`` when the text is no ordinary document.
+    """The write that left a stored document, ``None`` when the text is not an ordinary document.
 
     Args:
         text: what the store holds under the event's document key.
@@ -160,18 +211,24 @@ def stored_write(text: str, event: WriteEvent) -> WriteEvent | None:
     )
 
 
-def _target_of(projection: Projection, event: WriteEvent) -> str | None:
+async def _target_of(projection: Projection, event: WriteEvent, limit_s: float) -> str | None:
     if isinstance(projection.target, str):
         return projection.target
     try:
-        target = cast("object", projection.target(event))
-    except Exception as error:
-        raise ProjectionFailure("target_raised", f"target raised {type(error).__name__}") from error
+        target = await call_contained(projection.target, event, limit_s=limit_s)
+    except ApplicationRaisedError as error:
+        raise ProjectionFailure(
+            "target_raised", f"target raised {type(error.error).__name__}"
+        ) from error.error
+    except ApplicationTimedOutError as error:
+        raise ProjectionFailure(
+            "project_timed_out", f"target took more than {limit_s:g} s"
+        ) from error
     if target is None:
         return None
     if not isinstance(target, str):
         raise ProjectionFailure(
-            "target_invalid", f"target returned {type(target).__name__}; legal are a text and None"
+            "target_invalid", f"target returned {type(target).__name__}; it must be a text or None"
         )
     problem = unsafe_target_reason(target)
     if problem is not None:
@@ -184,7 +241,7 @@ def _operation_of(op: ProjectionSet | ProjectionRemove, target: str) -> ListOper
     if not isinstance(entry_id, str):
         raise ProjectionFailure(
             "operation_invalid",
-            f"the id is a {type(entry_id).__name__}; legal is a text",
+            f"the id is a {type(entry_id).__name__}; it must be a text",
             target=target,
             op=op,
         )
@@ -194,7 +251,7 @@ def _operation_of(op: ProjectionSet | ProjectionRemove, target: str) -> ListOper
     if not isinstance(value, Mapping):
         raise ProjectionFailure(
             "operation_invalid",
-            f"the value is a {type(value).__name__}; legal is a JSON object",
+            f"the value is a {type(value).__name__}; it must be a JSON object",
             target=target,
             op=op,
         )

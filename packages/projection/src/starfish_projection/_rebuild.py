@@ -35,6 +35,8 @@ __all__ = ("OnProgress", "RebuildProgress", "RebuildReport", "rebuild_projection
 
 _CHANGES_AT_ONCE = 1000
 """Changes of a list in one fold: each looks at its document again, all within one time-out."""
+_PROJECT_S = 30.0
+"""How long ``project`` may take for one document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class RebuildReport:
     documents: int
     """Source documents that were read."""
     unreadable: int
-    """Of these, the ones that are no ordinary JSON documents; with any, nothing is removed."""
+    """Of these, the ones that are not ordinary JSON documents; with any, nothing is removed."""
     lists: int
     """Lists that were looked at."""
     rewritten: int
@@ -203,7 +205,7 @@ class _Rebuild:
     async def _ids_before(self, target_prefixes: Sequence[str]) -> dict[str, frozenset[str]]:
         """Entries that are in the known lists before the first source is read.
 
-        What is pushed while the sources are read is not among them, and so never an orphan.
+        Pushes that come while the sources are read are not among them, and so never orphans.
         """
         targets = {p.target for p in self._projections if isinstance(p.target, str)}
         for prefix in target_prefixes:
@@ -243,7 +245,7 @@ class _Rebuild:
             if event.collection not in projection.sources:
                 continue
             try:
-                write = await project_write(projection, event)
+                write = await project_write(projection, event, limit_s=_PROJECT_S)
             except ProjectionFailure as failure:
                 scan.failures[failure.reason] += 1
                 if failure.target is None:

@@ -107,13 +107,13 @@ def _path(collection: _Collection) -> str:
 async def read_sources(
     store: ListStore, sources: Sequence[SourceCollection], clock: Clock
 ) -> AsyncIterator[tuple[int, int, WriteEvent | None]]:
-    """Each source document as the write that left it, ``None`` for one that is no such thing.
+    """Each source document as the write that left it, ``None`` for one that cannot be read so.
 
     Yields:
         How many documents were read so far, how many there are, and the write. Documents that
         expired or were deleted meanwhile are counted but come as no write at all.
     """
-    from starfish_server.config.path_template import PathTemplate
+    from starfish_server.config import PathTemplate
 
     found: list[tuple[str, WriteEvent, int | None]] = []
     for source in sources:

@@ -3,7 +3,7 @@
 Rule 1: operations are folded in the order they arrived, in one task per list, which lives while
 there is something to do. Rule 2: the compare-and-swap is the guarantee; the task and the memory
 only save work. Rule 3: an operation that was accepted is folded or reported, whatever becomes of
-whoever waits for it.
+those who wait for it.
 """
 
 from __future__ import annotations
@@ -42,21 +42,29 @@ class FoldOptions:
     max_items: int | None = None
     """Entries of a list beyond which appends are dropped; ``None`` for no bound."""
     timeout_ms: int = 30_000
-    """How long one fold may take, retries included, before its operations are dropped."""
+    """How long the store may take for one fold, retries included, before its operations are dropped."""
+    project_timeout_ms: int = 30_000
+    """How long the application's functions may take for one write."""
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
-            raise ValueError(f"max_retries is {self.max_retries}; legal is 0 or more")
+            raise ValueError(f"max_retries is {self.max_retries}; it must be at least 0")
         if self.max_items is not None and self.max_items < 1:
-            raise ValueError(f"max_items is {self.max_items}; legal is 1 or more, or None")
+            raise ValueError(f"max_items is {self.max_items}; it must be None or at least 1")
         if self.timeout_ms < 1:
-            raise ValueError(f"timeout_ms is {self.timeout_ms}; legal is 1 or more")
+            raise ValueError(f"timeout_ms is {self.timeout_ms}; it must be at least 1")
+        if self.project_timeout_ms < 1:
+            raise ValueError(
+                f"project_timeout_ms is {self.project_timeout_ms}; it must be at least 1"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
     written: ProjectedWrite
     outcome: asyncio.Future[DropReason | None]
+    is_ordered: bool
+    is_quiet: bool
 
 
 class TargetWriters:
@@ -84,16 +92,25 @@ class TargetWriters:
         self._queues: dict[str, list[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def submit(self, writes: Sequence[ProjectedWrite]) -> list[asyncio.Future[DropReason | None]]:
+    def submit(
+        self, writes: Sequence[ProjectedWrite], *, is_ordered: bool = False, is_quiet: bool = False
+    ) -> list[asyncio.Future[DropReason | None]]:
         """Queue operations; each future tells ``None`` once its list holds the operation.
 
         Cancelling a future takes nothing back: the operation is folded all the same.
+
+        Args:
+            writes: what to fold.
+            is_ordered: the writes of one document come in their order, so that none has to be
+                compared with the stored document.
+            is_quiet: a drop is told to the caller only.
         """
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[DropReason | None]] = []
         for written in writes:
-            waiting = _Waiting(written, loop.create_future())
+            waiting = _Waiting(written, loop.create_future(), is_ordered, is_quiet)
             futures.append(waiting.outcome)
+            self._counters.of_list(written.target).waiting += 1
             queue = self._queues.get(written.target)
             if queue is None:
                 self._queues[written.target] = [waiting]
@@ -114,6 +131,14 @@ class TargetWriters:
         """Wait until everything that was accepted is folded or reported."""
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+    async def cut_off(self) -> None:
+        """End the operations still under way; the callers are let go."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1)
 
     async def read_list(self, target: str) -> ListDocument | None:
         """The list as it is stored, ``None`` when there is none.
@@ -143,8 +168,8 @@ class TargetWriters:
         dropped: dict[int, tuple[DropReason, str]] = {}
         everything = range(len(batch))
         try:
-            async with asyncio.timeout(self._options.timeout_ms / 1000):
-                refused = await self._fold(target, [waiting.written for waiting in batch])
+            async with asyncio.timeout(self._options.timeout_ms / 1000) as budget:
+                refused = await self._fold(target, batch, budget)
             full = f"it has {self._options.max_items} entries"
             dropped = dict.fromkeys(refused, ("list_full", full))
         except TargetNotAListError as error:
@@ -154,15 +179,24 @@ class TargetWriters:
         except Exception as error:
             logger.exception("folding %d operations into list %r failed", len(batch), target)
             dropped = dict.fromkeys(everything, ("store_failed", type(error).__name__))
+        numbers = self._counters.of_list(target)
+        numbers.waiting -= len(batch)
+        numbers.folded += len(batch) - len(dropped)
+        numbers.dropped += len(dropped)
+        numbers.coalesced += max(len(batch) - len(dropped) - 1, 0)
         for index, waiting in enumerate(batch):
-            if index in dropped:
+            if index in dropped and waiting.is_quiet:
+                _resolve(waiting, dropped[index][0])
+            elif index in dropped:
                 # In a task of its own: on_drop may push again to this very list.
                 self.start(self._drop(waiting, *dropped[index]))
             else:
                 self._counters.folded += 1
                 _resolve(waiting, None)
 
-    async def _fold(self, target: str, batch: Sequence[ProjectedWrite]) -> frozenset[int]:
+    async def _fold(
+        self, target: str, batch: Sequence[_Waiting], budget: asyncio.Timeout
+    ) -> frozenset[int]:
         """Fold a batch; the positions of those that found the list full are returned."""
         clock = asyncio.get_running_loop().time
         for attempt in range(self._options.max_retries + 1):
@@ -175,7 +209,7 @@ class TargetWriters:
                 document, expected = await self._load(target)
             # After the list's version is fixed and before it is swapped: a newer write that is
             # committed in between folds later than this one, or makes the swap below fail.
-            current = await self._newest(batch)
+            current = await self._newest(batch, budget)
             result = fold(
                 document, [write.operation for write in current], max_items=self._options.max_items
             )
@@ -184,6 +218,7 @@ class TargetWriters:
                 etag = await self._targets.write(target, body, expected)
                 swapped = etag is not None
                 self._counters.writes += swapped
+                self._counters.of_list(target).rewritten += swapped
             else:
                 # Nothing to write is only true if the remembered list is the stored one.
                 etag = expected
@@ -192,7 +227,7 @@ class TargetWriters:
                 if etag is not None:
                     self._memory.keep(target, RememberedList(document, etag))
                 self._counters.superseded += sum(
-                    write is not older for write, older in zip(current, batch, strict=True)
+                    write is not older.written for write, older in zip(current, batch, strict=True)
                 )
                 return result.refused
             self._counters.conflicts += 1
@@ -206,13 +241,26 @@ class TargetWriters:
             f"other writers won {self._options.max_retries + 1} compare-and-swaps in a row"
         )
 
-    async def _newest(self, batch: Sequence[ProjectedWrite]) -> list[ProjectedWrite]:
-        if len(batch) == 1:
-            return [await newest(self._store, batch[0])]
-        current: list[ProjectedWrite] = []
-        for start in range(0, len(batch), _READS_AT_ONCE):
-            chunk = batch[start : start + _READS_AT_ONCE]
-            current += await asyncio.gather(*(newest(self._store, written) for written in chunk))
+    async def _newest(
+        self, batch: Sequence[_Waiting], budget: asyncio.Timeout
+    ) -> list[ProjectedWrite]:
+        current = [waiting.written for waiting in batch]
+        unordered = [index for index, waiting in enumerate(batch) if not waiting.is_ordered]
+        if not unordered:
+            return current
+        # What the application takes for it is not the store's time.
+        loop = asyncio.get_running_loop()
+        left = (budget.when() or 0.0) - loop.time()
+        limit_s = self._options.project_timeout_ms / 1000
+        budget.reschedule(loop.time() + left + limit_s)
+        for start in range(0, len(unordered), _READS_AT_ONCE):
+            chunk = unordered[start : start + _READS_AT_ONCE]
+            found = await asyncio.gather(
+                *(newest(self._store, current[index], limit_s=limit_s) for index in chunk)
+            )
+            for index, written in zip(chunk, found, strict=True):
+                current[index] = written
+        budget.reschedule(loop.time() + left)
         return current
 
     async def _load(self, target: str) -> tuple[ListDocument, str | None]:

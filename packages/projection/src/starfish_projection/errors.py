@@ -4,6 +4,7 @@
   - TargetNotAListError       key, rule
   - UnknownSourceError        source, known
   - SetupError                reference
+  - SeveralProcessesError     store
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from collections.abc import Sequence
 
 from starfish_protocol.errors import StarfishError
 
-__all__ = ("ProjectionError", "SetupError", "TargetNotAListError", "UnknownSourceError")
+__all__ = (
+    "ProjectionError",
+    "SetupError",
+    "SeveralProcessesError",
+    "TargetNotAListError",
+    "UnknownSourceError",
+)
 
 
 class ProjectionError(StarfishError):
@@ -24,7 +31,7 @@ class TargetNotAListError(ProjectionError):
 
     def __init__(self, key: str, rule: str) -> None:
         super().__init__(
-            f"target {key[:200]!r} holds no list document and is left as it is: {rule}"
+            f"target {key[:200]!r} does not hold a list document and is left as it is: {rule}"
         )
         self.key = key
         """The storage key that was to be written."""
@@ -37,22 +44,34 @@ class UnknownSourceError(ProjectionError, ValueError):
 
     def __init__(self, source: str, known: Sequence[str]) -> None:
         super().__init__(
-            f"source {source!r} is no JSON collection of the configuration; "
-            f"legal are {', '.join(map(repr, known)) or 'none'}"
+            f"source {source!r} is not a JSON collection of the configuration; "
+            f"it must be one of {', '.join(map(repr, known)) or 'none'}"
         )
         self.source = source
         """The name that was not found."""
         self.known = tuple(known)
-        """The names that would have been legal."""
+        """The names that are allowed."""
 
 
 class SetupError(ProjectionError, ValueError):
-    """What the command line named is no `starfish_projection.ProjectionSetup`."""
+    """The reference on the command line does not lead to a `starfish_projection.ProjectionSetup`."""
 
     def __init__(self, reference: str, problem: str) -> None:
         super().__init__(
             f"{reference!r} {problem}; "
-            "legal is module:attribute of a ProjectionSetup, or of a function that returns one"
+            "it must be module:attribute of a ProjectionSetup, or of a function that returns one"
         )
         self.reference = reference
-        """What was named."""
+        """The reference that was given."""
+
+
+class SeveralProcessesError(ProjectionError):
+    """Another process keeps the lists on a store that has no change log."""
+
+    def __init__(self, store: str) -> None:
+        super().__init__(
+            f"another process keeps these lists, and {store} has no change log that two could "
+            "share; run one process, or use a store that keeps a change log"
+        )
+        self.store = store
+        """Class of the store."""

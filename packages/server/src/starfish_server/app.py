@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -10,19 +12,29 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from starfish_http.errors import problem_handlers
+from starfish_http.mounting import SelfStarting
+from starfish_protocol.clock import SystemClock
 from starfish_protocol.plugins import ServerPlugin
-from starfish_server.auth.result import AuthResult, RoleResolver
+from starfish_server.auth._result import AuthResult, RoleResolver
+from starfish_server.config._validate import validate_config
 from starfish_server.config.schema import SyncConfig
-from starfish_server.config.validate import validate_config
+from starfish_server.errors import StoreError
 from starfish_server.mounting._application import SyncFastAPI
 from starfish_server.mounting._sync_router import SyncRouterOptions, create_sync_router
+from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore
+from starfish_server.storage.object_store import ObjectStore
 
 __all__ = ("anonymous_role_resolver", "create_app")
 
 _VERSION = version("starfish-server")
+_SWEEP_EVERY_S = 60.0
+_SWEPT_AT_ONCE = 500
+_LOG = logging.getLogger(__name__)
 
 
 async def anonymous_role_resolver(_request: Request) -> AuthResult:
@@ -66,16 +78,25 @@ def create_app(
     """
     validate_config(config)
 
+    opened = as_object_store(store)
+
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        app.is_started = True
         try:
             # A store opens on first use; better now than in somebody's request.
-            await store.list_keys("", limit=1)
-            yield
+            await opened.ping()
+            sweeper = asyncio.create_task(_sweep(opened), name="starfish expiry")
+            try:
+                yield
+            finally:
+                sweeper.cancel()
+                await asyncio.gather(sweeper, return_exceptions=True)
         finally:
+            app.is_started = False
             await store.close()
 
-    app = SyncFastAPI(
+    app = _SelfStartingFastAPI(
         title=title,
         version=_VERSION,
         openapi_url=openapi_url,
@@ -94,3 +115,32 @@ def create_app(
     )
     app.include_router(create_sync_router(options))
     return app
+
+
+class _SelfStartingFastAPI(SyncFastAPI):
+    """Runs its lifespan with the first request where no server did: below ``app.mount``, say."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.is_started = False
+        self._self_starting = SelfStarting(super().__call__, name=f"the application {self.title!r}")
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.is_started or scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+        else:
+            await self._self_starting(scope, receive, send)
+
+
+async def _sweep(store: ObjectStore) -> None:
+    """Remove what has expired, for as long as the application runs."""
+    clock = SystemClock()
+    while True:
+        await asyncio.sleep(_SWEEP_EVERY_S)
+        try:
+            removed = _SWEPT_AT_ONCE
+            while removed == _SWEPT_AT_ONCE:  # in steps, between which writes have their turn
+                removed = await store.expire(clock.now_ms(), limit=_SWEPT_AT_ONCE)
+        except StoreError as error:
+            _LOG.warning("expired documents were not removed: %s", error)

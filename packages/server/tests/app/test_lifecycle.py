@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import httpx
 import pytest
+from fastapi import FastAPI
 from typing_extensions import override
 
 from starfish_protocol.plugins import ServerPlugin
 from starfish_server.app import create_app
 from starfish_server.config.schema import SyncConfig
 from starfish_server.errors import StoreUnavailableError
-from starfish_server.storage.base import StoreContext
 from starfish_server.storage.memory import MemoryObjectStore
 
 
@@ -22,13 +23,11 @@ class RecordingStore(MemoryObjectStore):
         self._events, self._broken = events, broken
 
     @override
-    async def list_keys(
-        self, prefix: str, *, context: StoreContext | None = None, **options: Any
-    ) -> list[str]:
+    async def ping(self) -> None:
         self._events.append("store opened")
         if self._broken:
             raise StoreUnavailableError("here", "it is broken")
-        return await super().list_keys(prefix, context=context, **options)
+        await super().ping()
 
     @override
     async def close(self) -> None:
@@ -109,3 +108,32 @@ async def test_an_error_while_serving_still_stops_everything() -> None:
             raise KeyError
 
     assert events[-2:] == ["a down", "store closed"]
+
+
+async def test_an_application_below_another_starts_with_the_first_request() -> None:
+    events: list[str] = []
+    app = create_app(
+        SyncConfig(collections=[]), store=RecordingStore(events), plugins=[plugin(events, "a")]
+    )
+    outer = FastAPI()
+    outer.mount("/sync", app)
+    transport = httpx.ASGITransport(outer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test.invalid") as client:
+        for _ in range(2):
+            assert (await client.get("/sync/health")).status_code == 200
+
+    assert events == ["store opened", "a up"]
+
+
+async def test_an_application_below_another_that_cannot_start_is_503(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = create_app(SyncConfig(collections=[]), store=RecordingStore([], broken=True))
+    outer = FastAPI()
+    outer.mount("/sync", app)
+    transport = httpx.ASGITransport(outer)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test.invalid") as client:
+        answer = await client.get("/sync/health")
+
+    assert (answer.status_code, answer.json()["error"]) == (503, "not_started")
+    assert "it is broken" in caplog.text

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from starfish_server.config.likely_mistakes import config_warnings
+from starfish_server.config._likely_mistakes import config_warnings
+from starfish_server.config._validate import validate_config
 from starfish_server.config.schema import CollectionConfig, SyncConfig
-from starfish_server.config.validate import validate_config
 
 GOOD = {
     "name": "notes",

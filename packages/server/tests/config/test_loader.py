@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from starfish_server.config.loader import load_config, parse_config
+from starfish_server.config._loader import load_config, parse_config
 from starfish_server.config.schema import SyncConfig
 from starfish_server.errors import ConfigError
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from jsonschema_rs import ValidationError
 
-from starfish_server.config.object_schema import compile_object_schema
+from starfish_server.config._object_schema import compile_object_schema
 from starfish_server.errors import ConfigError
 
 

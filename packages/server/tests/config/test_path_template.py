@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from starfish_server.config.path_template import PathTemplate, namespaced_key, unsafe_key_reason
+from starfish_server.config._path_template import PathTemplate, namespaced_key, unsafe_key_reason
 from starfish_server.errors import ConfigError, InvalidKeyError
 
 LITERALS = st.text("ab.-", min_size=1, max_size=3)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from starfish_server.config.rate_limits import Limit, RateLimitAction, limits_of_action
+from starfish_server.config._rate_limits import Limit, RateLimitAction, limits_of_action
 from starfish_server.config.schema import CollectionRateLimitConfig
 
 CASES: list[tuple[dict[str, Any], RateLimitAction, tuple[Limit, ...]]] = [

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starfish_server.config.path_template import PathTemplate, namespaced_key
+from starfish_server.config._path_template import PathTemplate, namespaced_key
+from starfish_server.config._validate import ROUTE_WORDS, located_collections, validate_config
 from starfish_server.config.schema import CollectionConfig, NamespaceConfig, SyncConfig
-from starfish_server.config.validate import ROUTE_WORDS, located_collections, validate_config
 from starfish_server.errors import ConfigError
 
 
@@ -91,7 +91,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"appendOnly": APPEND, **JPEG}, "appendOnly: elements are JSON"),
     ({"appendOnly": APPEND, "bundle": "all"}, "appendOnly: a bundle is pulled whole"),
     ({"appendOnly": {**APPEND, "field": ""}}, "appendOnly.field: the name is empty"),
-    ({"appendOnly": {**APPEND, "persist": False}}, "appendOnly.persist: false stores nothing"),
     ({"appendOnly": {**APPEND, "persist": False}, "pullOnly": True, "readRoles": []},
      "appendOnly.persist: false with pullOnly"),
     ({"appendOnly": {**APPEND, "persist": False}, "pushOnly": True, "listable": True},

@@ -22,6 +22,7 @@ from starfish_server import (
 from starfish_server.documents._push import VersionMemory
 from starfish_server.protocol.errors import ContentionError
 from starfish_server.protocol.types import AuthorProof
+from starfish_server.storage import Value, Written
 
 KEY = "notes/ada"
 
@@ -104,11 +105,11 @@ async def test_a_plain_store_is_safe_within_the_process() -> None:
 class MovingStore(MemoryObjectStore):
     """Another writer rewrites the same content before each of our writes."""
 
-    async def put_if_match(self, key: str, body: str, *args: Any, **kwargs: Any) -> Any:
-        current = await self.get_string(key)
+    async def write(self, key: str, value: Value, **kwargs: Any) -> Written:
+        current = await self.get(key)
         if current is not None:
-            await self.put(key, current)
-        return await super().put_if_match(key, body, *args, **kwargs)
+            await super().write(key, Value(current.body, hash=current.metadata.hash))
+        return await super().write(key, value, **kwargs)
 
 
 async def test_a_writer_that_is_never_fast_enough_gives_up() -> None:

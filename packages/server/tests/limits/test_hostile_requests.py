@@ -56,7 +56,9 @@ class Server:
     ) -> tuple[int, Any, dict[str, str]] | None:
         """Send chunks; ``None`` in place of one is a client that leaves, a callable is awaited."""
         headers = [(b"content-type", b"application/json")]
-        if content_length is not None:
+        if content_length is None:
+            headers.append((b"transfer-encoding", b"chunked"))
+        else:
             headers.append((b"content-length", str(content_length).encode()))
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST",

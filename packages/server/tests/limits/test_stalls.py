@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from starfish_server import (
@@ -82,6 +83,13 @@ async def longest_gap(stop: asyncio.Event) -> float:
     return longest
 
 
+def seconds_to_decode(body: bytes) -> float:
+    """How long one call in C takes here and now, which no thread can shorten."""
+    begin = time.monotonic()
+    orjson.loads(body)
+    return time.monotonic() - begin
+
+
 @pytest.mark.parametrize("name", BODIES)
 @pytest.mark.parametrize("collection", ["notes", "log", "checked"])
 async def test_a_push_does_not_stop_the_loop(name: str, collection: str) -> None:
@@ -89,6 +97,7 @@ async def test_a_push_does_not_stop_the_loop(name: str, collection: str) -> None
     options = SyncRouterOptions(MemoryObjectStore(), CONFIG, anybody)
     app.include_router(create_sync_router(options))
     transport = httpx.ASGITransport(app)
+    allowed = max(LONGEST_S, 4 * seconds_to_decode(BODIES[name]))
     gaps: list[float] = []
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(
@@ -106,7 +115,7 @@ async def test_a_push_does_not_stop_the_loop(name: str, collection: str) -> None
             stop.set()
             gaps.append(await heart)
             assert (answer.status_code, pulled.status_code) == (200, 200)
-            if gaps[-1] < LONGEST_S:
+            if gaps[-1] < allowed:
                 break
 
-    assert min(gaps) < LONGEST_S, gaps
+    assert min(gaps) < allowed, gaps

@@ -23,7 +23,7 @@ from starfish_server import (
     SyncRouterOptions,
     create_sync_router,
 )
-from starfish_server.auth.result import Presenter
+from starfish_server.auth import Presenter
 from starfish_server.router.application import SyncFastAPI
 
 
@@ -74,7 +74,7 @@ async def serve() -> AsyncIterator[Serve]:
         rate_limit: dict[str, Any] | None = None,
         **options: Any,
     ) -> Served:
-        store = store or MemoryObjectStore()
+        store = store or MemoryObjectStore(clock=options.get("clock"))
         config = SyncConfig(
             collections=[collection(**each) for each in collections],
             namespaces={
@@ -128,6 +128,7 @@ class Stream:
         self.ended = False
         self.comments = 0
         self.last_id = ""
+        self.kinds: list[str] = []
         self._left = asyncio.Event()
         self._parts: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.may_send = asyncio.Event()
@@ -156,6 +157,7 @@ class Stream:
         self.ended = not message.get("more_body", False)
         lines = message["body"].decode().split("\n")
         self.comments += sum(line.startswith(":") for line in lines)
+        self.kinds += [line[7:] for line in lines if line.startswith("event: ")]
         for line in lines:
             if line.startswith("id: "):
                 self.last_id = line[4:]

@@ -90,7 +90,7 @@ async def test_what_was_never_appended_to_is_empty(serve: Any) -> None:
         ({}, "checkpoint=", "Invalid checkpoint"),
         ({}, "checkpoint=" + "9" * 5000, "Invalid checkpoint"),
         ({}, "checkpoint=%D9%A1", "Invalid checkpoint"),  # a digit, but not of ours
-        ({}, "last=0", "Invalid limit parameter"),
+        ({}, "last=-1", "Invalid limit parameter"),
         ({}, "limit=x&last=1", "Invalid limit parameter"),
     ],
 )

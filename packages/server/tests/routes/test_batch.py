@@ -35,7 +35,11 @@ async def test_one_entry_a_set_in_order(serve: Any) -> None:
     empty = {"data": {}, "hash": "", "timestamp": 9}
     assert answer.json() == {
         "collections": {
-            "notes": [empty, {"data": {"n": 1}, "hash": first, "timestamp": 9}, empty],
+            "notes": [
+                empty,
+                {"data": {"n": 1}, "hash": first, "timestamp": 9},
+                {"error": "repeated_params"},
+            ],
             "news": [empty],
             "missing": [{"error": "Collection not found"}],
         }
@@ -96,14 +100,65 @@ async def test_append_only_documents_bound_themselves(serve: Any) -> None:
 
     assert await entries({"last": 1}, {"since": 101}) == [[3], [2, 3]]
     assert await entries({"checkpoint": 102}, {"limit": 1, "last": 3}) == [[3], [3]]
-    assert await entries(None, {}, {"full": True}, {"last": 0}, {"last": "1"}, {"checkpoint": 1.5}) == [
-        "pull_bound_required", "pull_bound_required", "full_not_allowed",
-        "Invalid limit parameter", "Invalid limit parameter", "Invalid checkpoint",
-    ]  # fmt: skip
+    assert await entries(None, {}, {"full": False, "last": 0}) == [
+        "pull_bound_required",
+        "pull_bound_required",
+        [],
+    ]
     # Together no more than four elements: what would be too much is refused whole.
     assert await entries({"last": 3}, {"last": 2}, {"last": 1}) == [
         [1, 2, 3], "batch_append_limit_exceeded", [3],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        [{"full": True}],
+        [{"last": "1"}],
+        [{"last": 1.5}],
+        [{"limit": True}],
+        [{"since": 100.9}],
+        [{"checkpoint": -1}],
+        [],
+        [{"last": 1}, {"last": 1}],
+        ["last"],
+    ],
+)
+async def test_bounds_that_make_no_sense_are_400_for_the_request(serve: Any, bounds: Any) -> None:
+    server = serve(LOG)
+    await server.post("/push/log/hall", {"data": {}})
+
+    answer = await batch(
+        server, "log", params={"log": [{"room": "hall"}]}, appendParams={"log": bounds}
+    )
+
+    assert answer.status_code == 400
+
+
+async def test_a_batch_returns_no_more_bytes_than_its_budget(serve: Any) -> None:
+    """An entry beyond the budget says so, and what fits after a refusal of its own is returned."""
+    server = serve({"name": "notes", "storagePath": "notes/{n}"}, max_batch_bytes=5_000)
+    for n in range(4):
+        await server.push(f"notes/{n}", {"text": "x" * 2_000})
+    await server.push("notes/huge", {"text": "x" * 20_000})
+
+    async def outcomes(*names: str) -> list[str]:
+        answer = await batch(server, "notes", params={"notes": [{"n": name} for name in names]})
+        assert len(answer.content) < 25_000
+        entries = answer.json()["collections"]["notes"]
+        return [entry.get("error", "data") for entry in entries]
+
+    large = "batch_too_large"
+    assert await outcomes("0", "1", "2", "3") == ["data", "data", large, large]
+    assert await outcomes("0", "0", "0", "1") == [
+        "data",
+        "repeated_params",
+        "repeated_params",
+        "data",
+    ]
+    assert await outcomes("huge", "0") == ["data", large]
+    assert await outcomes("0", "huge") == ["data", large]
 
 
 @pytest.mark.parametrize(

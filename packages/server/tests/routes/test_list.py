@@ -74,7 +74,6 @@ async def test_100_items_unless_asked_otherwise(serve: Any) -> None:
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        ("limit=0", "Invalid limit parameter"),
         ("limit=1001", "Invalid limit parameter"),
         ("limit=-1", "Invalid limit parameter"),
         ("limit=x", "Invalid limit parameter"),

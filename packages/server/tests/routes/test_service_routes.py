@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from starfish_protocol.testing import ManualClock
-from starfish_server import ConfigEndpointOptions
+from starfish_server import ConfigEndpointOptions, MemoryObjectStore, StoreUnavailableError
 
 COLLECTIONS = (
     {"name": "open", "storagePath": "open"},
@@ -57,3 +57,40 @@ async def test_a_filtered_config_shows_what_the_caller_may_use(serve: Any) -> No
     assert await names() == ["open"]
     assert await names(user="ada") == ["open", "own"]
     assert await names(user="ada", roles="staff") == ["open", "own", "staff"]
+
+
+async def test_ready_says_whether_the_store_answers(serve: Any) -> None:
+    class Failing(MemoryObjectStore):
+        fails = False
+
+        async def ping(self) -> None:
+            if self.fails:
+                raise StoreUnavailableError("here", "it is gone")
+
+    store = Failing()
+    served = serve({}, store=store, namespaces={"acme": [{}]})
+
+    assert (await served.get("/ready")).status_code == 200
+    store.fails = True
+    assert (await served.get("/ready")).status_code == 503
+    assert (await served.get("/acme/ready")).status_code == 503
+    assert (await served.get("/health")).status_code == 200
+
+
+async def test_a_damaged_member_leaves_its_bundle_and_its_listing_readable(serve: Any) -> None:
+    bundled = [{"name": n, "storagePath": "card/{id}", "bundle": "b"} for n in ("good", "bad")]
+    store = MemoryObjectStore()
+    served = serve(
+        *bundled,
+        {"name": "l", "storagePath": "l/{id}", "listable": True, "ttlMs": 10**9},
+        store=store,
+    )
+    await served.push("card/1/good", {"a": 1})
+    await served.push("l/1", {})
+    await store.put("card/1/bad", "no document")
+    await store.put("l/2", "no document")
+
+    members = (await served.get("/pull/card/1")).json()["collections"]
+    assert members["good"]["data"] == {"a": 1}
+    assert members["bad"] == {"error": "document_damaged"}
+    assert "1" in (await served.get("/list/l")).json()["items"]

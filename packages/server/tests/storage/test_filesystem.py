@@ -347,7 +347,7 @@ async def look(base: Path, key: str) -> tuple[tuple[str, str] | None, list[str]]
     return (None if found is None else (found[0].decode(), found[1])), keys
 
 
-# What is wrong with a folder.
+# Damaged and foreign folders.
 
 
 async def test_no_symbolic_link_is_followed(base: Path, tmp_path: Path) -> None:

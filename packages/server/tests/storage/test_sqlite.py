@@ -172,7 +172,7 @@ def test_a_forked_child_opens_the_file_for_itself(tmp_path: Path) -> None:
     assert query(path, "SELECT key FROM document ORDER BY key") == [("a",), ("b",), ("c",)]
 
 
-# What is wrong with a file.
+# Damaged and foreign files.
 
 
 async def refusals(store: SqliteObjectStore) -> list[StoreUnavailableError]:

@@ -61,5 +61,5 @@ async def test_a_stalled_call_does_nothing_until_it_is_let_go() -> None:
 
 
 def test_a_call_that_no_store_has_is_refused() -> None:
-    with pytest.raises(ValueError, match="'puts' is no call of a store"):
+    with pytest.raises(ValueError, match="'puts' is not a call of a store"):
         FaultyStore(MemoryObjectStore()).fail(cast("StoreCall", "puts"))

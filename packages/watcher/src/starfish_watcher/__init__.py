@@ -7,6 +7,7 @@ from starfish_watcher._delivery.subscription import Subscription
 from starfish_watcher._model.coordinate import Coordinate
 from starfish_watcher._model.event import Event, RawEvent
 from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._model.generation import Generation
 from starfish_watcher._model.new_event import NEW, NewEvent
 from starfish_watcher._model.receipt import Receipt
 from starfish_watcher._model.region import Region
@@ -18,6 +19,7 @@ from starfish_watcher._watchers.cursor_watcher import CursorWatcher
 from starfish_watcher._watchers.prefix_watcher import PrefixWatcher
 from starfish_watcher._watchers.projection_watcher import ProjectionWatcher
 from starfish_watcher._watchers.source_watcher import AsyncSourceWatcher, watch, watch_async
+from starfish_watcher.aio import AsyncEventStore
 from starfish_watcher.errors import (
     AppendUncertainError,
     ChainBrokenError,
@@ -25,13 +27,18 @@ from starfish_watcher.errors import (
     CheckpointError,
     CheckpointMismatchError,
     IdempotencyConflictError,
+    LimitExceededError,
     ProjectionFailed,
+    ReaderClosed,
     SequenceConflictError,
     StoreClosed,
     StoreDamagedError,
+    StoreFormatError,
     StoreFullError,
+    StoreMovedError,
     StoreUnavailableError,
     SubscriptionPruned,
+    UnknownGenerationError,
     WatcherError,
 )
 
@@ -41,6 +48,7 @@ __all__ = (
     "CONSISTENT",
     "NEW",
     "AppendUncertainError",
+    "AsyncEventStore",
     "AsyncSourceWatcher",
     "ChainBrokenError",
     "ChainReport",
@@ -54,7 +62,9 @@ __all__ = (
     "Event",
     "EventKind",
     "EventStore",
+    "Generation",
     "IdempotencyConflictError",
+    "LimitExceededError",
     "MaybeStale",
     "NewEvent",
     "PrefixWatcher",
@@ -62,16 +72,20 @@ __all__ = (
     "ProjectionFailed",
     "ProjectionWatcher",
     "RawEvent",
+    "ReaderClosed",
     "Receipt",
     "Region",
     "SequenceConflictError",
     "SnapshotCache",
     "StoreClosed",
     "StoreDamagedError",
+    "StoreFormatError",
     "StoreFullError",
+    "StoreMovedError",
     "StoreUnavailableError",
     "Subscription",
     "SubscriptionPruned",
+    "UnknownGenerationError",
     "WatcherError",
     "__version__",
     "watch",

@@ -1,11 +1,11 @@
-"""The one thread that writes: it commits whatever waits as one group.
+"""The one thread that writes: it commits all that waits as one group.
 
 The order of one group: take, write and commit, publish, answer. While a group is on its way to
 the disk the next one collects, so that many producers share an fsync.
 
 Rule 1: every append that was taken is answered, whatever happens. Rule 2: an error that is about
 one append is the answer to that one; an error that nobody expects ends the writer, and everybody
-who waits learns of it.
+who waits learns of it. Rule 3: all that was committed is answered, also when telling watchers failed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
+from starfish_watcher._fork_guard import ForkGuard
 from starfish_watcher._limits import FLUSH_INTERVAL_S, MAX_GROUP_BYTES, MAX_GROUP_EVENTS
 from starfish_watcher._model.event import Event
 from starfish_watcher._model.new_event import Durability, PreparedEvent
 from starfish_watcher._model.receipt import Receipt
-from starfish_watcher.errors import StoreClosed, StoreFullError, WatcherError
+from starfish_watcher._supervised_thread import start_thread
+from starfish_watcher.errors import (
+    StoreClosed,
+    StoreFullError,
+    StoreUnavailableError,
+    WatcherError,
+)
 from starfish_watcher.fault_points import FaultPoints
 from starfish_watcher.log.base import AppendResult, EventLog, Outcome, Stamp
 
@@ -50,7 +58,7 @@ class PendingAppend:
         """Called once, by the writer's thread, when ``outcome`` is there; must not block."""
 
     def answer(self, outcome: Outcome) -> None:
-        """Set the outcome and wake whoever waits."""
+        """Set the outcome and wake the caller."""
         self.outcome = outcome
         try:
             self.answered()
@@ -77,21 +85,25 @@ class AppendWriter:
         stamp: Stamp,
         *,
         publish: Callable[[Sequence[Event]], None],
+        catch_up: Callable[[], object],
         died: Callable[[BaseException], None],
         fault_points: FaultPoints,
     ) -> None:
         self._log = log
         self._stamp = stamp
         self._publish = publish
+        self._catch_up = catch_up
         self._died = died
         self._fault_points = fault_points
         self._condition = threading.Condition(threading.Lock())
         self._waiting: deque[PendingAppend] = deque()
         self._closed: BaseException | None = None
         self._flush_at: float | None = None
+        self._tell_at: float | None = None
         self._unflushed = False
+        self._guard = ForkGuard()
         self._thread = threading.Thread(target=self._run, name="starfish-writer", daemon=True)
-        self._thread.start()
+        start_thread(self._thread, log.location)
 
     def submit(self, append: PendingAppend) -> None:
         """Take an append; it will be answered.
@@ -107,7 +119,9 @@ class AppendWriter:
                 self._condition.notify()
 
     def close(self, reason: BaseException) -> None:
-        """Take nothing more, write what was taken, and end; returns when that is done."""
+        """Take nothing more, write the appends that were taken, and end; returns when that is done."""
+        if self._guard.is_inherited:
+            return
         with self._condition:
             if self._closed is None:
                 self._closed = reason
@@ -122,7 +136,7 @@ class AppendWriter:
                 if group:
                     self._commit(group)
                 else:
-                    self._flush()
+                    self._do_what_is_due()
             if self._unflushed:
                 self._log.flush()
         except BaseException as error:  # noqa: BLE001 - it is handed to everybody who waits
@@ -136,12 +150,15 @@ class AppendWriter:
             self._died(error)
 
     def _take(self) -> list[PendingAppend] | None:
-        """The next group; an empty one when it is time to flush, ``None`` when there is no more."""
+        """The next group; an empty one when something else is due, ``None`` at the end."""
         with self._condition:
             while not self._waiting:
                 if self._closed is not None:
                     return None
-                remaining = None if self._flush_at is None else self._flush_at - time.monotonic()
+                due = min(
+                    (at for at in (self._flush_at, self._tell_at) if at is not None), default=None
+                )
+                remaining = None if due is None else due - time.monotonic()
                 if remaining is not None and remaining <= 0:
                     return []
                 self._condition.wait(remaining)
@@ -154,6 +171,22 @@ class AppendWriter:
                     break
                 group.append(self._waiting.popleft())
             return group
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        if self._flush_at is not None and self._flush_at <= now:
+            self._flush()
+        if self._tell_at is not None and self._tell_at <= now:
+            self._tell_at = None
+            self._tell(self._catch_up)
+
+    def _tell(self, tell: Callable[[], object]) -> None:
+        """Wake those who wait; when what they need cannot be read, do it again soon."""
+        try:
+            tell()
+        except StoreUnavailableError as error:
+            self._tell_at = time.monotonic() + FLUSH_INTERVAL_S
+            logger.warning("watchers of %s are told later: %s", self._log.location, error)
 
     def _flush(self) -> None:
         self._flush_at = None
@@ -182,7 +215,7 @@ class AppendWriter:
                 append.answer(error.own_copy())
             return
         self._fault_points.reach("after_commit")
-        self._publish(result.events)
+        self._tell(partial(self._publish, result.events))
         for append, outcome in zip(group, result.outcomes, strict=True):
             append.answer(outcome)
 

@@ -13,6 +13,7 @@ __all__ = (
     "MAX_GROUP_EVENTS",
     "MAX_IDEMPOTENCY_KEY_BYTES",
     "MAX_KEPT_STATES",
+    "MAX_METADATA_BYTES",
     "MAX_PAYLOAD_BYTES",
     "MAX_PAYLOAD_DEPTH",
     "MAX_READ_EVENTS",
@@ -22,6 +23,8 @@ MAX_COORDINATE_BYTES: Final = 1024
 """UTF-8 bytes of an entity or a scope: they are index keys in every store."""
 MAX_PAYLOAD_BYTES: Final = 8 * 1024 * 1024
 """Of one event; larger things belong in a content store, with their address in the event."""
+MAX_METADATA_BYTES: Final = 16 * 1024
+"""Of one event: it is read with every event, whether a reader wants it or not."""
 MAX_PAYLOAD_DEPTH: Final = 128
 """Lists and maps inside each other; below what the decoder's recursion allows."""
 MAX_IDEMPOTENCY_KEY_BYTES: Final = 512

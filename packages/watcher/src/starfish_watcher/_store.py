@@ -16,6 +16,7 @@ class EventStore(StoreCore):
     Also a `starfish_protocol.events.EventSource`.
 
     Examples:
+        >>> from starfish_watcher import Coordinate, EventKind
         >>> with EventStore.memory() as store:
         ...     receipt = store.append(
         ...         Coordinate("account:1", "eu"), EventKind.custom(0xF, 1), {"amount": 5}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
+import warnings
+import weakref
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, Self, TypeVar
@@ -17,11 +20,13 @@ from starfish_watcher._delivery.checkpoint import Checkpoint
 from starfish_watcher._delivery.cursor import Cursor
 from starfish_watcher._delivery.hub import Hub
 from starfish_watcher._delivery.subscription import Subscription
+from starfish_watcher._fork_guard import ForkGuard
 from starfish_watcher._limits import MAX_READ_EVENTS
 from starfish_watcher._model.coordinate import Coordinate, check_name
 from starfish_watcher._model.event import Event
 from starfish_watcher._model.event_id import EventIdSource
 from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._model.generation import Generation
 from starfish_watcher._model.new_event import (
     BatchItem,
     Durability,
@@ -32,16 +37,29 @@ from starfish_watcher._model.new_event import (
 )
 from starfish_watcher._model.receipt import Receipt
 from starfish_watcher._model.region import EVERYWHERE, Region
-from starfish_watcher._projection.definition import CONSISTENT, Change, Freshness, Projection
+from starfish_watcher._projection.definition import (
+    CONSISTENT,
+    Change,
+    Consistent,
+    Freshness,
+    MaybeStale,
+    Projection,
+    name_of,
+)
 from starfish_watcher._projection.snapshots import SnapshotCache
-from starfish_watcher._projection.states import ProjectionStates
+from starfish_watcher._projection.states import ProjectionStates, check_token, generation_of
 from starfish_watcher._verification import ChainReport, verify
 from starfish_watcher._watchers.cursor_watcher import CursorWatcher
 from starfish_watcher._watchers.lookers import Lookers
 from starfish_watcher._watchers.prefix_watcher import PrefixWatcher
 from starfish_watcher._watchers.projection_watcher import ProjectionWatcher, WakeUp
 from starfish_watcher._watchers.wake_ups import FlagWakeUp, SubscriptionWakeUp
-from starfish_watcher.errors import ProjectionFailed, StoreClosed, WatcherError
+from starfish_watcher.errors import (
+    ProjectionFailed,
+    StoreClosed,
+    StoreUnavailableError,
+    WatcherError,
+)
 from starfish_watcher.fault_points import FaultPoints
 from starfish_watcher.log.base import EventLog, Stamp
 from starfish_watcher.log.memory import MemoryEventLog
@@ -77,7 +95,7 @@ class StoreCore:
         check_durability(durability)
         self._log = log
         self._durability: Durability = durability
-        self._pid = os.getpid()
+        self._guard = ForkGuard()
         self._closing = threading.Lock()
         self._closed: BaseException | None = None
         self._snapshots = snapshots
@@ -86,14 +104,27 @@ class StoreCore:
         self.lookers = Lookers()
         """Where asyncio watchers look; their face starts them."""
         self._hub = Hub(log)
-        self._hub.on_failure(self._end)
+        ended = weakref.WeakMethod(self._end)
+
+        def end(reason: BaseException) -> None:
+            # The threads of a store must not keep it: one that nobody holds lets go.
+            if (method := ended()) is not None:
+                method(reason)
+
+        self._hub.on_failure(end)
+        ids = EventIdSource(clock)
         self._writer = AppendWriter(
             log,
-            Stamp(EventIdSource(clock).next, lambda: max(0, clock.now_ms()) * 1000),
+            Stamp(ids.next, lambda: max(0, clock.now_ms()) * 1000, ids.seen),
             publish=self._hub.publish,
-            died=self._end,
+            catch_up=self._hub.catch_up,
+            died=end,
             fault_points=fault_points or FaultPoints(),
         )
+        self._finalizer = weakref.finalize(
+            self, _let_go, log, self._hub, self._writer, self.lookers, snapshots, self._guard
+        )
+        self._finalizer.atexit = False
 
     @classmethod
     def open(
@@ -105,18 +136,21 @@ class StoreCore:
         clock: Clock | None = None,
         snapshots: SnapshotCache | None = None,
         fault_points: FaultPoints | None = None,
+        patience_s: float = 300.0,
     ) -> Self:
         """A store in a SQLite file, made when it is missing; several processes may open it.
 
         ``check="quick"`` verifies the structure of the file and that it holds as many events as
-        were appended, which takes about a second for a million events.
+        were appended, which takes about a second for a million events. ``patience_s`` is how long
+        watchers sleep on while the file cannot be read, as when the process has no descriptors left.
 
         Raises:
             StoreDamagedError: the file is something else, or does not hold what it should.
+            StoreFormatError: a later version wrote it.
             StoreUnavailableError: it cannot be opened or written.
         """
         return cls(
-            SqliteEventLog(path, check=check),
+            SqliteEventLog(path, check=check, patience_s=patience_s),
             durability=durability,
             clock=clock,
             snapshots=snapshots,
@@ -143,7 +177,7 @@ class StoreCore:
 
     @property
     def store_id(self) -> str:
-        """What tells this store from all others, made with it."""
+        """32 hex digits that tell this store from all others, made with it."""
         return self._log.store_id
 
     @property
@@ -161,6 +195,7 @@ class StoreCore:
         idempotency_key: str | None = None,
         correlation_id: UUID | None = None,
         causation_id: UUID | None = None,
+        metadata: Mapping[str, Any] | None = None,
         durability: Durability | None = None,
     ) -> Receipt:
         """Append one event; visible to every reader when this returns, and durable as asked.
@@ -172,13 +207,22 @@ class StoreCore:
             SequenceConflictError: the entity is not where ``expected`` says.
             IdempotencyConflictError: the key was used for other content.
             StoreUnavailableError: the storage refused; nothing was written.
+            StoreMovedError: the file of the store is not in its place any more.
+            LimitExceededError: the storage can never take it.
             StoreClosed: the store is closed; where it ended with an error, the event may have
                 been written.
             TypeError: a value has no msgpack form; the message names its path.
-            ValueError: an argument is not legal; the message says what is.
+            ValueError: an argument is refused; the message names the rule.
         """
         new = NewEvent(
-            coordinate, kind, payload, expected, idempotency_key, correlation_id, causation_id
+            coordinate,
+            kind,
+            payload,
+            expected,
+            idempotency_key,
+            correlation_id,
+            causation_id,
+            metadata=metadata,
         )
         return self.append_batch((new,), durability=durability)[0]
 
@@ -193,7 +237,7 @@ class StoreCore:
             StoreUnavailableError: the storage refused; nothing was written.
             StoreClosed: as `append`.
             TypeError: an item or a payload is of the wrong type.
-            ValueError: an item is not legal, or there are too many.
+            ValueError: an item is refused, or there are too many; the message names the item.
         """
         answered = threading.Lock()
         answered.acquire()
@@ -238,6 +282,8 @@ class StoreCore:
             ValueError: ``limit`` is not 1 to 65,536, or ``after`` is negative.
         """
         _check_page(after, limit)
+        if entity is not None:
+            check_name("entity", entity)
         with self._reading():
             return self._log.read(after, limit, entity=entity)
 
@@ -267,10 +313,14 @@ class StoreCore:
         with self._reading():
             return self._log.get(event_id.bytes)
 
-    def generation(self, entity: str) -> int:
-        """How many events of the entity ever became visible; never goes down."""
+    def generation(self, entity: str) -> Generation:
+        """How many events of the entity ever became visible; never goes down.
+
+        The number is a `Generation`, which also tells a state from before a compaction.
+        """
+        check_name("entity", entity)
         with self._reading():
-            return self._log.head(entity).generation
+            return generation_of(self._log.head(entity))
 
     def last_sequence(self) -> int:
         """Sequence of the newest event that ever became visible, 0 before the first."""
@@ -281,7 +331,7 @@ class StoreCore:
         """Recompute every hash of an entity, or of all; says how many events compaction removed.
 
         Raises:
-            ChainBrokenError: an event is not what was written, or is missing; it names the first.
+            ChainBrokenError: an event is not the one that was written, or is missing; it names the first.
         """
         with self._reading():
             return verify(self._log, entity)
@@ -289,11 +339,23 @@ class StoreCore:
     def compact(self, keep: Callable[[Event], bool]) -> int:
         """Remove the events for which ``keep`` is false, all at one moment; says how many.
 
-        Generations, sequences and idempotency keys stay, and the hashes of what is left still
-        verify. Events that come meanwhile are kept. Watchers are not woken.
+        Generations, sequences and idempotency keys stay, and the hashes of the other events still
+        verify. Events that come meanwhile are kept. Entities that lose events get newer tokens of
+        the same number: their watchers are woken, here and in other processes. When this returns,
+        the files of the store, and its snapshot cache, do not hold the removed payloads.
         """
         self._check_open()
-        return compact(self._log, keep)
+        compacted = compact(self._log, keep)
+        if compacted.events:
+            self._forget(compacted.entities)
+        return compacted.events
+
+    def _forget(self, entities: Iterable[str]) -> None:
+        self._states.forget(entities)
+        if self._snapshots is not None:
+            self._snapshots.forget(self._log, entities)
+        with contextlib.suppress(StoreUnavailableError):  # the listener tells of it as well
+            self._hub.removed()
 
     def project(
         self,
@@ -307,17 +369,22 @@ class StoreCore:
         Raises:
             ProjectionFailed: the projection raised.
         """
+        check_name("entity", entity)
+        _check_type("freshness", freshness, (Consistent, MaybeStale))
         with self._reading():
             return self._states.change(projection, entity, freshness).state
 
     def project_if_changed(
         self, projection: type[Projection[S]] | Projection[S], entity: str, last_generation: int
     ) -> Change[S] | None:
-        """Generation and state from one snapshot when the generation is above ``last_generation``.
+        """Generation and state from one snapshot when that is newer than ``last_generation``.
 
         Raises:
             ProjectionFailed: the projection raised.
+            UnknownGenerationError: the entity never had ``last_generation``.
         """
+        check_name("entity", entity)
+        _check_generation("last_generation", last_generation)
         with self._reading():
             return self._states.change_since(projection, entity, last_generation)
 
@@ -343,7 +410,8 @@ class StoreCore:
         """Read the events of ``region`` from the start, or from the checkpoint in that file.
 
         Raises:
-            CheckpointError: the file is damaged, or belongs to another region or store.
+            CheckpointError: the file is damaged, or belongs to another region or store, or to a
+                history that the store no longer has.
         """
         self._check_open()
         _check_type("region", region, Region)
@@ -365,9 +433,16 @@ class StoreCore:
         ``include_initial`` makes the first ``recv`` return the state as it is. With ``capacity``
         the watcher sleeps on a lossy subscription and learns when it fell behind; without, it
         sleeps on a flag and never does.
+
+        Raises:
+            UnknownGenerationError: the entity never had ``since_generation``.
         """
         self._check_open()
         check_name("entity", entity)
+        if since_generation is not None:
+            _check_generation("since_generation", since_generation)
+            with self._reading():
+                check_token(self._log, entity, self._log.head(entity), since_generation)
 
         def wake_up() -> WakeUp:
             if capacity is None:
@@ -390,10 +465,11 @@ class StoreCore:
         *,
         checkpoint: _PathLike | None = None,
     ) -> CursorWatcher[S]:
-        """Wait for states of ``entity``, beginning with what is there or with the checkpoint.
+        """Wait for states of ``entity``, beginning with the newest state or with the checkpoint.
 
         Raises:
-            CheckpointError: the file is damaged, or belongs to another entity or store.
+            CheckpointError: the file is damaged, or belongs to another entity, projection or store,
+                or to a history that the store no longer has.
         """
         self._check_open()
         check_name("entity", entity)
@@ -401,7 +477,8 @@ class StoreCore:
             lambda: self._change(projection, entity),
             lambda: self.generation(entity),
             lambda: FlagWakeUp(self._hub, entity),
-            self._checkpoint(f"watcher {entity}", checkpoint),
+            self._checkpoint(f"watcher {entity}", checkpoint, name_of(projection)),
+            self._log.mark,
         )
 
     def watch_prefix(
@@ -427,20 +504,29 @@ class StoreCore:
         with self._reading():
             return self._states.change(projection, entity)
 
-    def _checkpoint(self, reader: str, path: _PathLike | None) -> Checkpoint | None:
-        return None if path is None else Checkpoint(path, store_id=self.store_id, reader=reader)
+    def _checkpoint(
+        self, reader: str, path: _PathLike | None, projection: str | None = None
+    ) -> Checkpoint | None:
+        if path is None:
+            return None
+        return Checkpoint(path, store_id=self.store_id, reader=reader, projection=projection)
 
     def close(self, *, everywhere: bool = False) -> None:
-        """Write what was taken, flush, release the log, and wake every blocked reader.
+        """Write the appends that were taken, flush, release the log, and wake every blocked reader.
 
         With ``everywhere`` the stores of the same log in other processes close too, if anything
         waits in them. May be called twice and from any thread.
         """
+        if self._guard.is_inherited:
+            self._closed = self._closed or StoreClosed()
+            self._finalizer.detach()
+            return
         if everywhere and self._closed is None:
             self._log.announce_close()
         self._end(StoreClosed())
 
     def _end(self, reason: BaseException) -> None:
+        self._finalizer.detach()
         with self._closing:
             if self._closed is not None:
                 return
@@ -454,15 +540,13 @@ class StoreCore:
             self._snapshots.close()
 
     def _check_open(self) -> None:
+        self._guard.check()
         if self._closed is not None:
             raise StoreClosed.because_of(self._closed)
-        if os.getpid() != self._pid:
-            msg = f"it was opened in process {self._pid}; open it again after a fork"
-            raise StoreClosed(msg)
 
     @contextmanager
     def _reading(self) -> Generator[None]:
-        """Who still reads when the store ends is told of that, not of what it broke."""
+        """A read that is under way when the store ends is told of that, not of what it broke."""
         self._check_open()
         try:
             yield
@@ -480,16 +564,55 @@ class StoreCore:
         self.close()
 
 
-def _check_type(what: str, value: object, wanted: type) -> None:
+def _let_go(  # noqa: PLR0917 - called by a finalizer, without keywords
+    log: EventLog,
+    hub: Hub,
+    writer: AppendWriter,
+    lookers: Lookers,
+    snapshots: SnapshotCache | None,
+    guard: ForkGuard,
+) -> None:
+    """What `close` does, for a store that nobody closed and nobody holds any more."""
+    if guard.is_inherited:
+        return
+
+    def release() -> None:
+        reason = StoreClosed("nobody held it any more")
+        with contextlib.suppress(WatcherError):
+            hub.fail(reason)
+            writer.close(reason)
+            lookers.close()
+            log.close()
+            if snapshots is not None:
+                snapshots.close()
+
+    # In a thread: this runs wherever the garbage collector does, which may hold a lock of ours.
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=release, name="starfish-release", daemon=True).start()
+    warnings.warn(f"event store {log.location} was never closed", ResourceWarning, stacklevel=2)
+
+
+def _check_type(what: str, value: object, wanted: type | tuple[type, ...]) -> None:
     if not isinstance(value, wanted):
-        msg = f"{what} must be a {wanted.__name__}, not a {type(value).__name__}"
+        kinds = wanted if isinstance(wanted, tuple) else (wanted,)
+        names = " or ".join(kind.__name__ for kind in kinds)
+        msg = f"{what} must be a {names}, not a {type(value).__name__}"
         raise TypeError(msg)
+
+
+def _check_generation(what: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        msg = f"{what} must be a generation, a whole number, not {type(value).__name__}"
+        raise TypeError(msg)
+    if value < 0:
+        msg = f"{what} must not be negative, but is {int(value)}"
+        raise ValueError(msg)
 
 
 def _check_page(after: int, limit: int) -> None:
     if after < 0:
-        msg = f"after is {after}; sequences begin with 1"
+        msg = f"after is {after}; it must not be negative, sequences begin with 1"
         raise ValueError(msg)
     if not 1 <= limit <= MAX_READ_EVENTS:
-        msg = f"limit is {limit}; 1 to {MAX_READ_EVENTS} are legal"
+        msg = f"limit is {limit}; it must be from 1 to {MAX_READ_EVENTS}"
         raise ValueError(msg)

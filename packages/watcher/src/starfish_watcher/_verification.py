@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from starfish_watcher.errors import ChainBrokenError
 from starfish_watcher.hash_chain import NO_HASH
-from starfish_watcher.log.base import NO_EVENTS, EntityHead, EventLog
+from starfish_watcher.log.base import NO_EVENTS, EntityHead, EventLog, HistoryMovedError
 
 __all__ = ("ChainReport", "verify")
+
+ATTEMPTS: Final = 5
+"""At an entity that compaction keeps disturbing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChainReport:
-    """What was verified; that there is a report at all means that nothing is broken."""
+    """How much was verified; that there is a report at all means that nothing is broken."""
 
     entities: int
     """Entities whose chain was followed from its first event to its head."""
@@ -32,10 +36,20 @@ def verify(log: EventLog, entity: str | None) -> ChainReport:
     names = sorted(log.heads(None)) if entity is None else [entity]
     events = removed = 0
     for name in names:
-        head, count = _follow(log, name)
+        head, count = _followed(log, name)
         events += count
         removed += head.removed
     return ChainReport(len(names), events, removed)
+
+
+def _followed(log: EventLog, entity: str) -> tuple[EntityHead, int]:
+    """As `_follow`, again when compaction takes events out of the history meanwhile."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _follow(log, entity)
+        except HistoryMovedError:
+            continue
+    return _follow(log, entity)
 
 
 def _follow(log: EventLog, entity: str) -> tuple[EntityHead, int]:

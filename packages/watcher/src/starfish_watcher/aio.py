@@ -1,7 +1,7 @@
 """The event store for asyncio.
 
-Waiting is the event loop's: no thread is blocked and nothing is polled. Whatever reads runs in the
-loop's default executor, the looks of watchers in `Lookers`. A cancelled call has taken nothing from its watcher,
+Waiting is the event loop's: no thread is blocked and nothing is polled. Reads run in the loop's
+default executor, the looks of watchers in threads of the store's own. A cancelled call has taken nothing from its watcher,
 subscription or cursor; a cancelled append may have been written.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from starfish_watcher._delivery.subscription import AsyncSubscription
 from starfish_watcher._model.coordinate import Coordinate
 from starfish_watcher._model.event import Event
 from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._model.generation import Generation
 from starfish_watcher._model.new_event import BatchItem, Durability, Expected, NewEvent
 from starfish_watcher._model.receipt import Receipt
 from starfish_watcher._model.region import EVERYWHERE, Region
@@ -32,7 +33,7 @@ from starfish_watcher._watchers.projection_watcher import AsyncProjectionWatcher
 
 __all__ = ("AsyncEventStore",)
 
-S = TypeVar("S")
+_S = TypeVar("_S")
 
 
 class AsyncEventStore:
@@ -74,11 +75,19 @@ class AsyncEventStore:
         idempotency_key: str | None = None,
         correlation_id: UUID | None = None,
         causation_id: UUID | None = None,
+        metadata: Mapping[str, Any] | None = None,
         durability: Durability | None = None,
     ) -> Receipt:
         """As `EventStore.append`."""
         new = NewEvent(
-            coordinate, kind, payload, expected, idempotency_key, correlation_id, causation_id
+            coordinate,
+            kind,
+            payload,
+            expected,
+            idempotency_key,
+            correlation_id,
+            causation_id,
+            metadata=metadata,
         )
         return (await self.append_batch((new,), durability=durability))[0]
 
@@ -115,7 +124,7 @@ class AsyncEventStore:
         """As `EventStore.get`."""
         return await asyncio.to_thread(self._store.get, event_id)
 
-    async def generation(self, entity: str) -> int:
+    async def generation(self, entity: str) -> Generation:
         """As `EventStore.generation`."""
         return await asyncio.to_thread(self._store.generation, entity)
 
@@ -133,17 +142,17 @@ class AsyncEventStore:
 
     async def project(
         self,
-        projection: type[Projection[S]] | Projection[S],
+        projection: type[Projection[_S]] | Projection[_S],
         entity: str,
         *,
         freshness: Freshness = CONSISTENT,
-    ) -> S | None:
+    ) -> _S | None:
         """As `EventStore.project`; the projection runs in a thread."""
         return await asyncio.to_thread(self._store.project, projection, entity, freshness=freshness)
 
     async def project_if_changed(
-        self, projection: type[Projection[S]] | Projection[S], entity: str, last_generation: int
-    ) -> Change[S] | None:
+        self, projection: type[Projection[_S]] | Projection[_S], entity: str, last_generation: int
+    ) -> Change[_S] | None:
         """As `EventStore.project_if_changed`; the projection runs in a thread."""
         return await asyncio.to_thread(
             self._store.project_if_changed, projection, entity, last_generation
@@ -170,13 +179,13 @@ class AsyncEventStore:
 
     async def watch_projection(
         self,
-        projection: type[Projection[S]] | Projection[S],
+        projection: type[Projection[_S]] | Projection[_S],
         entity: str,
         *,
         include_initial: bool = False,
         since_generation: int | None = None,
         capacity: int | None = None,
-    ) -> AsyncProjectionWatcher[S]:
+    ) -> AsyncProjectionWatcher[_S]:
         """As `EventStore.watch_projection`."""
         made = await _made(
             lambda: self._store.watch_projection(
@@ -192,11 +201,11 @@ class AsyncEventStore:
 
     async def watch_projection_cursor(
         self,
-        projection: type[Projection[S]] | Projection[S],
+        projection: type[Projection[_S]] | Projection[_S],
         entity: str,
         *,
         checkpoint: str | os.PathLike[str] | None = None,
-    ) -> AsyncCursorWatcher[S]:
+    ) -> AsyncCursorWatcher[_S]:
         """As `EventStore.watch_projection_cursor`."""
         made = await _made(
             lambda: self._store.watch_projection_cursor(projection, entity, checkpoint=checkpoint),
@@ -206,17 +215,17 @@ class AsyncEventStore:
 
     async def watch_prefix(
         self,
-        projection: type[Projection[S]] | Projection[S],
+        projection: type[Projection[_S]] | Projection[_S],
         prefix: str | None,
         *,
         include_initial: bool = False,
-    ) -> AsyncPrefixWatcher[S]:
+    ) -> AsyncPrefixWatcher[_S]:
         """As `EventStore.watch_prefix`."""
         made = await _made(
             lambda: self._store.watch_prefix(projection, prefix, include_initial=include_initial),
             lambda watcher: watcher.close(),
         )
-        return AsyncPrefixWatcher(made)
+        return AsyncPrefixWatcher(made, self._lookers)
 
     async def close(self, *, everywhere: bool = False) -> None:
         """As `EventStore.close`."""

@@ -1,15 +1,20 @@
 """Errors of the watcher.
 
 * WatcherError
-  - StoreClosed                 reason
+  - StoreClosed                 reason; also a `starfish_protocol.events.SubscriptionClosed`
+    - ReaderClosed              reader
   - StoreUnavailableError       location, reason
     - StoreFullError
+  - StoreMovedError             location, reason
+  - LimitExceededError          location, reason
   - AppendUncertainError        location, reason
   - StoreDamagedError           location, reason
     - ChainBrokenError          entity, sequence
+    - StoreFormatError          found, known
   - SequenceConflictError       entity, expected, actual
   - IdempotencyConflictError    key, sequence
-  - ProjectionFailed            projection, entity
+  - UnknownGenerationError      entity, generation, actual
+  - ProjectionFailed            projection, entity, sequence, event_id, kind
   - SubscriptionPruned          capacity; also a `starfish_protocol.events.SubscriptionPruned`
   - CheckpointError             location
     - CheckpointDamagedError
@@ -18,7 +23,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Self
+from uuid import UUID
 
 from starfish_protocol import events
 from starfish_protocol.errors import StarfishError
@@ -30,13 +37,18 @@ __all__ = (
     "CheckpointError",
     "CheckpointMismatchError",
     "IdempotencyConflictError",
+    "LimitExceededError",
     "ProjectionFailed",
+    "ReaderClosed",
     "SequenceConflictError",
     "StoreClosed",
     "StoreDamagedError",
+    "StoreFormatError",
     "StoreFullError",
+    "StoreMovedError",
     "StoreUnavailableError",
     "SubscriptionPruned",
+    "UnknownGenerationError",
     "WatcherError",
 )
 
@@ -53,7 +65,7 @@ class WatcherError(StarfishError):
         return copy
 
 
-class StoreClosed(WatcherError):  # noqa: N818 - a state that readers expect, not a fault
+class StoreClosed(WatcherError, events.SubscriptionClosed):  # noqa: N818 - a state that readers expect, not a fault
     """The store takes and gives nothing any more; every blocked reader wakes with this.
 
     When the store did not close on request, ``__cause__`` is the error that ended it. An append
@@ -77,6 +89,16 @@ class StoreClosed(WatcherError):  # noqa: N818 - a state that readers expect, no
         return copy
 
 
+class ReaderClosed(StoreClosed):
+    """This watcher, subscription or cursor was closed; its store goes on."""
+
+    def __init__(self, reader: str = "reader") -> None:
+        WatcherError.__init__(self, f"the {reader} was closed")
+        self.reason = "it was closed"
+        self.reader = reader
+        """``watcher``, ``subscription`` or ``cursor``."""
+
+
 class StoreUnavailableError(WatcherError):
     """The storage behind a store does not answer: locked, gone, or not permitted."""
 
@@ -90,6 +112,31 @@ class StoreUnavailableError(WatcherError):
 
 class StoreFullError(StoreUnavailableError):
     """The storage has no room; nothing of the append was written, and reading still works."""
+
+
+class StoreMovedError(WatcherError):
+    """The file of an open store was moved, removed or replaced; nothing is acknowledged any more."""
+
+    def __init__(self, location: str, reason: str) -> None:
+        super().__init__(f"event store {location} is not in its place any more: {reason}")
+        self.location = location
+        """Where the file was."""
+        self.reason = reason
+        """Which file is there now."""
+
+
+class LimitExceededError(WatcherError):
+    """The append is more than this storage can ever take; nothing of it was written.
+
+    Trying again does not help: make it smaller, or change the limit of the storage.
+    """
+
+    def __init__(self, location: str, reason: str) -> None:
+        super().__init__(f"event store {location} refuses the append: {reason}")
+        self.location = location
+        """Which store: a path or a name, never a secret."""
+        self.reason = reason
+        """Which limit, and what the append has."""
 
 
 class AppendUncertainError(WatcherError):
@@ -110,7 +157,7 @@ class AppendUncertainError(WatcherError):
 
 
 class StoreDamagedError(WatcherError):
-    """What is stored is not what was written; nothing is served from it, rather than too little."""
+    """The stored bytes are not those that were written; nothing is served from them."""
 
     def __init__(self, location: str, reason: str) -> None:
         super().__init__(f"event store {location} is damaged: {reason}")
@@ -118,6 +165,23 @@ class StoreDamagedError(WatcherError):
         """Which store: a path or a name, never a secret."""
         self.reason = reason
         """What does not fit."""
+
+
+class StoreFormatError(StoreDamagedError):
+    """A later version of this package wrote the store; nothing was touched."""
+
+    def __init__(self, location: str, found: int, known: int) -> None:
+        WatcherError.__init__(
+            self,
+            f"event store {location} has the format {found}; this version reads formats 1 to"
+            f" {known}: open it with a later version of starfish-watcher",
+        )
+        self.location = location
+        self.reason = f"its format is {found}, this version reads 1 to {known}"
+        self.found = found
+        """The format of the store."""
+        self.known = known
+        """The newest format that this version reads."""
 
 
 class ChainBrokenError(StoreDamagedError):
@@ -134,42 +198,82 @@ class ChainBrokenError(StoreDamagedError):
 class SequenceConflictError(WatcherError):
     """The entity is not where the append expected it; nothing was written."""
 
-    def __init__(self, entity: str, expected: str, actual: str) -> None:
-        super().__init__(f"entity {entity!r} is at {actual}, the append expected {expected}")
+    def __init__(self, entity: str, expected: str, actual: str, item: int | None = None) -> None:
+        at = "" if item is None else f"item {item} of the batch: "
+        super().__init__(f"{at}entity {entity!r} is at {actual}, the append expected {expected}")
         self.entity = entity
         """The entity."""
         self.expected = expected
         """What the append expected: ``no event`` or ``clock <n>``."""
         self.actual = actual
-        """What the entity has, in the same words."""
+        """Where the entity is, in the same words."""
+        self.item = item
+        """Index in the batch; ``None`` for a single append."""
 
 
 class IdempotencyConflictError(WatcherError):
     """The idempotency key was used before, for another content; nothing was written."""
 
-    def __init__(self, key: str, sequence: int) -> None:
+    def __init__(self, key: str, sequence: int, item: int | None = None) -> None:
         super().__init__(
-            f"idempotency key {key[:200]!r} belongs to event {sequence}, which has another "
+            f"idempotency key {key[:200]!r} belongs to {f'event {sequence}' if item is None else f'item {item} of the same batch'}, which has another "
             "coordinate, kind or payload; use a new key for a new event"
         )
         self.key = key
         """The key."""
         self.sequence = sequence
-        """The event that it belongs to."""
+        """The event that it belongs to; 0 when that is an earlier item of the same batch."""
+        self.item = item
+        """Index of that item."""
+
+
+class UnknownGenerationError(WatcherError):
+    """A token is of a generation that the entity never had: of another store, or of a lost history.
+
+    Read the state anew and go on from its generation.
+    """
+
+    def __init__(self, entity: str, generation: int, actual: int) -> None:
+        super().__init__(
+            f"entity {entity!r} never had generation {generation}, it is at {actual}: the token is"
+            " of another store, or the store is an older copy; read the state anew"
+        )
+        self.entity = entity
+        """The entity."""
+        self.generation = generation
+        """The generation that was given."""
+        self.actual = actual
+        """The entity's generation."""
 
 
 class ProjectionFailed(WatcherError):  # noqa: N818 - the projection's failure, kept as the cause
     """A projection raised while it folded; ``__cause__`` is what it raised.
 
-    Whatever was kept of its state is as before, so that the next attempt folds the same events.
+    The state that is kept is as before, so that the next attempt folds the same events.
     """
 
-    def __init__(self, projection: str, entity: str, reason: str) -> None:
-        super().__init__(f"projection {projection} of entity {entity!r} failed: {reason}")
+    def __init__(
+        self,
+        projection: str,
+        entity: str,
+        reason: str,
+        *,
+        sequence: int | None = None,
+        event_id: UUID | None = None,
+        kind: Hashable = None,
+    ) -> None:
+        at = "" if sequence is None else f" at event {sequence} ({kind}, {event_id})"
+        super().__init__(f"projection {projection} of entity {entity!r} failed{at}: {reason}")
         self.projection = projection
         """Name of the projection."""
         self.entity = entity
         """The entity it was folding."""
+        self.sequence = sequence
+        """Sequence of the event that could not be folded; ``None`` when it was not an event."""
+        self.event_id = event_id
+        """Its id, where its source has ids."""
+        self.kind = kind
+        """Its kind."""
 
 
 class SubscriptionPruned(WatcherError, events.SubscriptionPruned):  # noqa: N818 - as its base
@@ -186,7 +290,7 @@ class CheckpointError(WatcherError):
 
 
 class CheckpointDamagedError(CheckpointError):
-    """What is stored is not a whole checkpoint; start from one that you trust or delete it."""
+    """The file is not a whole checkpoint; start from one that you trust or delete it."""
 
 
 class CheckpointMismatchError(CheckpointError):

@@ -35,7 +35,9 @@ class FaultPoints:
             ValueError: there is no such point.
         """
         if point not in get_args(FaultPoint):
-            msg = f"there is no point {point!r}; legal are {', '.join(get_args(FaultPoint))}"
+            msg = (
+                f"there is no point {point!r}; it must be one of {', '.join(get_args(FaultPoint))}"
+            )
             raise ValueError(msg)
         with self._lock:
             self._armed[point] = (skip, action)

@@ -15,7 +15,10 @@ bytes                 what
 2 + n                 length of the entity in UTF-8, the entity
 2 + n                 length of the scope in UTF-8, the scope
 32                    BLAKE3 of the payload's bytes
+32                    BLAKE3 of the metadata's bytes; only where an event has metadata
 ====================  ==================================================================
+
+An event with metadata begins with ``starfish-event-v2`` instead.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ __all__ = ("NO_HASH", "event_hash", "hash_payload")
 NO_HASH: Final = bytes(32)
 """Stands where an entity has no event yet."""
 _DOMAIN: Final = b"starfish-event-v1\n"
+_DOMAIN_WITH_METADATA: Final = b"starfish-event-v2\n"
 _NO_ID: Final = bytes(17)
 _HEADER: Final = struct.Struct(">QQHQ")
 
@@ -52,13 +56,14 @@ def event_hash(
     entity: str,
     scope: str,
     payload_hash: bytes,
+    metadata: bytes | None = None,
 ) -> bytes:
     """The event's hash as this module's table says, 32 bytes."""
     entity_bytes, scope_bytes = entity.encode(), scope.encode()
     return blake3(
         b"".join(
             (
-                _DOMAIN,
+                _DOMAIN if metadata is None else _DOMAIN_WITH_METADATA,
                 previous,
                 _HEADER.pack(sequence, clock, kind_code, timestamp_us),
                 event_id,
@@ -69,6 +74,7 @@ def event_hash(
                 len(scope_bytes).to_bytes(2),
                 scope_bytes,
                 payload_hash,
+                b"" if metadata is None else blake3(metadata).digest(),
             )
         )
     ).digest()

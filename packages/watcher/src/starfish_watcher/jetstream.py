@@ -57,7 +57,7 @@ class JetStreamEventStore:
         Raises:
             StoreDamagedError: the stream is something else, or was set to forget messages.
             StoreUnavailableError: no server answers, it is too old, or the replica is in use.
-            ValueError: an argument is not legal; the message says what is.
+            ValueError: an argument is refused; the message names the rule.
         """
         log = JetStreamEventLog(
             servers,

@@ -44,7 +44,7 @@ class PostgresEventStore:
         Raises:
             StoreDamagedError: the schema holds something else, or another version.
             StoreUnavailableError: the server does not answer or does not let us in.
-            ValueError: ``dsn`` or ``schema`` is not legal; the message says what is.
+            ValueError: ``dsn`` or ``schema`` is refused; the message names the rule.
         """
         return EventStore(
             PostgresEventLog(dsn, schema=schema, patience_s=patience_s),

@@ -77,7 +77,7 @@ def create_event_log_plugin(
     """Make the plugin that appends an event for each write of a server.
 
     A push returns after its event is in ``store``, as durable as that store's default says. The
-    same write, by document key, hash and timestamp, is appended once, whoever repeats it. A write
+    same write, by document key, hash and timestamp, is appended once, however often it is repeated. A write
     whose event could not be appended is stored all the same: the server logs the error.
 
     The entity is `document_entity` of the document's key, the payload a map of ``collection``,
@@ -85,7 +85,7 @@ def create_event_log_plugin(
     the document.
 
     Args:
-        store: Where the events go; whoever opened it closes it, after the server has stopped.
+        store: Where the events go; its owner closes it, after the server has stopped.
         kind: The events' kind, or what gives it.
         scope: Gives the events' scope: the namespace, or the collection where there is none.
         collections: Names of those whose writes become events; all when ``None``.

@@ -1,4 +1,4 @@
-"""The one suite, on a real NATS server; and what is particular to that store."""
+"""The one suite, on a real NATS server; and the particulars of that store."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from starfish_watcher import (
     Coordinate,
     EventKind,
     EventStore,
+    LimitExceededError,
     StoreClosed,
     StoreDamagedError,
     StoreFullError,
@@ -139,7 +140,7 @@ def test_commit_is_refused_where_the_server_does_not_fsync_before_it_answers(
     opener: Opener,
 ) -> None:
     with opener(server_sync="interval") as store:
-        with pytest.raises(StoreUnavailableError, match="sync_interval: always"):
+        with pytest.raises(LimitExceededError, match="sync_interval: always"):
             credit(store, "a", durability="commit")
         assert credit(store, "a") == credit(store, "a", durability="none") - 1 == 1
 
@@ -161,14 +162,14 @@ def test_a_batch_that_the_server_cannot_take_at_one_moment_is_refused(opener: Op
     with opener() as store:
         receipts = store.append_batch([(at("a"), CREDIT, {"amount": 1})] * 1000)
         assert receipts[-1].sequence == 1000
-        with pytest.raises(StoreUnavailableError, match="batch of 1001 events is refused"):
+        with pytest.raises(LimitExceededError, match="batch of 1001 events is too large"):
             store.append_batch([(at("a"), CREDIT, {"amount": 1})] * 1001)
         assert credit(store, "a") == 1001
 
 
 def test_an_event_that_the_server_has_no_room_for_is_refused(opener: Opener) -> None:
     with opener() as store:
-        with pytest.raises(StoreUnavailableError, match="max_payload is 1048576"):
+        with pytest.raises(LimitExceededError, match="max_payload is 1048576"):
             store.append(at("a"), CREDIT, b"x" * 1_048_576)
         store.append(at("a"), CREDIT, b"x" * 1_047_000)
         assert len(store.read()[0].payload) == 1_047_000

@@ -1,4 +1,4 @@
-"""The one suite, on a real PostgreSQL server; and what is particular to that store."""
+"""The one suite, on a real PostgreSQL server; and the particulars of that store."""
 
 from __future__ import annotations
 
@@ -161,9 +161,10 @@ def test_another_version_and_a_missing_head_are_refused(
     opener: Opener, unique_name: str, sql: Callable[..., Any]
 ) -> None:
     opener().close()
-    sql(f"UPDATE {unique_name}.log SET format_version = 2")
-    with pytest.raises(StoreDamagedError, match="format is 2, this version reads 1"):
+    sql(f"UPDATE {unique_name}.log SET format_version = 99")
+    with pytest.raises(StoreDamagedError, match="has the format 99; this version reads formats 1"):
         opener()
+    sql(f"UPDATE {unique_name}.log SET format_version = 2")
     sql(f"DELETE FROM {unique_name}.log")
     with pytest.raises(StoreDamagedError, match="head row"):
         opener()

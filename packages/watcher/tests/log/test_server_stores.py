@@ -193,7 +193,7 @@ def test_watchers_live_through_a_restart_of_the_server(
                 generation = credit(writer, "a")
             except StoreUnavailableError:
                 time.sleep(0.02)
-        # What was refused while the server was away has left nothing behind.
+        # All that was refused while the server was away has left nothing behind.
         assert generation == 2
         assert watcher.recv(20) == (2, 2)
         assert_sound(reader)

@@ -150,16 +150,26 @@ def test_a_database_of_somebody_else_is_refused_and_left_alone(path: Path) -> No
 def test_a_newer_format_is_refused(path: Path) -> None:
     fill(path)
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 99")
     connection.close()
 
-    with pytest.raises(StoreDamagedError, match="format is 2, this version reads 1"):
+    with pytest.raises(
+        StoreDamagedError, match="has the format 99; this version reads formats 1 to 2"
+    ):
         EventStore.open(path)
 
 
-def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnavailableError, match=r"missing.*unable to open"):
-        EventStore.open(tmp_path / "missing" / "events.db")
+def test_folders_that_are_missing_are_made(tmp_path: Path) -> None:
+    EventStore.open(tmp_path / "missing" / "below" / "events.db").close()
+
+    assert (tmp_path / "missing" / "below" / "events.db").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+
+    with pytest.raises(StoreUnavailableError, match=r"file/events.db"):
+        EventStore.open(tmp_path / "file" / "events.db")
 
 
 @pytest.mark.parametrize("part", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])

@@ -16,7 +16,7 @@ def test_a_legal_name_is_kept_as_it_is(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("", "1 to 1024 UTF-8 bytes are legal, it has 0"),
+        ("", "1 to 1024 UTF-8 bytes are allowed, it has 0"),
         ("x" * 1025, "it has 1025"),
         ("ü" * 513, "it has 1026"),
         ("a\x00b", r"contains '\\x00'"),

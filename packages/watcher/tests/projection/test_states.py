@@ -14,6 +14,7 @@ from starfish_watcher import (
     Projection,
     ProjectionFailed,
     StoreDamagedError,
+    UnknownGenerationError,
 )
 from starfish_watcher._projection.states import ProjectionStates
 from starfish_watcher.log.memory import MemoryEventLog
@@ -180,4 +181,5 @@ def test_kinds_and_entities_of_others_do_not_count(store: EventStore) -> None:
 
     assert store.project_if_changed(Balance, "a", 0) == Change(2, 1)
     assert store.project_if_changed(Balance, "a", 2) is None
-    assert store.project_if_changed(Balance, "a", 99) is None
+    with pytest.raises(UnknownGenerationError, match="never had generation 99, it is at 2"):
+        store.project_if_changed(Balance, "a", 99)

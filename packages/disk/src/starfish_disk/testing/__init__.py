@@ -11,12 +11,12 @@ if find_spec("pytest") is None:
         'starfish_disk.testing needs the extra testing: pip install "starfish-disk[testing]"'
     )
 
-from starfish_disk.testing.faulty_disk import Fault, FaultyDisk, PowerCut
-from starfish_disk.testing.fork import ForkContract
-from starfish_disk.testing.full_disk import FullDiskContract
-from starfish_disk.testing.replaced_file import ReplacedFileContract
-from starfish_disk.testing.sqlite_file import SqliteFileContract
-from starfish_disk.testing.store import OpenStore, Store, StoreContract
+from starfish_disk.testing._faulty_disk import Fault, FaultyDisk, PowerCut
+from starfish_disk.testing._fork import ForkContract
+from starfish_disk.testing._full_disk import FullDiskContract
+from starfish_disk.testing._replaced_file import ReplacedFileContract
+from starfish_disk.testing._sqlite_file import SqliteFileContract
+from starfish_disk.testing._store import OpenStore, Store, StoreContract
 
 __all__ = (
     "Fault",

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from starfish_mpack_wire._terminal_text import terminal_line
 from starfish_mpack_wire.bundle import create_bundle, read_bundle, unbundle, verify_bundle
 from starfish_mpack_wire.cli._console import note, print_json, print_line
 from starfish_mpack_wire.cli._options import Json, open_tree, resolve
-from starfish_mpack_wire.terminal_text import terminal_line
 
 __all__ = ("add_commands",)
 

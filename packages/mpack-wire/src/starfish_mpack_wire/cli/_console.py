@@ -1,7 +1,7 @@
 """What the command prints: results on standard output, the rest on standard error.
 
 Rule: nothing that came from a peer or a history is printed without `terminal_line` or `terminal_text`.
-JSON needs neither: its escapes are no controls.
+JSON needs neither: its escapes are not controls.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from starfish_mpack_wire.client.progress import OnProgress
-from starfish_mpack_wire.client.progress import Progress as Step
+from starfish_mpack_wire.client._progress import OnProgress
+from starfish_mpack_wire.client._progress import Progress as Step
 
 __all__ = ("count_bar", "note", "print_json", "print_line", "progress_bars")
 

@@ -7,11 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from starfish_mpack_wire._terminal_text import terminal_line
 from starfish_mpack_wire.cli._console import count_bar, note, print_json, progress_bars
 from starfish_mpack_wire.cli._options import Force, Json, open_tree
-from starfish_mpack_wire.terminal_text import terminal_line
 
 __all__ = ("add_commands",)
+
+Lossy = Annotated[
+    bool, typer.Option("--lossy", help="Go on without what cannot be carried, and name it.")
+]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -23,14 +27,15 @@ def add_commands(app: typer.Typer) -> None:
 def import_git(
     repository: Annotated[Path, typer.Argument(help="A git repository, bare or not.")],
     force: Force = False,  # noqa: FBT002 - a flag
+    lossy: Lossy = False,  # noqa: FBT002
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
-    """Take in the branches and tags of a git repository; the next time, what is new."""
+    """Take in all refs of a git repository; the next time, the new ones."""
     from starfish_mpack_wire import git
 
     with open_tree() as tree:
         before, was_clean = tree.head(), tree.status().clean
-        result = git.import_git(tree.store, repository, force=force)
+        result = git.import_git(tree.store, repository, force=force, lossy=lossy)
         # Files of one's own are never mixed with what came in.
         if was_clean and tree.head() != before:
             with progress_bars() as show:
@@ -41,13 +46,14 @@ def import_git(
 def export_git(
     repository: Annotated[Path, typer.Argument(help="A git repository; made when it is missing.")],
     force: Force = False,  # noqa: FBT002 - a flag
+    lossy: Lossy = False,  # noqa: FBT002
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
-    """Write all branches and tags into a git repository; the next time, what is new."""
+    """Write all refs into a git repository; the next time, the new ones."""
     from starfish_mpack_wire import git
 
     with open_tree() as tree:
-        result = git.export_git(tree.store, repository, force=force)
+        result = git.export_git(tree.store, repository, force=force, lossy=lossy)
     _report(result.as_map(), f"{result.commits} new commits", result.notes, as_json=as_json)
 
 

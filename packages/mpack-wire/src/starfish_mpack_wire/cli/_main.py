@@ -5,19 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-try:
-    import typer
+import typer
 
-    from starfish_mpack_wire.cli import _bundle, _git, _server, _store, _sync, _work
-except ImportError as error:
-    if error.name is not None and error.name.startswith("starfish_mpack_wire"):
-        raise
-    message = 'the mpack command needs the extra cli: pip install "starfish-mpack-wire[cli]"'
-    raise ImportError(message) from error
-
+from starfish_mpack_wire._terminal_text import terminal_text
+from starfish_mpack_wire.cli import _bundle, _git, _server, _store, _sync, _work
 from starfish_mpack_wire.cli._console import note
 from starfish_mpack_wire.errors import MPackError
-from starfish_mpack_wire.terminal_text import terminal_text
 
 __all__ = ("app", "main")
 
@@ -46,7 +39,7 @@ def main() -> None:
         note("mpack: interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has enough; the interpreter must not flush into the pipe again.
+        # The reader of our output has enough; the interpreter must not flush into the pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:

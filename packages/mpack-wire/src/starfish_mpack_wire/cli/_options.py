@@ -9,12 +9,12 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from starfish_mpack_wire.client.wire_client import WireClient
+from starfish_mpack_wire._model.object_ids import is_object_id
+from starfish_mpack_wire._store.local_store import LocalStore
+from starfish_mpack_wire._store.state import StoreState
+from starfish_mpack_wire.client._wire_client import WireClient
 from starfish_mpack_wire.errors import MPackError, WireError
-from starfish_mpack_wire.object_ids import is_object_id
-from starfish_mpack_wire.store.local_store import LocalStore
-from starfish_mpack_wire.store.state import StoreState
-from starfish_mpack_wire.working_tree.tree import FetchBlobs, WorkingTree
+from starfish_mpack_wire.working_tree._tree import FetchBlobs, WorkingTree
 
 __all__ = (
     "Force",
@@ -110,5 +110,5 @@ def resolve(store: LocalStore, name: str) -> str:
         if len(matches) == 1:
             return matches[0]
     raise MPackError(
-        f"{name!r:.200} is no branch, no tag, and not the beginning of one commit's id"
+        f"{name!r:.200} is not a branch, no tag, and not the beginning of one commit's id"
     )

@@ -5,19 +5,22 @@ What only a server needs is imported when one of these is called: the other comm
 
 from __future__ import annotations
 
-import socket
-from contextlib import suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from starfish_mpack_wire.cli._console import note, print_line
+from starfish_mpack_wire._terminal_text import terminal_line
+from starfish_mpack_wire.cli._console import note, print_json, print_line
+from starfish_mpack_wire.cli._options import Json
 from starfish_mpack_wire.client._transport import check_url
-from starfish_mpack_wire.errors import MPackError
-from starfish_mpack_wire.terminal_text import terminal_line
+from starfish_protocol.clock import SystemClock
 
 __all__ = ("add_commands",)
+
+DAY_MS = 86_400_000
 
 Data = Annotated[Path, typer.Option("--data", help="The server's folder; made when it is missing.")]
 
@@ -57,14 +60,53 @@ def _token() -> None:
 
 @token_commands.command("create")
 def token_create(
-    owner: Annotated[str, typer.Option("--owner", help="Whose repositories it is for.")], data: Data
+    owner: Annotated[str, typer.Option("--owner", help="Whose repositories it is for.")],
+    data: Data,
+    days: Annotated[
+        int | None, typer.Option("--expires-days", min=1, help="Refuse it after so many days.")
+    ] = None,
 ) -> None:
     """Make a token; it is printed last and cannot be shown again."""
     from starfish_mpack_wire.server import create_token
 
-    token = create_token(data, owner)
+    expires_ms = None if days is None else SystemClock().now_ms() + days * DAY_MS
+    token = create_token(data, owner, expires_ms=expires_ms)
     note("Clients send it when MPACK_TOKEN holds it.")
     print_line(token)
+
+
+@token_commands.command("list")
+def token_list(
+    data: Data,
+    owner: Annotated[str | None, typer.Option("--owner", help="Only those of this owner.")] = None,
+    as_json: Json = False,  # noqa: FBT002 - a flag
+) -> None:
+    """List tokens by their names; the tokens themselves are not kept."""
+    from starfish_mpack_wire.server import list_tokens
+
+    found = list_tokens(data, owner)
+    if as_json:
+        print_json([asdict(each) for each in found])
+        return
+    for each in found:
+        end = "never" if each.expires_ms is None else _day_of(each.expires_ms)
+        made = _day_of(each.created_ms)
+        print_line(f"{each.name} {terminal_line(each.owner)} made {made}, expires {end}")
+
+
+@token_commands.command("revoke")
+def token_revoke(
+    name: Annotated[str, typer.Argument(help="As token list shows it.")], data: Data
+) -> None:
+    """Remove a token; it is refused from the next request on."""
+    from starfish_mpack_wire.server import revoke_token
+
+    gone = revoke_token(data, name)
+    note(f"Revoked {gone.name} of {terminal_line(gone.owner)}.")
+
+
+def _day_of(moment_ms: int) -> str:
+    return datetime.fromtimestamp(moment_ms / 1000, UTC).date().isoformat()
 
 
 def serve(
@@ -76,27 +118,21 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the repositories of a folder over HTTP until it is stopped; GET /health answers 200."""
-    import uvicorn
-
+    from starfish_http.serve import run
     from starfish_mpack_wire.server import create_app, prepare_data
 
     if public_url is not None:
         public_url = check_url(public_url.rstrip("/"), "the address that clients use")
-    # Uvicorn would show whatever is wrong with the folder or the address as a traceback.
     prepare_data(data)
-    app = create_app(data, public_url=public_url)
-    with _listener(host, port) as listener:
-        name = f"[{host}]" if ":" in host else host
-        note(f"Serving {terminal_line(str(data))} at http://{name}:{listener.getsockname()[1]}")
-        config = uvicorn.Config(app, log_level="warning", server_header=False)
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run(sockets=[listener])
 
+    def announce(url: str) -> None:
+        note(f"Serving {terminal_line(str(data))} at {url}")
 
-def _listener(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        # It names the address.
-        raise MPackError(f"cannot listen: {error.strerror or error}") from error
+    status = run(
+        lambda: create_app(data, public_url=public_url),
+        host=host,
+        port=port,
+        name="mpack",
+        announce=announce,
+    )
+    raise typer.Exit(status)

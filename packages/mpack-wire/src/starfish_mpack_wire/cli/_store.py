@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from starfish_mpack_wire._terminal_text import terminal_line
 from starfish_mpack_wire.cli._console import note, print_json, print_line
 from starfish_mpack_wire.cli._options import Json, open_tree
-from starfish_mpack_wire.terminal_text import terminal_line
 
 __all__ = ("add_commands",)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
+from starfish_mpack_wire._model.ref_names import check_ref_name
+from starfish_mpack_wire._store.local_store import LocalStore
+from starfish_mpack_wire._terminal_text import terminal_line
 from starfish_mpack_wire.cli._console import (
     count_bar,
     note,
@@ -24,17 +28,16 @@ from starfish_mpack_wire.cli._options import (
     remotes_of,
 )
 from starfish_mpack_wire.client._transport import check_url
-from starfish_mpack_wire.client.wire_client import FetchResult
-from starfish_mpack_wire.errors import MPackError, RemoteNotFoundError
-from starfish_mpack_wire.ref_names import check_ref_name
-from starfish_mpack_wire.store.local_store import LocalStore
-from starfish_mpack_wire.terminal_text import terminal_line
-from starfish_mpack_wire.working_tree.name_folding import STORE_FOLDER
-from starfish_mpack_wire.working_tree.tree import WorkingTree
+from starfish_mpack_wire.client._wire_client import FetchResult, PushResult
+from starfish_mpack_wire.errors import MPackError, RemoteNotFoundError, RemoteUnavailableError
+from starfish_mpack_wire.working_tree._name_folding import STORE_FOLDER
+from starfish_mpack_wire.working_tree._tree import WorkingTree
 
 __all__ = ("add_commands",)
 
 ORIGIN = "origin"
+KEPT_BRANCH = "git-import"
+"""The branch that `import-git` keeps odd objects on."""
 CLONING = "cloning"
 """Names, among the settings, the address that an unfinished clone is made from."""
 
@@ -72,7 +75,7 @@ def remote_add(name: str, url: str) -> None:
 
 @remote_commands.command("remove")
 def remote_remove(name: str) -> None:
-    """Forget a remote; what was fetched from it stays."""
+    """Forget a remote; fetched commits stay."""
     with open_tree() as tree:
         if name not in remotes_of(tree.store):
             raise MPackError(f"there is no remote {name}")
@@ -147,14 +150,28 @@ def clone(  # noqa: PLR0917 - the command line gives them by name
             tree.store.change_settings(
                 lambda settings: {key: each for key, each in settings.items() if key != CLONING}
             )
-    except BaseException:
-        if fresh:
-            shutil.rmtree(target, ignore_errors=True)
+    except BaseException as error:
+        _end_clone(target, error, fresh=fresh)
         raise
     if as_json:
         print_json(_numbers_of(result))
     else:
         note(f"Cloned into {terminal_line(str(target))}: {_words_of(result)}.")
+
+
+def _end_clone(target: Path, error: BaseException, *, fresh: bool) -> None:
+    """Say how much of a clone came; remove the folder only when nothing came at all."""
+    store = target / STORE_FOLDER
+    came = sum(
+        path.stat().st_size
+        for folder in ("packs", "incoming")
+        for path in (store / folder).glob("*")
+        if path.is_file()
+    )
+    if came:
+        note(f"{came} bytes came and are kept: the same command goes on with them.")
+    elif fresh and not isinstance(error, RemoteUnavailableError):
+        shutil.rmtree(target, ignore_errors=True)
 
 
 def _can_go_on(target: Path, url: str) -> bool:
@@ -191,7 +208,7 @@ def pull(
     force: Force = False,  # noqa: FBT002
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
-    """Fetch, and go on where the server's branch is; two lines of work are not merged."""
+    """Fetch, and go on where the server's branch is; with --force also where that drops commits made here."""
     with open_tree() as tree, client_for(tree.store, remote) as client, progress_bars() as show:
         name = branch or tree.store.state().branch
         result = client.fetch(tree.store, remote=remote, on_progress=show)
@@ -213,42 +230,69 @@ def pull(
         )
 
 
-def push(
+def _delete_on_server(remote: str, name: str | None) -> None:
+    if name is None:
+        raise MPackError("name the branch or tag to delete on the server")
+    with open_tree() as tree, client_for(tree.store, remote) as client:
+        refs = client.refs()
+        if name in refs.branches:
+            client.delete_refs(tree.store, branches=[name], remote=remote)
+        elif name in refs.tags:
+            client.delete_refs(tree.store, tags=[name], remote=remote)
+        else:
+            raise MPackError(f"{remote} has neither a branch nor a tag {name}")
+    note(f"Deleted {terminal_line(name)} of {terminal_line(remote)}.")
+
+
+def push(  # noqa: PLR0917 - the command line gives them by name
     remote: Remote = ORIGIN,
     branch: Annotated[str | None, typer.Argument(help="The current one when left out.")] = None,
     force: ForcePush = False,  # noqa: FBT002 - a flag
     tags: Annotated[bool, typer.Option("--tags", help="All tags as well.")] = False,  # noqa: FBT002
+    every: Annotated[bool, typer.Option("--all", help="All branches and tags, at once.")] = False,  # noqa: FBT002
+    delete: Annotated[  # noqa: FBT002
+        bool, typer.Option("--delete", "-d", help="Delete the branch or tag of the server.")
+    ] = False,
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
-    """Give a server what it lacks of a branch, and move its branch there."""
+    """Give a server the commits it lacks, and move its branches there."""
+    if delete:
+        _delete_on_server(remote, branch)
+        return
     with open_tree() as tree, client_for(tree.store, remote) as client, progress_bars() as show:
-        result = client.push(
-            tree.store,
-            branch or tree.store.state().branch,
+        store = tree.store
+        current = branch or store.state().branch
+        names = [current]
+        if every:
+            names += [each for each in store.branches() if each != current]
+        elif KEPT_BRANCH in store.branches() and current != KEPT_BRANCH:
+            # What came from git is whole only with it.
+            names.append(KEPT_BRANCH)
+        result = client.push_branches(
+            store,
+            names,
             remote=remote,
             force=force,
-            tags=list(tree.store.tags()) if tags else (),
+            tags=list(store.tags()) if tags or every else (),
             on_progress=show,
         )
     if as_json:
-        print_json(
-            {
-                "branch": result.branch,
-                "head": result.head,
-                "previous": result.previous,
-                "commits_written": result.commits_written,
-                "snapshots_written": result.snapshots_written,
-                "blobs_written": result.blobs_written,
-                "size_bytes": result.size_bytes,
-            }
-        )
-    elif result.previous == result.head:
-        note("The server has everything already.")
+        print_json(asdict(result))
     else:
-        note(
-            f"{terminal_line(result.branch)} is at {result.head} now: {result.commits_written} commits, "
-            f"{result.blobs_written} blobs, {result.size_bytes} bytes."
-        )
+        note(_words_of_push(result))
+
+
+def _words_of_push(result: PushResult) -> str:
+    moved = terminal_line(", ".join(result.branches))
+    tags = f"{result.tags_written} tag{'s' * (result.tags_written != 1)}"
+    if not result.branches and not result.tags_written:
+        return f"The server has {terminal_line(result.branch)} at {result.head} already."
+    made = [f"Moved {moved}"] if moved else []
+    made += [f"made {tags}" if made else f"Made {tags}"] if result.tags_written else []
+    return (
+        f"{' and '.join(made)} on the server: {result.commits_written} commits, "
+        f"{result.blobs_written} blobs, {result.size_bytes} bytes."
+    )
 
 
 def _numbers_of(result: FetchResult) -> dict[str, object]:

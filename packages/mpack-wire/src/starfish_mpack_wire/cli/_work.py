@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from starfish_mpack_wire._terminal_text import terminal_line, terminal_text
 from starfish_mpack_wire.cli._console import (
     count_bar,
     note,
@@ -24,8 +25,7 @@ from starfish_mpack_wire.cli._options import (
     resolve,
 )
 from starfish_mpack_wire.errors import MPackError
-from starfish_mpack_wire.terminal_text import terminal_line, terminal_text
-from starfish_mpack_wire.working_tree.tree import WorkingTree
+from starfish_mpack_wire.working_tree._tree import WorkingTree
 
 __all__ = ("add_commands",)
 
@@ -151,14 +151,24 @@ def tag(
         str | None, typer.Argument(help="A new tag; without it, all are listed.")
     ] = None,
     at: Annotated[str, typer.Argument(help="The commit that it names.")] = "HEAD",
+    delete: Annotated[bool, typer.Option("--delete", "-d", help="Remove it instead.")] = False,  # noqa: FBT002
+    force: Annotated[bool, typer.Option("--force", "-f", help="Move a tag that exists.")] = False,  # noqa: FBT002
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
-    """List or make tags."""
+    """List, make, move or remove tags."""
     with open_tree() as tree:
-        if name is not None:
-            tree.store.move_tag(name, resolve(tree.store, at))
-            return
         tags = tree.store.tags()
+        if name is not None:
+            here = tags.get(name)
+            if delete:
+                if here is None:
+                    raise MPackError(f"there is no tag {name}")
+                tree.store.move_tag(name, None, expected=here)
+                return
+            if here is not None and not force:
+                raise MPackError(f"the tag {name} exists; --force moves it, --delete removes it")
+            tree.store.move_tag(name, resolve(tree.store, at), expected=here)
+            return
         if as_json:
             print_json(tags)
             return
@@ -204,5 +214,7 @@ def _seen_elsewhere(tree: WorkingTree, name: str) -> str | None:
     if len(found) == 1:
         return found.pop()
     if f"tags/{name}" in refs or name.startswith("sha256:"):
-        raise MPackError(f"{name} is no branch; to begin one there: mpack checkout -b NAME {name}")
+        raise MPackError(
+            f"{name} is not a branch; to begin one there: mpack checkout -b NAME {name}"
+        )
     return None

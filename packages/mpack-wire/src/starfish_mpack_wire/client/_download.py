@@ -14,10 +14,10 @@ from pathlib import Path
 
 import httpx
 
+from starfish_mpack_wire._store.durable import refuse_as_store_error
+from starfish_mpack_wire.client._answers import PackOffer
 from starfish_mpack_wire.client._transport import TransientError, Transport, check_url
-from starfish_mpack_wire.client.answers import PackOffer
 from starfish_mpack_wire.errors import MPackLimitError, RemoteNotFoundError, RemoteProtocolError
-from starfish_mpack_wire.store.durable import refuse_as_store_error
 
 __all__ = ("ByteProgress", "download_pack", "upload_pack")
 
@@ -28,7 +28,7 @@ ByteProgress = Callable[[int, int], None]
 
 
 class _StartAgainError(Exception):
-    """What is there cannot be continued."""
+    """The part that came cannot be continued."""
 
 
 def download_pack(
@@ -63,7 +63,7 @@ def download_pack(
             "the address of the pack is not encrypted, but the repository's is"
         )
     download = _Download(transport, offer, into, on_progress)
-    transport.retry(lambda: download.go_on(url))
+    transport.retry(lambda: download.go_on(url), download.size)
     if download.hashed_id() == offer.mpack_id:
         return
     if not download.resumed_leftover:
@@ -73,7 +73,7 @@ def download_pack(
     # The leftover of an earlier process was not what it seemed.
     download = _Download(transport, offer, into, on_progress)
     into.write_bytes(b"")
-    transport.retry(lambda: download.go_on(url))
+    transport.retry(lambda: download.go_on(url), download.size)
     if download.hashed_id() != offer.mpack_id:
         raise RemoteProtocolError(
             f"the downloaded bytes are {download.hashed_id()}, promised was {offer.mpack_id}"
@@ -97,13 +97,17 @@ class _Download:
         if size > offer.size_bytes:
             into.write_bytes(b"")
 
+    def size(self) -> int:
+        """Return the bytes that have come."""
+        return self._into.stat().st_size
+
     def hashed_id(self) -> str:
         """The blob id of the file."""
         with self._into.open("rb") as file:
             return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
     def go_on(self, url: str) -> None:
-        """Get what is missing.
+        """Get the missing bytes.
 
         Raises:
             TransientError: not all of it came.

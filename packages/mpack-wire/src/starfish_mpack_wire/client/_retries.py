@@ -21,8 +21,8 @@ class RetryPolicy:
         2.0
     """
 
-    attempts: int = 6
-    """Requests until one counts as unanswered, the first one included."""
+    attempts: int = 8
+    """Requests in a row that may fail, the first one included; a download that gets further begins to count anew."""
     first_delay_s: float = 0.1
     """Longest pause before the second attempt; it doubles from there."""
     longest_delay_s: float = 10.0

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from starfish_mpack_wire._messages import MEDIA_TYPE, decode_message
+from starfish_mpack_wire._terminal_text import terminal_line
 from starfish_mpack_wire.client._retries import RetryPolicy, retry_after_s
 from starfish_mpack_wire.errors import (
     InvalidMessageError,
@@ -28,8 +30,6 @@ from starfish_mpack_wire.errors import (
     WireError,
 )
 from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.negotiation.messages import MEDIA_TYPE, decode_message
-from starfish_mpack_wire.terminal_text import terminal_line
 from starfish_protocol.clock import Clock
 
 __all__ = ("TransientError", "Transport", "check_url")
@@ -137,23 +137,31 @@ class Transport:
         """
         return self.retry(lambda: self._call("POST", path, body))
 
-    def retry(self, attempt: Callable[[], _T]) -> _T:
+    def retry(self, attempt: Callable[[], _T], progress: Callable[[], int] | None = None) -> _T:
         """Call ``attempt`` until it does not raise `TransientError`.
 
+        Args:
+            attempt: makes one attempt.
+            progress: returns how far the work is; attempts are counted from the last one that got further.
+
         Raises:
-            RemoteUnavailableError: the last attempt did.
+            RemoteUnavailableError: so many attempts in a row failed, none of them getting further.
         """
-        for number in range(1, self._retries.attempts):
+        failed, best = 0, progress() if progress is not None else 0
+        while True:
             try:
                 return attempt()
             except TransientError as error:
-                self._retries.sleep(self._retries.delay_s(number, asked_for_s=error.after_s))
-        try:
-            return attempt()
-        except TransientError as error:
-            raise RemoteUnavailableError(
-                f"{self._host} gave no answer in {self._retries.attempts} attempts: {error}"
-            ) from error
+                now = progress() if progress is not None else 0
+                if now > best:
+                    failed, best = 0, now
+                failed += 1
+                if failed >= self._retries.attempts:
+                    so_far = f"; {now} bytes have come and are kept" if progress and now else ""
+                    raise RemoteUnavailableError(
+                        f"{self._host} gave no answer in {failed} attempts: {error}{so_far}"
+                    ) from error
+                self._retries.sleep(self._retries.delay_s(failed, asked_for_s=error.after_s))
 
     @property
     def _host(self) -> str:

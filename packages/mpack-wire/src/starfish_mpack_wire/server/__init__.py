@@ -4,29 +4,32 @@ Needs the extra ``server``, and ``postgres`` for rows in PostgreSQL.
 """
 
 try:
-    from starfish_mpack_wire.server.app import (
+    from starfish_mpack_wire.server._app import (
         create_app,
         create_repo,
         create_token,
+        list_tokens,
         open_rows,
         prepare_data,
+        revoke_token,
     )
-    from starfish_mpack_wire.server.options import WireOptions
-    from starfish_mpack_wire.server.repos import Repo, Repos, Tokens
-    from starfish_mpack_wire.server.routes import create_wire_router
-    from starfish_mpack_wire.server.rows import WireRows
+    from starfish_mpack_wire.server._options import WireOptions
+    from starfish_mpack_wire.server._repos import Repo, Repos, TokenEntry, Tokens
+    from starfish_mpack_wire.server._routes import create_wire_router
+    from starfish_mpack_wire.server._rows import WireRows
 except ImportError as error:
     if error.name is not None and error.name.startswith("starfish"):
         raise
     message = (
         "starfish_mpack_wire.server needs the extra server: "
-        'pip install "starfish-mpack-wire[server]"'
+        'pip install --find-links dist "starfish-mpack-wire[server]"'
     )
     raise ImportError(message) from error
 
 __all__ = (
     "Repo",
     "Repos",
+    "TokenEntry",
     "Tokens",
     "WireOptions",
     "WireRows",
@@ -34,6 +37,8 @@ __all__ = (
     "create_repo",
     "create_token",
     "create_wire_router",
+    "list_tokens",
     "open_rows",
     "prepare_data",
+    "revoke_token",
 )

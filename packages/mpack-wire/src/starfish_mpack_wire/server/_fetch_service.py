@@ -9,44 +9,47 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from starfish_mpack_wire._history.delta import Delta, compute_delta
+from starfish_mpack_wire._history.pack_plan import PackPlan
+from starfish_mpack_wire._history.reading import run_async
+from starfish_mpack_wire._history.shallow import compute_shallow_delta
+from starfish_mpack_wire._messages import BlobsRequest, FetchRequest, RefKind
+from starfish_mpack_wire._model.ref_names import is_ref_name
+from starfish_mpack_wire._pack.writer import WrittenPack, write_mpack
 from starfish_mpack_wire.errors import (
     DamagedHistoryError,
     IncompleteHistoryError,
     MPackIntegrityError,
 )
 from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.negotiation import (
-    BlobsRequest,
-    Delta,
-    FetchRequest,
-    compute_delta,
-    compute_shallow_delta,
-    is_ancestor,
-)
-from starfish_mpack_wire.pack.writer import WrittenPack, write_mpack
-from starfish_mpack_wire.ref_names import is_ref_name
+from starfish_mpack_wire.server._history_rows import HistoryRows
 from starfish_mpack_wire.server._pack_cache import BuiltPack, PackCache
-from starfish_mpack_wire.server._pack_plan import PackPlan, plan_pack
+from starfish_mpack_wire.server._pack_plan import PlacedPlan, plan_placed_pack
 from starfish_mpack_wire.server._pack_storage import PackStorage
+from starfish_mpack_wire.server._repos import Repo, branch_head, heads_of
+from starfish_mpack_wire.server._rows import WireRows
 from starfish_mpack_wire.server._stored_blobs import StoredBlobs
 from starfish_mpack_wire.server._unpack import UploadedPack
 from starfish_mpack_wire.server._work_folder import work_folder
 from starfish_mpack_wire.server.errors import BlobUnavailableError, UnknownWantError
-from starfish_mpack_wire.server.history_rows import HistoryRows
-from starfish_mpack_wire.server.repos import Repo, branch_head
-from starfish_mpack_wire.server.rows import WireRows
 from starfish_protocol.clock import Clock
 
 __all__ = ("FetchService",)
 
 _LEAST_BASE_SHARE = 2
 """A base must hold at least half of a clone's commits, or the clone is built whole."""
+
+_BASE_TIPS = 64
+"""Tips of a base: with more of them, it is hardly ever a part of what somebody wants."""
+_REDUCED_KEPT = 1_000
+_REF_KINDS: tuple[RefKind, ...] = ("branch", "tag")
 
 _NOTHING = {
     "mpack_id": None,
@@ -59,7 +62,7 @@ _NOTHING = {
 
 @dataclass(frozen=True, slots=True)
 class _Negotiated:
-    """What was found out about a fetch before anything is built."""
+    """A fetch after negotiation, before anything is built."""
 
     wants: tuple[str, ...]
     refs: dict[str, str]
@@ -83,6 +86,7 @@ class FetchService:
         self._rows = rows
         self._storage = storage
         self._limits = limits
+        self._reduced: OrderedDict[tuple[int, str], tuple[str, ...]] = OrderedDict()
         self._cache = PackCache(rows, storage, clock, limits.build_wait_ms)
 
     async def fetch(self, repo: Repo, request: FetchRequest) -> dict[str, Any]:
@@ -109,8 +113,8 @@ class FetchService:
         if found.shallow is not None:
             answer |= {"shallow": list(found.shallow), "unshallow": list(found.unshallow or ())}
         delta, base = found.delta, None
-        if delta is None and request.base and len(found.wants) == 1:
-            base, delta = await self._base_for(repo, found.wants[0], request)
+        if delta is None and request.base:
+            base, delta = await self._base_for(repo, found.wants, request)
         if request.base:
             answer["base"] = None if base is None else _offer(base)
         if delta is not None and not delta.commit_ids:
@@ -136,7 +140,7 @@ class FetchService:
             async with self._rows.reading() as connection:
                 history = HistoryRows(connection, repo)
                 places = await history.places(request.object_ids)
-            plan = PackPlan(blob_ids=request.object_ids, places=places)
+            plan = PlacedPlan(PackPlan(blob_ids=request.object_ids), places)
             return await self._build(repo, plan, None)
 
         async with self._rows.reading() as connection:
@@ -186,15 +190,22 @@ class FetchService:
                 if head is None:
                     raise UnknownWantError("branch", name)
                 refs[name] = head
-            wants = tuple(dict.fromkeys((*request.want, *refs.values())))
+            every: set[str] = set()
+            if request.want_all:
+                for kind in _REF_KINDS:
+                    every.update((await heads_of(connection, repo.id, kind)).values())
+            wants = tuple(dict.fromkeys((*request.want, *refs.values(), *sorted(every))))
             known = await history.known("commit", {*wants, *request.have})
             for each in wants:
                 if each not in known:
                     raise UnknownWantError("commit", each)
             haves = [each for each in request.have if each in known]
             if request.depth is not None or request.shallow:
-                parts = await compute_shallow_delta(
-                    history, wants, haves, shallow=request.shallow, depth=request.depth
+                parts = await run_async(
+                    compute_shallow_delta(
+                        wants, haves, shallow=request.shallow, depth=request.depth
+                    ),
+                    history,
                 )
                 told = request.depth is not None
                 return _Negotiated(
@@ -204,23 +215,26 @@ class FetchService:
                     parts.shallow if told else None,
                     parts.unshallow if told else None,
                 )
-            delta = await compute_delta(history, wants, haves) if haves else None
+            delta = await run_async(compute_delta(wants, haves), history) if haves else None
             return _Negotiated(wants, refs, delta, None, None)
 
     async def _base_for(
-        self, repo: Repo, want: str, request: FetchRequest
+        self, repo: Repo, wants: tuple[str, ...], request: FetchRequest
     ) -> tuple[BuiltPack | None, Delta | None]:
-        """A pack of an ancestor, and what comes after it; nothing where a whole pack is as good."""
+        """A pack of ancestors, and the commits after it; nothing where a whole pack is as good."""
         if request.filter is not None or request.paths:
             return None, None
         base = await self._cache.newest_clone(repo)
-        if base is None or base.clone_of is None or base.clone_of == want:
+        if base is None or base.clone_of is None:
+            return None, None
+        tips = base.clone_of.split()
+        if set(tips) == set(wants):
             return None, None
         async with self._rows.reading() as connection:
             history = HistoryRows(connection, repo)
-            if not await is_ancestor(history, base.clone_of, want):
+            if (await run_async(compute_delta(tips, wants), history)).commit_ids:
                 return None, None
-            delta = await compute_delta(history, [want], [base.clone_of])
+            delta = await run_async(compute_delta(wants, tips), history)
         if len(delta.commit_ids) * _LEAST_BASE_SHARE > base.commit_count:
             return None, None
         return base, delta
@@ -232,18 +246,18 @@ class FetchService:
         async with self._rows.reading() as connection:
             history = HistoryRows(connection, repo)
             if delta is None:
-                delta = await compute_delta(history, wants)
-            plan = await plan_pack(
+                delta = await run_async(compute_delta(wants), history)
+            plan = await plan_placed_pack(
                 history,
                 delta,
                 blob_filter=request.filter,
                 paths=request.paths,
                 max_boundary_snapshots=self._limits.max_boundary_snapshots,
             )
-        is_clone = whole and len(wants) == 1 and request.filter is None and not request.paths
-        return await self._build(repo, plan, wants[0] if is_clone else None)
+        is_clone = whole and len(wants) <= _BASE_TIPS and not (request.filter or request.paths)
+        return await self._build(repo, plan, " ".join(wants) if is_clone else None)
 
-    async def _build(self, repo: Repo, plan: PackPlan, clone_of: str | None) -> BuiltPack:
+    async def _build(self, repo: Repo, plan: PlacedPlan, clone_of: str | None) -> BuiltPack:
         async with work_folder() as folder:
             target = folder / "pack"
             written = await asyncio.to_thread(_write, self._storage, repo.id, plan, target)
@@ -252,15 +266,16 @@ class FetchService:
         return BuiltPack(
             written.mpack_id,
             written.size_bytes,
-            len(plan.commits),
-            len(plan.snapshots),
-            len(plan.blob_ids),
+            len(plan.plan.commits),
+            len(plan.plan.snapshots),
+            len(plan.plan.blob_ids),
             clone_of,
         )
 
 
-def _write(storage: PackStorage, repo_id: int, plan: PackPlan, target: Path) -> WrittenPack:
-    source = StoredBlobs(storage, repo_id, plan.places)
+def _write(storage: PackStorage, repo_id: int, placed: PlacedPlan, target: Path) -> WrittenPack:
+    plan = placed.plan
+    source = StoredBlobs(storage, repo_id, placed.places)
     try:
         with target.open("wb") as file:
             return write_mpack(file, plan.commits, plan.snapshots, plan.blob_ids, source)

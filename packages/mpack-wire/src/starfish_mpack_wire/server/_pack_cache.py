@@ -1,6 +1,6 @@
 """Packs that were built once and are offered again.
 
-The row says what is in a pack, the storage has its bytes; when they are gone, it is built again. Two
+The row names the contents of a pack, the storage has its bytes; when they are gone, it is built again. Two
 processes that build the same pack write the same bytes, so nobody needs to wait for another machine.
 """
 
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from sqlalchemy import delete, insert, select
 
 from starfish_mpack_wire.server._pack_storage import PackStorage
+from starfish_mpack_wire.server._repos import Repo
+from starfish_mpack_wire.server._rows import BUILT_PACKS, WireRows, hold_repo
 from starfish_mpack_wire.server.errors import PackBuildingError
-from starfish_mpack_wire.server.repos import Repo
-from starfish_mpack_wire.server.rows import BUILT_PACKS, WireRows, hold_repo
 from starfish_protocol.clock import Clock
 
 __all__ = ("BuiltPack", "PackCache")
@@ -90,7 +90,7 @@ class PackCache:
     ) -> BuiltPack:
         """The pack of a key, built now when there is none.
 
-        Whoever asks while it is being built waits for that build, and not longer than the limit; the build goes on.
+        A request while it is being built waits for that build, and not longer than the limit; the build goes on.
 
         Raises:
             PackBuildingError: it takes longer.
@@ -114,7 +114,7 @@ class PackCache:
     def _forget(self, repo_id: int, cache_key: str, task: asyncio.Task[BuiltPack]) -> None:
         del self._builds[repo_id, cache_key]
         if not task.cancelled():
-            task.exception()  # whoever waited has it; nobody may have waited
+            task.exception()  # a request that waited has it; perhaps none did
 
     async def _build(
         self, repo: Repo, cache_key: str, build: Callable[[], Awaitable[BuiltPack]]
@@ -124,7 +124,7 @@ class PackCache:
         return built
 
     async def keep(self, repo: Repo, cache_key: str, built: BuiltPack) -> None:
-        """Note what is in a pack whose bytes are in the storage.
+        """Note the contents of a pack whose bytes are in the storage.
 
         Raises:
             StorageUnavailableError: the database failed.

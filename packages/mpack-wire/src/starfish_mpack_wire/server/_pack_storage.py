@@ -22,7 +22,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
-from starfish_mpack_wire.object_ids import digest_of
+from starfish_mpack_wire._model.object_ids import digest_of
 from starfish_mpack_wire.server.errors import StorageUnavailableError
 
 __all__ = ("Area", "PackStorage")
@@ -47,7 +47,7 @@ class PackStorage:
         """Where a pack is.
 
         Raises:
-            MPackFormatError: that is no id.
+            MPackFormatError: that is not an id.
         """
         return f"{area}/{repo_id}/{digest_of(mpack_id).hex()}"
 

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from starfish_mpack_wire._history.commit_graph import generation_of
+from starfish_mpack_wire._history.delta import is_ancestor
+from starfish_mpack_wire._history.reading import run_async
+from starfish_mpack_wire._messages import PresignRequest, RefKind, UnpackRequest
+from starfish_mpack_wire._model.entries import blobs_in
+from starfish_mpack_wire._model.object_ids import object_id_of
+from starfish_mpack_wire._model.ref_names import is_ref_name
 from starfish_mpack_wire.errors import (
     IncompleteHistoryError,
     InvalidMessageError,
@@ -24,12 +32,20 @@ from starfish_mpack_wire.errors import (
     RefConflictError,
 )
 from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.negotiation import PresignRequest, UnpackRequest, is_ancestor
-from starfish_mpack_wire.negotiation.commit_graph import generation_of
-from starfish_mpack_wire.object_ids import object_id_of
-from starfish_mpack_wire.ref_names import is_ref_name
 from starfish_mpack_wire.server._fetch_service import FetchService
+from starfish_mpack_wire.server._history_rows import HistoryRows, encode_record
 from starfish_mpack_wire.server._pack_storage import PackStorage
+from starfish_mpack_wire.server._repos import Repo, branch_head, change_refs, heads_of
+from starfish_mpack_wire.server._rows import (
+    COMMITS,
+    PACK_INDEX,
+    PACKS,
+    SNAPSHOTS,
+    TAGS,
+    WireRows,
+    add_rows,
+    hold_repo,
+)
 from starfish_mpack_wire.server._unpack import (
     StoredSnapshot,
     UploadedPack,
@@ -41,18 +57,6 @@ from starfish_mpack_wire.server.errors import (
     PackNotUploadedError,
     RequestTooLargeError,
     StorageUnavailableError,
-)
-from starfish_mpack_wire.server.history_rows import HistoryRows, encode_record
-from starfish_mpack_wire.server.repos import Repo, branch_head, move_branch
-from starfish_mpack_wire.server.rows import (
-    COMMITS,
-    PACK_INDEX,
-    PACKS,
-    SNAPSHOTS,
-    TAGS,
-    WireRows,
-    add_rows,
-    hold_repo,
 )
 from starfish_protocol.clock import Clock
 
@@ -102,7 +106,7 @@ class PushService:
     async def receive(
         self, repo: Repo, mpack_id: str, size_bytes: int, pieces: AsyncIterator[bytes]
     ) -> None:
-        """Keep uploaded bytes that are what was announced; on disk when this returns.
+        """Keep uploaded bytes that have the announced id; on disk when this returns.
 
         Raises:
             MPackIntegrityError: they have another id or size; nothing is kept.
@@ -131,24 +135,23 @@ class PushService:
         Raises:
             InvalidMessageError: the branch's name is none, or it is not said which tip is meant.
             PackNotUploadedError: its bytes never came to this repository.
-            MPackFormatError, MPackIntegrityError, MPackLimitError: they are no pack as it must be.
+            MPackFormatError, MPackIntegrityError, MPackLimitError: they are not a pack as it must be.
             IncompleteHistoryError: something is missing from pack and repository.
             RefConflictError: the branch or a tag is somewhere else.
             NonFastForwardError: the branch would lose commits.
             StorageUnavailableError: the database or the storage failed.
         """
-        if not is_ref_name(request.branch):
-            raise InvalidMessageError("branch is no name of a branch")
+        _check_names(repo, request)
         mpack_id = request.mpack_id
         if mpack_id is None:
-            return await self._write(repo, request, None, {}, _head_of(request, None))
+            return await self._write(repo, request, None, {}, _updates_of(request, None))
         await self._check_expectation(repo, request)
         upload = self._storage.key("uploads", repo.id, mpack_id)
         async with work_folder() as folder:
             file = folder / "pack"
             await self._download(repo, mpack_id, file)
             pack = await asyncio.to_thread(read_pack, file, mpack_id, self._limits)
-            head = _head_of(request, pack)
+            updates = _updates_of(request, pack)
             async with self._rows.reading() as connection:
                 history = HistoryRows(connection, repo)
                 there = await history.known("snapshot", pack.outside)
@@ -158,17 +161,19 @@ class PushService:
                 kept = self._storage.key("packs", repo.id, mpack_id)
                 if await self._storage.size(kept) != pack.size_bytes:
                     await self._storage.upload(kept, file)
-        answer = await self._write(repo, request, pack, snapshots, head)
+        answer = await self._write(repo, request, pack, snapshots, updates)
         if not request.dry_run:
             with suppress(StorageUnavailableError):
                 # The push is done; what fails from here on is built or swept another time.
-                await self._fetches.keep_clone(repo, pack, head)
+                for each in updates:
+                    if each.new is not None:
+                        await self._fetches.keep_clone(repo, pack, each.new)
                 await self._storage.delete(upload)
         return answer
 
     async def _check_expectation(self, repo: Repo, request: UnpackRequest) -> None:
         """Tell who has lost already before their pack is looked at; the transaction decides."""
-        if not request.expects or request.head is None:
+        if not request.expects or request.head is None or request.branch is None:
             return
         async with self._rows.reading() as connection:
             current = await branch_head(connection, repo.id, request.branch)
@@ -183,7 +188,7 @@ class PushService:
             return found.one_or_none() is not None
 
     async def _download(self, repo: Repo, mpack_id: str, target: Path) -> None:
-        """Bring the bytes into a file of our own: what is checked cannot change afterwards."""
+        """Bring the bytes into a file of our own: bytes that were checked cannot change afterwards."""
         uploaded = self._storage.key("uploads", repo.id, mpack_id)
         size = await self._storage.size(uploaded)
         if size is not None and size > self._limits.max_pack_bytes:
@@ -203,7 +208,7 @@ class PushService:
         request: UnpackRequest,
         pack: UploadedPack | None,
         snapshots: dict[str, StoredSnapshot],
-        head: str,
+        updates: Sequence[_Update],
     ) -> dict[str, Any]:
         written = {"commits_written": 0, "snapshots_written": 0, "blobs_written": 0}
         async with self._rows.writing() as connection:
@@ -211,11 +216,12 @@ class PushService:
             push = _Push(connection, repo, self._clock)
             if pack is not None:
                 written = await push.add(pack, snapshots)
-            await push.move(request, head)
+            await push.move(updates, force=request.force)
             if pack is not None:
                 await push.tag(pack)
             if request.dry_run:
                 await connection.rollback()
+        head = next((each.new for each in updates if each.kind == "branch"), None)
         return written | {"head": head}
 
 
@@ -229,30 +235,40 @@ class _Push:
         self._now_ms = clock.now_ms()
 
     async def add(self, pack: UploadedPack, snapshots: dict[str, StoredSnapshot]) -> dict[str, int]:
-        """Write what is new of a pack, after the check that nothing it names is missing."""
+        """Write the new objects of a pack, after the check that nothing it names is missing."""
         return {
             "blobs_written": await self._add_blobs(pack),
             "snapshots_written": await self._add_snapshots(snapshots),
             "commits_written": await self._add_commits(pack),
         }
 
-    async def move(self, request: UnpackRequest, head: str) -> None:
-        """Move the branch, if it may be moved there from where it is."""
-        branch = request.branch
-        if head not in await self._history.known("commit", [head]):
-            raise IncompleteHistoryError("commit", head, f"the branch {branch}")
-        current = await branch_head(self._connection, self._repo.id, branch)
-        if current == head:
+    async def move(self, updates: Sequence[_Update], *, force: bool) -> None:
+        """Move all refs, if each may be moved there from where it is."""
+        new = {each.new for each in updates if each.new is not None}
+        known = await self._history.known("commit", new)
+        changes: dict[RefKind, list[tuple[str, str | None, str | None]]] = {"branch": [], "tag": []}
+        kinds: set[RefKind] = {each.kind for each in updates}
+        there = {kind: await heads_of(self._connection, self._repo.id, kind) for kind in kinds}
+        for each in updates:
+            if each.new is not None and each.new not in known:
+                raise IncompleteHistoryError("commit", each.new, f"the {each.kind} {each.name}")
+            current = there[each.kind].get(each.name)
+            if current == each.new:
+                continue
+            if each.expects and each.old != current:
+                raise RefConflictError(each.name, each.old, current)
+            await self._check_move(each, current, force=force)
+            changes[each.kind].append((each.name, current, each.new))
+        for kind, some in changes.items():
+            await change_refs(self._connection, self._repo.id, kind, some)
+
+    async def _check_move(self, update: _Update, current: str | None, *, force: bool) -> None:
+        if current is None or force:
             return
-        if request.expects and request.expected_head != current:
-            raise RefConflictError(branch, request.expected_head, current)
-        if (
-            current is not None
-            and not request.force
-            and not await is_ancestor(self._history, current, head)
-        ):
-            raise NonFastForwardError(branch, head, current)
-        await move_branch(self._connection, self._repo.id, branch, current, head)
+        if update.new is None or update.kind == "tag":
+            raise RefConflictError(update.name, update.new, current)
+        if not await run_async(is_ancestor(current, update.new), self._history):
+            raise NonFastForwardError(update.name, update.new, current)
 
     async def tag(self, pack: UploadedPack) -> None:
         """Make the tags of a pack; those that are there must name the same commits."""
@@ -278,7 +294,7 @@ class _Push:
         here = {place.object_id for place in pack.places}
         named: dict[str, str] = {}
         for record in pack.snapshots:
-            named.update(dict.fromkeys(record["upsert"].values(), record["snapshot_id"]))
+            named.update(dict.fromkeys(blobs_in(record["upsert"].values()), record["snapshot_id"]))
         known = await self._history.known("blob", here | named.keys())
         for object_id, snapshot_id in named.items():
             if object_id not in here and object_id not in known:
@@ -372,6 +388,34 @@ class _Push:
         for commit in pack.commits:
             if commit["snapshot_id"] not in known:
                 raise IncompleteHistoryError("snapshot", commit["snapshot_id"], commit["commit_id"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """A ref to move, its target known."""
+
+    kind: RefKind
+    name: str
+    new: str | None
+    old: str | None
+    expects: bool
+
+
+def _check_names(repo: Repo, request: UnpackRequest) -> None:
+    if request.branch is not None and not is_ref_name(request.branch):
+        raise InvalidMessageError("branch is not a valid name of a branch")
+    for each in request.updates:
+        if not is_ref_name(each.name):
+            raise InvalidMessageError(f"name in refs is not a valid name of a {each.kind}")
+        if each.kind == "branch" and each.new is None and each.name == repo.default_branch:
+            raise InvalidMessageError("the default branch of a repository cannot be deleted")
+
+
+def _updates_of(request: UnpackRequest, pack: UploadedPack | None) -> list[_Update]:
+    if request.branch is None:
+        return [_Update(each.kind, each.name, each.new, each.old, True) for each in request.updates]
+    head = _head_of(request, pack)
+    return [_Update("branch", request.branch, head, request.expected_head, request.expects)]
 
 
 def _head_of(request: UnpackRequest, pack: UploadedPack | None) -> str:

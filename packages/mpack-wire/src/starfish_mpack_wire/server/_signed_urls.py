@@ -15,7 +15,7 @@ __all__ = ("UrlSigner",)
 
 
 class UrlSigner:
-    """Signs with one key; whoever shares it accepts the URLs.
+    """Signs with one key; every server that shares it accepts the URLs.
 
     Examples:
         >>> signer = UrlSigner(b"k" * 32)

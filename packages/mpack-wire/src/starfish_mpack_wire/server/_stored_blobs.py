@@ -10,11 +10,11 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from starfish_mpack_wire._pack.frame import decompress
 from starfish_mpack_wire.errors import MPackFormatError
-from starfish_mpack_wire.pack.frame import decompress
+from starfish_mpack_wire.server._history_rows import BlobPlace
 from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server.errors import BlobUnavailableError
-from starfish_mpack_wire.server.history_rows import BlobPlace
 
 __all__ = ("StoredBlobs",)
 
@@ -58,7 +58,7 @@ class StoredBlobs:
             self._preload(runs)
 
     def blob(self, object_id: str) -> bytes:
-        """The bytes of a blob, that whoever asks compares with its id."""
+        """The bytes of a blob; the caller compares them with its id."""
         place = self._places.get(object_id)
         if place is None:
             raise BlobUnavailableError(object_id)

@@ -11,23 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from starfish_mpack_wire.errors import (
-    IncompleteHistoryError,
-    MPackIntegrityError,
-)
-from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.object_ids import object_id_of
-from starfish_mpack_wire.pack.blob_index import BlobIndex
-from starfish_mpack_wire.pack.layout import (
+from starfish_mpack_wire._model.entries import blobs_in
+from starfish_mpack_wire._model.manifest import Manifest
+from starfish_mpack_wire._model.object_ids import object_id_of
+from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord, TagRecord
+from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._pack.blob_index import BlobIndex
+from starfish_mpack_wire._pack.layout import (
     HEADER,
     MAX_SNAPSHOT_CHAIN,
     Section,
     Sections,
 )
-from starfish_mpack_wire.pack.reader import MPackReader
-from starfish_mpack_wire.records import CommitRecord, SnapshotRecord, TagRecord
-from starfish_mpack_wire.server.history_rows import BlobPlace, Manifest
-from starfish_mpack_wire.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._pack.reader import MPackReader
+from starfish_mpack_wire.errors import (
+    IncompleteHistoryError,
+    MPackIntegrityError,
+)
+from starfish_mpack_wire.limits import Limits
+from starfish_mpack_wire.server._history_rows import BlobPlace
 
 __all__ = ("StoredSnapshot", "UploadedPack", "check_hash", "check_snapshots", "read_pack")
 
@@ -49,7 +51,7 @@ class UploadedPack:
 
     @property
     def tips(self) -> list[str]:
-        """Commits that are no parent of another one here."""
+        """Commits that are not a parent of another one here."""
         parents = {parent for commit in self.commits for parent in commit["parent_ids"]}
         return [each["commit_id"] for each in self.commits if each["commit_id"] not in parents]
 
@@ -70,7 +72,7 @@ class UploadedPack:
             and all(parent in commits for each in self.commits for parent in each["parent_ids"])
             and {commit["snapshot_id"] for commit in self.commits} == snapshots.keys()
             and not self.outside
-            and {each for record in self.snapshots for each in record["upsert"].values()}
+            and {each for record in self.snapshots for each in blobs_in(record["upsert"].values())}
             == {place.object_id for place in self.places}
         )
 
@@ -154,7 +156,7 @@ def check_snapshots(
         IncompleteHistoryError: what a difference is to is neither here nor there.
     """
     trees = {
-        each: SnapshotTree.empty().apply(manifest.files, (), manifest.directories)
+        each: SnapshotTree.empty().apply(manifest.entries, (), manifest.directories)
         for each, manifest in outside.items()
     }
     depths = {each: manifest.depth for each, manifest in outside.items()}

@@ -1,4 +1,4 @@
-"""What a server answers instead of what was asked for.
+"""Errors that a server answers with.
 
 * MPackError
   - ServerError                 base of these
@@ -6,8 +6,7 @@
     - ForbiddenError            may read, may not write
     - UnknownWantError          a commit, branch or blob that this repository does not have
     - PackNotUploadedError      mpack_id: its bytes never came to this repository
-    - RequestTooLargeError      a body or a pack over the cap
-    - RateLimitedError          retry_after_s
+    - RequestTooLargeError      a pack over the cap
     - BlobUnavailableError      object_id: no row in the index, or its bytes are gone
     - PackBuildingError         the build takes longer than a request should
     - StorageUnavailableError   the database or the object storage failed
@@ -23,7 +22,6 @@ __all__ = (
     "ForbiddenError",
     "PackBuildingError",
     "PackNotUploadedError",
-    "RateLimitedError",
     "RepoExistsError",
     "RepoNotFoundError",
     "RequestTooLargeError",
@@ -38,7 +36,7 @@ class ServerError(MPackError):
 
 
 class RepoNotFoundError(ServerError):
-    """There is no such repository, or the caller may not know of it."""
+    """There is not a such repository, or the caller may not know of it."""
 
     def __init__(self) -> None:
         super().__init__("there is no such repository")
@@ -59,7 +57,7 @@ class UnknownWantError(ServerError):
         self.kind = kind
         """``commit``, ``branch`` or ``blob``."""
         self.name = name
-        """What was asked for."""
+        """The thing asked for."""
 
 
 class PackNotUploadedError(ServerError):
@@ -72,23 +70,14 @@ class PackNotUploadedError(ServerError):
 
 
 class RequestTooLargeError(ServerError):
-    """A body, or a pack that is announced, is over the cap."""
+    """A pack that is announced or uploaded is over the cap."""
 
     def __init__(self, what: str, allowed: int) -> None:
         super().__init__(f"the {what} is too large: at most {allowed} bytes are accepted")
         self.what = what
-        """``body`` or ``pack``."""
+        """``pack``."""
         self.allowed = allowed
         """Bytes."""
-
-
-class RateLimitedError(ServerError):
-    """The caller sent too many requests."""
-
-    def __init__(self, retry_after_s: int) -> None:
-        super().__init__(f"too many requests: come back in {retry_after_s} s")
-        self.retry_after_s = retry_after_s
-        """Seconds until a request is accepted again."""
 
 
 class BlobUnavailableError(ServerError):

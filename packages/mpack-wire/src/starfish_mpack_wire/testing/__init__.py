@@ -1,1 +1,3 @@
-"""What tests of this package and of those who use it need; imports Hypothesis."""
+"""Kits for tests of this package and of its users; the strategies need the extra ``testing``."""
+
+__all__ = ()

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 
-from starfish_mpack_wire.limits import Limits
-from starfish_mpack_wire.pack.chunks import Chunks, encode_chunks
-from starfish_mpack_wire.pack.layout import (
+from starfish_mpack_wire._pack.chunks import Chunks, encode_chunks
+from starfish_mpack_wire._pack.layout import (
     DIGEST_BYTES,
     HEADER,
     Section,
     Sections,
     encode_section_table,
 )
+from starfish_mpack_wire.limits import Limits
 
 __all__ = (
     "RECORD_SECTIONS",
@@ -43,7 +43,7 @@ def assemble(sections: Mapping[Section, bytes]) -> bytes:
 
 
 def reseal(pack: bytes) -> bytes:
-    """Replace the last 32 bytes by the hash of what is before them."""
+    """Replace the last 32 bytes by the hash of the bytes before them."""
     body = pack[:-DIGEST_BYTES]
     return body + sha256(body).digest()
 

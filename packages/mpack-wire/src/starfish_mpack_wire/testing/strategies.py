@@ -10,13 +10,20 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from hypothesis import strategies as st
+try:
+    from hypothesis import strategies as st
+except ModuleNotFoundError as error:
+    message = (
+        "starfish_mpack_wire.testing.strategies needs the extra testing: "
+        'pip install --find-links dist "starfish-mpack-wire[testing]"'
+    )
+    raise ImportError(message) from error
 
-from starfish_mpack_wire.object_ids import blob_id, commit_id
-from starfish_mpack_wire.pack.layout import Section
-from starfish_mpack_wire.pack.writer import build_mpack
-from starfish_mpack_wire.records import CommitRecord, PackContents, SnapshotRecord, TagRecord
-from starfish_mpack_wire.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._model.object_ids import blob_id, commit_id
+from starfish_mpack_wire._model.records import CommitRecord, PackContents, SnapshotRecord, TagRecord
+from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._pack.layout import Section
+from starfish_mpack_wire._pack.writer import build_mpack
 from starfish_mpack_wire.testing.damage import (
     RECORD_SECTIONS,
     assemble,
@@ -69,7 +76,7 @@ _unknown_values = st.recursive(
 
 @st.composite
 def _trees(draw: st.DrawFn, before: SnapshotTree, blobs: dict[str, bytes]) -> SnapshotTree:
-    """A snapshot after another: what is drawn and fits in is done, the rest is not."""
+    """A snapshot after another: drawn changes that fit in are made, the others are not."""
     tree = before
     for path in draw(st.lists(paths(), max_size=4)):
         change = draw(st.sampled_from(["write", "write", "remove", "directory"]))

@@ -6,7 +6,7 @@
 
 from starfish_http.callers import TokenFile, TokenRecord, create_token_role_resolver
 from starfish_http.errors import AuthError, TokenFileError
-from starfish_server.auth.result import AuthResult, Presenter, RoleResolver
+from starfish_server.auth._result import AuthResult, Presenter, RoleResolver
 
 __all__ = (
     "AuthError",

@@ -18,8 +18,8 @@ from starfish_protocol.clock import SystemClock
 from starfish_protocol.errors import StarfishError
 from starfish_server.auth import TokenFile, TokenRecord
 from starfish_server.cli._arguments import build_parser
-from starfish_server.config.likely_mistakes import config_warnings
-from starfish_server.config.loader import load_config
+from starfish_server.config._likely_mistakes import config_warnings
+from starfish_server.config._loader import load_config
 from starfish_server.errors import ConfigError
 
 __all__ = ("main",)

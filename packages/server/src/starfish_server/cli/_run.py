@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from starfish_server.auth import TokenFile
 from starfish_server.cli._logging import configure_logging
-from starfish_server.config.likely_mistakes import config_warnings
-from starfish_server.config.loader import load_config
+from starfish_server.config._likely_mistakes import config_warnings
+from starfish_server.config._loader import load_config
 
 if TYPE_CHECKING:
     from starfish_server.cli._serve import ServeSettings

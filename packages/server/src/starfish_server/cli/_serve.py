@@ -69,6 +69,8 @@ class ServeSettings:
             store=store,
             role_resolver=resolver,
             trusted_proxy_hops=self.trusted_proxy_hops,
+            # Streams leave connections for requests.
+            max_event_streams=max(1, self.max_connections // 2),
             config_endpoint=None if endpoint is None else ConfigEndpointOptions(auth=endpoint),
             # One process counts in memory; several have to count together.
             rate_limit_store=store if self.workers > 1 else None,

@@ -2,7 +2,7 @@
 
 Every field is accepted by its Python name and by its camelCase alias. A field that is not known
 here is refused: some of them, misspelt, would leave a collection open. What spans fields or
-collections is checked in `starfish_server.config.validate`, which lists every problem at once.
+collections is checked in `starfish_server.config._validate`, which lists every problem at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class AppendOnlyConfig(_Model):
     field: str = "items"
     """Name of the array in a pull's ``data``."""
     persist: bool = True
-    """``False`` stores nothing and only raises the write event."""
+    """``False`` stores nothing: a push raises the write event and is told live to readers."""
     max_items: int | None = Field(default=None, gt=0)
     """Most elements of one document; ``None`` for no bound."""
     chunk_size: int | None = Field(default=None, gt=0, le=10_000)

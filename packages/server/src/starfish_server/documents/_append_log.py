@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from starfish_protocol.clock import Clock
 from starfish_server.documents._append_text import Chunk, Head, chunk_key, encode_chunk
 from starfish_server.documents._beside_the_loop import beside_the_loop
+from starfish_server.documents._change_records import change_record
 from starfish_server.documents._document_text import (
     PreparedDocument,
     author_fields,
@@ -33,9 +34,12 @@ from starfish_server.documents._errors import (
     TimestampTooFarAheadError,
 )
 from starfish_server.documents._types import AuthorProof, PushSuccess
+from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
-from starfish_server.storage.changes import DocumentVersion
+from starfish_server.storage.errors import PreconditionFailedError
 from starfish_server.storage.keys import check_key
+from starfish_server.storage.object_store import ObjectStore, write_once
+from starfish_server.storage.values import ABSENT, Match, Stored, Value
 
 __all__ = (
     "DEFAULT_CHUNK_SIZE",
@@ -83,7 +87,7 @@ class AppendLog:
     """Append-only documents in a store with compare-and-swap."""
 
     def __init__(self, store: AbstractObjectStore, clock: Clock) -> None:
-        self._store = store
+        self._store = as_object_store(store)
         self._clock = clock
         self._turns = _Turns()
 
@@ -141,15 +145,18 @@ class AppendLog:
         max_items: int | None,
         ttl_ms: int | None,
         context: StoreContext | None,
+        check: Callable[[str], None] | None = None,
     ) -> PushSuccess:
         """`append` of data that is encoded already; nothing here takes time for a large one."""
         # One at a time within this process: they would only fail each other's swaps.
         async with self._turns.turn(key):
             for _attempt in range(_MAX_ATTEMPTS):
-                found = await self._store.get_with_etag(key, context=context)
-                stored = None if found is None else Head.parse(key, found[0])
+                found = await self._store.get(key, context=context)
+                stored = None if found is None else Head.parse(key, found.body)
                 now = self._clock.now_ms()
                 current = None if stored is None or _is_expired(stored, now, ttl_ms) else stored
+                if check is not None:
+                    check("" if current is None else current.hash)
                 if current is None:
                     check_key(chunk_key(key, "0" * 16, 0))
                 count = 1 if current is None else current.count + 1
@@ -160,19 +167,34 @@ class AppendLog:
                     head = new.after(await self._sealed(key, current, context))
                 else:
                     head = new.after(current)
-                version = DocumentVersion(head.hash, head.ts)
-                etag = await self._store.put_if_match(
-                    key,
-                    head.encode(),
-                    None if found is None else found[1],
-                    content_type="application/json",
-                    context=None if context is None else context.writing(version),
-                )
-                if etag is not None:
-                    if stored is not None and current is None and stored.chunks:
-                        await self._forget_chunks(key, stored, context)
-                    return PushSuccess(head.hash, head.ts)
+                if not await self._swap(key, head, found, context):
+                    continue
+                if stored is not None and current is None and stored.chunks:
+                    await self._forget_chunks(key, stored, context)
+                return PushSuccess(head.hash, head.ts)
         raise ContentionError(key, _MAX_ATTEMPTS)
+
+    async def _swap(
+        self,
+        key: str,
+        head: Head,
+        found: Stored | None,
+        context: StoreContext | None,
+    ) -> bool:
+        # It does not expire in the store, which would not know of the chunks.
+        value = Value(head.encode(), hash=head.hash, written_at=head.ts)
+        try:
+            await write_once(
+                self._store,
+                key,
+                value,
+                when=ABSENT if found is None else Match(found.metadata.etag),
+                change=change_record(context, head.hash, head.ts),
+                context=context,
+            )
+        except PreconditionFailedError:
+            return False
+        return True
 
     async def read(
         self,
@@ -190,8 +212,8 @@ class AppendLog:
         """
         previous = None
         while True:
-            text = await self._store.get_string(key, context=context)
-            head = None if text is None else Head.parse(key, text)
+            found = await self._store.get(key, context=context)
+            head = None if found is None else Head.parse(key, found.body)
             if head is None or _is_expired(head, self._clock.now_ms(), ttl_ms):
                 return AppendPage([], "")
             reader = _Reader(self._store, key, head, context)
@@ -208,16 +230,17 @@ class AppendLog:
         """Store the tail as a chunk, and say what the head is when it counts it."""
         chunk = chunk_key(key, head.log, head.chunks)
         text = encode_chunk(head)
-        etag = await self._store.put_if_match(
-            chunk, text, None, content_type="application/json", context=context
-        )
-        if etag is not None:
-            return head.sealed_by(chunk, text)
-        there = await self._store.get_string(chunk, context=context)
-        # Left by a crash between the two steps, perhaps when chunks were to be smaller.
-        if there is not None and f"{text[:-1]},".startswith(f"{there[:-1]},"):
-            return head.sealed_by(chunk, there)
-        raise DamagedDocumentError(chunk, "it belongs to another state of the document")
+        try:
+            await write_once(self._store, chunk, Value(text), when=ABSENT, context=context)
+        except PreconditionFailedError:
+            there = await self._store.get(chunk, context=context)
+            # Left by a crash between the two steps, perhaps when chunks were to be smaller.
+            if there is None or not (text[:-1] + b",").startswith(there.body[:-1] + b","):
+                raise DamagedDocumentError(
+                    chunk, "it belongs to another state of the document"
+                ) from None
+            return head.sealed_by(chunk, there.body)
+        return head.sealed_by(chunk, text)
 
     async def _forget_chunks(self, key: str, head: Head, context: StoreContext | None) -> None:
         keys = [chunk_key(key, head.log, index) for index in range(head.chunks)]
@@ -228,7 +251,7 @@ class _Reader:
     """Elements of one version of a document."""
 
     def __init__(
-        self, store: AbstractObjectStore, key: str, head: Head, context: StoreContext | None
+        self, store: ObjectStore, key: str, head: Head, context: StoreContext | None
     ) -> None:
         self._store = store
         self._key = key
@@ -239,7 +262,7 @@ class _Reader:
 
     async def select(self, bounds: PullBounds) -> list[dict[str, Any]]:
         after = -1 if bounds.checkpoint is None else bounds.checkpoint
-        if after >= self._head.ts:
+        if after >= self._head.ts or bounds.last == 0:
             return []
         if bounds.last is not None:
             elements = await self._newest(after, bounds.last)
@@ -293,11 +316,12 @@ class _Reader:
     async def _chunk(self, index: int) -> Chunk:
         if index not in self._chunks:
             key = chunk_key(self._key, self._head.log, index)
-            text = await self._store.get_string(key, context=self._context)
-            if text is None:
+            found = await self._store.get(key, context=self._context)
+            if found is None:
                 raise DamagedDocumentError(key, "a chunk is missing")
-            self.size += len(text)
-            self._chunks[index] = await beside_the_loop(len(text), Chunk.parse, key, text)
+            size = len(found.body)
+            self.size += size
+            self._chunks[index] = await beside_the_loop(size, Chunk.parse, key, found.body)
         return self._chunks[index]
 
 
@@ -367,6 +391,6 @@ class _Element:
         count = 1 if head is None else head.count + 1
         digest = element_hash(self.data, count)
         if head is None:
-            return Head(secrets.token_hex(8), 1, self.ts, digest, 0, 0, 0, text.decode())
-        tail = f"{head.tail},{text.decode()}" if head.tail else text.decode()
+            return Head(secrets.token_hex(8), 1, self.ts, digest, 0, 0, 0, text)
+        tail = b"%b,%b" % (head.tail, text) if head.tail else text
         return replace(head, count=count, ts=self.ts, hash=digest, tail=tail)

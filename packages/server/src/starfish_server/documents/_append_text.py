@@ -19,11 +19,11 @@ from starfish_server.documents._json_shapes import is_list, is_object
 __all__ = ("Chunk", "Head", "chunk_key", "encode_chunk")
 
 _HEAD = re.compile(
-    r'\{"v":1,"type":"append","log":"(?P<log>[0-9a-f]{16})","count":(?P<count>\d{1,16}),'
-    r'"ts":(?P<ts>\d{1,16}),"hash":"(?P<hash>[0-9a-f]{64})","chunks":(?P<chunks>\d{1,16}),'
-    r'"sealed":(?P<sealed>\d{1,16}),"sealedTs":(?P<sealed_ts>\d{1,16}),"tail":\['
+    rb'\{"v":1,"type":"append","log":"(?P<log>[0-9a-f]{16})","count":(?P<count>\d{1,16}),'
+    rb'"ts":(?P<ts>\d{1,16}),"hash":"(?P<hash>[0-9a-f]{64})","chunks":(?P<chunks>\d{1,16}),'
+    rb'"sealed":(?P<sealed>\d{1,16}),"sealedTs":(?P<sealed_ts>\d{1,16}),"tail":\['
 )
-_END = "]}"
+_END = b"]}"
 
 
 def chunk_key(key: str, log: str, index: int) -> str:
@@ -48,7 +48,7 @@ class Head:
     """Elements in them."""
     sealed_ts: int
     """Time of the newest element in them, 0 when there are none."""
-    tail: str
+    tail: bytes
     """JSON of the elements after them, with commas between and without brackets."""
 
     @property
@@ -57,7 +57,7 @@ class Head:
         return self.count - self.sealed
 
     @classmethod
-    def parse(cls, key: str, text: str) -> Head:
+    def parse(cls, key: str, text: bytes) -> Head:
         """Take a stored text apart.
 
         Raises:
@@ -68,17 +68,35 @@ class Head:
             raise DamagedDocumentError(key, "it is not an append-only document")
         log, count, ts, hash_, chunks, sealed, sealed_ts = found.groups()
         tail = text[found.end() : -len(_END)]
-        return cls(log, int(count), int(ts), hash_, int(chunks), int(sealed), int(sealed_ts), tail)
-
-    def encode(self) -> str:
-        """The text to store."""
-        return (
-            f'{{"v":1,"type":"append","log":"{self.log}","count":{self.count},"ts":{self.ts},'
-            f'"hash":"{self.hash}","chunks":{self.chunks},"sealed":{self.sealed},'
-            f'"sealedTs":{self.sealed_ts},"tail":[{self.tail}{_END}'
+        return cls(
+            log.decode(),
+            int(count),
+            int(ts),
+            hash_.decode(),
+            int(chunks),
+            int(sealed),
+            int(sealed_ts),
+            tail,
         )
 
-    def sealed_by(self, key: str, chunk: str) -> Head:
+    def encode(self) -> bytes:
+        """The text to store."""
+        return (
+            b'{"v":1,"type":"append","log":"%b","count":%d,"ts":%d,"hash":"%b","chunks":%d,'
+            b'"sealed":%d,"sealedTs":%d,"tail":[%b%b'
+        ) % (
+            self.log.encode(),
+            self.count,
+            self.ts,
+            self.hash.encode(),
+            self.chunks,
+            self.sealed,
+            self.sealed_ts,
+            self.tail,
+            _END,
+        )
+
+    def sealed_by(self, key: str, chunk: bytes) -> Head:
         """The head when the chunk, a beginning of its tail, is counted among its chunks.
 
         Raises:
@@ -99,7 +117,7 @@ class Head:
         Raises:
             DamagedDocumentError: they are not JSON, or not as many as they should be.
         """
-        return _elements(key, f"[{self.tail}]", self.tail_count)
+        return _elements(key, b"[%b]" % self.tail, self.tail_count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +127,7 @@ class Chunk:
     elements: list[dict[str, Any]]
 
     @classmethod
-    def parse(cls, key: str, text: str) -> Chunk:
+    def parse(cls, key: str, text: bytes) -> Chunk:
         """Read a stored chunk.
 
         Raises:
@@ -123,12 +141,12 @@ class Chunk:
         return int(self.elements[0]["ts"])
 
 
-def encode_chunk(head: Head) -> str:
+def encode_chunk(head: Head) -> bytes:
     """The tail of a head as a chunk of its own: the same head gives the same text."""
-    return f"[{head.tail}]"
+    return b"[%b]" % head.tail
 
 
-def _elements(key: str, text: str, count: int | None) -> list[dict[str, Any]]:
+def _elements(key: str, text: bytes, count: int | None) -> list[dict[str, Any]]:
     try:
         elements = orjson.loads(text)
     except orjson.JSONDecodeError as error:

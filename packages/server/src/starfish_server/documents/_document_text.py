@@ -22,11 +22,10 @@ from starfish_server.documents._types import AuthorProof, StoredDocument
 
 __all__ = ("PreparedDocument", "Snapshot", "author_fields", "encode_document", "prepare_document")
 
-_HEAD = '{"v":1,"data":'
+_HEAD = b'{"v":1,"data":'
 _TAIL = re.compile(
-    r',"ts":(?P<ts>\d{1,16}),"hash":"(?P<hash>[0-9a-f]{64})"'
-    r'(?:,"authorPubkey":"(?P<pubkey>[0-9a-f]{64})","authorSignature":"(?P<signature>[\w+/=-]{0,128})")?\}',
-    re.ASCII,
+    rb',"ts":(?P<ts>\d{1,16}),"hash":"(?P<hash>[0-9a-f]{64})"'
+    rb'(?:,"authorPubkey":"(?P<pubkey>[0-9a-f]{64})","authorSignature":"(?P<signature>[\w+/=-]{0,128})")?\}',
 )
 _LONGEST_TAIL = 400
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -72,37 +71,43 @@ def author_fields(author: AuthorProof | None) -> bytes:
     )
 
 
-def encode_document(document: PreparedDocument, ts: int, author: AuthorProof | None) -> str:
+def encode_document(document: PreparedDocument, ts: int, author: AuthorProof | None) -> bytes:
     """The text to store."""
-    return (
-        b'{"v":1,"data":%b,"ts":%d,"hash":"%b"%b}'
-        % (document.json, ts, document.hash.encode(), author_fields(author))
-    ).decode()
+    return b'{"v":1,"data":%b,"ts":%d,"hash":"%b"%b}' % (
+        document.json,
+        ts,
+        document.hash.encode(),
+        author_fields(author),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One stored version of a document, its ``data`` still text."""
 
-    data_json: str
+    data_json: bytes
     ts: int
     hash: str
     author: AuthorProof | None
 
     @classmethod
-    def parse(cls, key: str, text: str) -> Snapshot:
+    def parse(cls, key: str, text: bytes) -> Snapshot:
         """Take a stored text apart.
 
         Raises:
             DamagedDocumentError: it is not a document of this layout.
         """
         if text.startswith(_HEAD):
-            start = text.rfind(',"ts":', max(len(text) - _LONGEST_TAIL, len(_HEAD)))
+            start = text.rfind(b',"ts":', max(len(text) - _LONGEST_TAIL, len(_HEAD)))
             tail = _TAIL.fullmatch(text, start) if start > 0 else None
             if tail is not None:
+                _check_utf8(key, text)
                 pubkey = tail["pubkey"]
-                author = None if pubkey is None else AuthorProof(pubkey, tail["signature"])
-                return cls(text[len(_HEAD) : start], int(tail["ts"]), tail["hash"], author)
+                author = None
+                if pubkey is not None:
+                    author = AuthorProof(pubkey.decode(), tail["signature"].decode())
+                data = text[len(_HEAD) : start]
+                return cls(data, int(tail["ts"]), tail["hash"].decode(), author)
         return _parse_other_layout(key, text)
 
     def is_expired(self, now_ms: int, ttl_ms: int | None) -> bool:
@@ -124,7 +129,15 @@ class Snapshot:
         return StoredDocument(data, self.ts, self.hash, self.author)
 
 
-def _parse_other_layout(key: str, text: str) -> Snapshot:
+def _check_utf8(key: str, text: bytes) -> None:
+    if not text.isascii():
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            raise DamagedDocumentError(key, "it is not UTF-8") from error
+
+
+def _parse_other_layout(key: str, text: bytes) -> Snapshot:
     """Read what another implementation of the protocol wrote: same fields, other order or spaces."""
     try:
         stored = orjson.loads(text)
@@ -144,4 +157,4 @@ def _parse_other_layout(key: str, text: str) -> Snapshot:
     author = None
     if isinstance(pubkey, str) and isinstance(signature, str):
         author = AuthorProof(pubkey, signature)
-    return Snapshot(orjson.dumps(data).decode(), ts, hash_, author)
+    return Snapshot(orjson.dumps(data), ts, hash_, author)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_server.documents._document_text import Snapshot
 from starfish_server.documents._types import PullResult
+from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
 
 __all__ = ("pull",)
@@ -27,8 +28,8 @@ async def pull(
         StoreUnavailableError: the store does not answer.
     """
     now = (clock or SystemClock()).now_ms()
-    text = await store.get_string(key, context=context)
-    snapshot = None if text is None else Snapshot.parse(key, text)
+    found = await as_object_store(store).get(key, context=context)
+    snapshot = None if found is None else Snapshot.parse(key, found.body)
     if snapshot is None or snapshot.is_expired(now, ttl_ms):
         return PullResult(data={}, hash="", timestamp=now)
     document = snapshot.document(key)

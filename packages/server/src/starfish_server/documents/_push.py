@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starfish_protocol.clock import Clock, SystemClock
+from starfish_server.documents._change_records import change_record
 from starfish_server.documents._document_text import (
     PreparedDocument,
     Snapshot,
@@ -19,14 +20,15 @@ from starfish_server.documents._document_text import (
 )
 from starfish_server.documents._errors import ContentionError
 from starfish_server.documents._types import AuthorProof, PushConflict, PushSuccess
+from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
-from starfish_server.storage.changes import DocumentVersion
-from starfish_server.storage.in_process_cas import with_compare_and_swap
+from starfish_server.storage.errors import PreconditionFailedError
+from starfish_server.storage.object_store import ObjectStore, write_once
+from starfish_server.storage.values import ABSENT, Match, Value
 
 __all__ = ("DocumentWriter", "VersionMemory", "push")
 
 _MAX_ATTEMPTS = 16
-_CONTENT_TYPE = "application/json"
 
 
 async def push(
@@ -68,7 +70,7 @@ async def push(
         >>> asyncio.run(push(store, "notes/1", {"title": "ho"}, None)) == PushConflict(first.hash)
         True
     """
-    writer = DocumentWriter(with_compare_and_swap(store), clock or SystemClock())
+    writer = DocumentWriter(as_object_store(store), clock or SystemClock())
     document = prepare_document(data)
     return await writer.write(key, document, base_hash, author, context=context, ttl_ms=ttl_ms)
 
@@ -102,7 +104,7 @@ class VersionMemory:
 class DocumentWriter:
     """Writes documents to one store, whose conditional writes it relies on."""
 
-    store: AbstractObjectStore
+    store: ObjectStore
     clock: Clock
     memory: VersionMemory = field(default_factory=VersionMemory)
 
@@ -114,18 +116,18 @@ class DocumentWriter:
         author: AuthorProof | None = None,
         *,
         context: StoreContext | None = None,
-        cache_control: str | None = None,
         ttl_ms: int | None = None,
+        check: Callable[[str], None] | None = None,
     ) -> PushSuccess | PushConflict:
-        """Write a document over the version with ``base_hash``; as `push`."""
+        """Write a document over the version with ``base_hash``; as `push` and `rewrite`."""
         ts = self.clock.now_ms()
         etag = None
         if base_hash:
             oldest_ts = None if ttl_ms is None else ts - ttl_ms
             etag = self.memory.etag_of(key, base_hash, oldest_ts)
-        if etag is not None or not base_hash:
+        if check is None and (etag is not None or not base_hash):
             new_etag = await self._swap(
-                key, document, ts, author, etag, context=context, cache_control=cache_control
+                key, document, ts, author, etag, context=context, ttl_ms=ttl_ms
             )
             if new_etag is not None:
                 self.memory.remember(key, document.hash, ts, new_etag)
@@ -140,8 +142,8 @@ class DocumentWriter:
             base_hash,
             author,
             context=context,
-            cache_control=cache_control,
             ttl_ms=ttl_ms,
+            check=check,
         )
         return written if isinstance(written, PushConflict) else written[0]
 
@@ -153,30 +155,33 @@ class DocumentWriter:
         author: AuthorProof | None = None,
         *,
         context: StoreContext | None = None,
-        cache_control: str | None = None,
         ttl_ms: int | None = None,
         name_of: Callable[[Snapshot], str] = lambda snapshot: snapshot.hash,
+        check: Callable[[str], None] | None = None,
     ) -> tuple[PushSuccess, PreparedDocument] | PushConflict:
         """Write what ``compose`` makes of the stored version, if that has ``base_hash``.
 
         ``compose`` is called for the very version that is replaced, once an attempt. ``name_of``
-        tells how the writer calls a version: what ``base_hash`` is compared with.
+        tells how the writer calls a version, which ``base_hash`` is compared with. ``check`` may
+        raise when it is given the name of the current version, the empty string for none.
         """
         for _attempt in range(_MAX_ATTEMPTS):
             now = self.clock.now_ms()
-            found = await self.store.get_with_etag(key, context=context)
-            etag = None if found is None else found[1]
-            snapshot = None if found is None else Snapshot.parse(key, found[0])
+            found = await self.store.get(key, context=context)
+            etag = None if found is None else found.metadata.etag
+            snapshot = None if found is None else Snapshot.parse(key, found.body)
             if snapshot is not None and snapshot.is_expired(now, ttl_ms):
                 snapshot = None
             current = "" if snapshot is None else name_of(snapshot)
+            if check is not None:
+                check(current)
             if current != (base_hash or ""):
                 if snapshot is not None and etag is not None:
                     self.memory.remember(key, snapshot.hash, snapshot.ts, etag)
                 return PushConflict(current)
             document = await compose(snapshot)
             new_etag = await self._swap(
-                key, document, now, author, etag, context=context, cache_control=cache_control
+                key, document, now, author, etag, context=context, ttl_ms=ttl_ms
             )
             if new_etag is not None:
                 self.memory.remember(key, document.hash, now, new_etag)
@@ -192,15 +197,23 @@ class DocumentWriter:
         etag: str | None,
         *,
         context: StoreContext | None,
-        cache_control: str | None,
+        ttl_ms: int | None,
     ) -> str | None:
-        if context is not None:
-            context = context.writing(DocumentVersion(document.hash, ts))
-        return await self.store.put_if_match(
-            key,
+        value = Value(
             encode_document(document, ts, author),
-            etag,
-            content_type=_CONTENT_TYPE,
-            cache_control=cache_control,
-            context=context,
+            hash=document.hash,
+            written_at=ts,
+            expires_at=None if ttl_ms is None else ts + ttl_ms,
         )
+        try:
+            written = await write_once(
+                self.store,
+                key,
+                value,
+                when=ABSENT if etag is None else Match(etag),
+                change=change_record(context, document.hash, ts),
+                context=context,
+            )
+        except PreconditionFailedError:
+            return None
+        return written.etag

@@ -6,25 +6,28 @@ that make one at once both end with the same. Keys for different purposes are de
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import secrets
 
 from starfish_server.documents._errors import DamagedDocumentError
-from starfish_server.storage.base import AbstractObjectStore
+from starfish_server.storage.errors import PreconditionFailedError
+from starfish_server.storage.object_store import ObjectStore, write_once
+from starfish_server.storage.values import ABSENT, Value
 
 __all__ = ("SECRET_KEY", "StoreSecret")
 
 SECRET_KEY = "~server/secret"  # noqa: S105 - the name of the place, not the secret
 """Where it is stored; ``~`` is in no document's key."""
 
-_HEX256 = re.compile(r"[0-9a-f]{64}")
+_HEX256 = re.compile(rb"[0-9a-f]{64}")
 
 
 class StoreSecret:
     """The secret of one store, read once."""
 
-    def __init__(self, store: AbstractObjectStore) -> None:
+    def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._secret: bytes | None = None
 
@@ -41,11 +44,11 @@ class StoreSecret:
 
     async def _read(self) -> bytes:
         while True:
-            found = await self._store.get_with_etag(SECRET_KEY)
+            found = await self._store.get(SECRET_KEY)
             if found is not None:
-                if _HEX256.fullmatch(found[0]) is None:
+                if _HEX256.fullmatch(found.body) is None:
                     raise DamagedDocumentError(SECRET_KEY, "it must be 64 lowercase hex digits")
-                return bytes.fromhex(found[0])
-            await self._store.put_if_match(
-                SECRET_KEY, secrets.token_hex(32), None, content_type="text/plain"
-            )
+                return bytes.fromhex(found.body.decode())
+            value = Value(secrets.token_hex(32).encode(), "text/plain")
+            with contextlib.suppress(PreconditionFailedError):  # another process was first
+                await write_once(self._store, SECRET_KEY, value, when=ABSENT)

@@ -1,1 +1,3 @@
 """From a configuration to routes in a FastAPI application."""
+
+__all__ = ()

@@ -22,13 +22,19 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
-from starfish_http.errors import PROBLEM_MEDIA_TYPE, HttpError, code_of_status, problem
+from starfish_http.answers import Answer, send_answer
+from starfish_http.errors import (
+    PROBLEM_MEDIA_TYPE,
+    ClientDisconnectedError,
+    HttpError,
+    code_of_status,
+    problem,
+)
+from starfish_http.events import EventStream
+from starfish_http.paths import PathTable
 from starfish_server.errors import ServerError
-from starfish_server.mounting._path_table import PathTable
-from starfish_server.requests._answers import Answer, error_answer, send_answer
+from starfish_server.requests._answers import StreamedAnswer, error_answer
 from starfish_server.requests._error_responses import answer_to
-from starfish_server.requests._event_stream import EventStream
-from starfish_server.requests._refusals import ClientDisconnectedError
 from starfish_server.requests._request_context import Handler, RequestContext, Services
 
 __all__ = (
@@ -150,15 +156,25 @@ class Dispatcher:
         request = RequestContext(self._services, scope, receive, found.rest, found.params)
         try:
             answer = await handler(request)
-        except (ServerError, HttpError) as error:
-            answer = answer_to(error)
         except ClientDisconnectedError:
             return
+        except (ServerError, HttpError) as error:
+            answer = answer_to(error)
         except Exception:  # noqa: BLE001 - a plugin's or our own fault is a 500 without a trace
             _LOG.exception("%s of a sync route failed", method)
             answer = error_answer(500, "Internal server error")
-        if isinstance(answer, EventStream) and method != "HEAD":
-            await answer.run(receive, send)
+        if isinstance(answer, EventStream):
+            if method == "HEAD":
+                await send_answer(send, Answer(200, b"", answer.headers), without_body=True)
+            else:
+                await answer(scope, receive, send)
+            return
+        if isinstance(answer, StreamedAnswer):
+            try:
+                await answer.run(send, without_body=method == "HEAD")
+            except ServerError as error:
+                _LOG.error("an answer ends early: %s", error)
+                raise
             return
         await send_answer(send, answer, without_body=method == "HEAD")
 

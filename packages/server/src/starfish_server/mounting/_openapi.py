@@ -175,7 +175,7 @@ def _push(prefix: str, collection: ServedCollection) -> Operation:
 
 
 def _list(prefix: str, collection: ServedCollection) -> Operation:
-    limit = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
+    limit = {"type": "integer", "minimum": 0, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
     page = _record({"items": {"type": "array", "items": _TEXT}, "hasMore": {"type": "boolean"}})
     path = collection.template.list_path
     return Operation(
@@ -415,7 +415,7 @@ def _element(collection: ServedCollection) -> Schema:
 
 
 def _append_bounds(append_only: AppendOnlyConfig) -> list[dict[str, Any]]:
-    count = {"type": "integer", "minimum": 1, "maximum": 10**15 - 1}
+    count = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
     time = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
     full = append_only.allow_full and append_only.max_pull_limit is None
     return [
@@ -431,9 +431,9 @@ def _append_bounds(append_only: AppendOnlyConfig) -> list[dict[str, Any]]:
 
 
 def _append_params() -> Schema:
-    # A bound of a wrong type is refused in the answer for its document, not for the batch.
-    number = {"description": "A number."}
-    bounds = dict.fromkeys(("checkpoint", "since", "last", "limit"), number)
+    number = {"type": ["integer", "null"], "minimum": 0, "maximum": 10**15 - 1}
+    bounds: Schema = dict.fromkeys(("checkpoint", "since", "last", "limit"), number)
+    bounds["full"] = {"enum": [False, None]}
     entry: Schema = {"type": ["object", "null"], "properties": bounds}
     return {"type": "array", "items": entry}
 

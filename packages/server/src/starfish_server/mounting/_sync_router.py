@@ -12,11 +12,13 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from starfish_http.events import StreamBudget
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_protocol.plugins import ServerPlugin
-from starfish_server.auth.result import RoleResolver
+from starfish_server._plugin_chain import PluginChain
+from starfish_server.auth._result import RoleResolver
+from starfish_server.config._validate import located_collections, validate_config
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
-from starfish_server.config.validate import located_collections, validate_config
 from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.documents._store_secret import StoreSecret
@@ -31,8 +33,8 @@ from starfish_server.mounting._dispatch import (
     endpoint_of,
 )
 from starfish_server.mounting._openapi import operations
-from starfish_server.plugins import PluginChain
 from starfish_server.requests._access import AccessControl, RoleEnricher
+from starfish_server.requests._event_ids import EventIds
 from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._request_context import Handler, Services
 from starfish_server.requests._served_collection import ServedCollection
@@ -44,9 +46,9 @@ from starfish_server.routes._bundles import bundle_pull_handler
 from starfish_server.routes._documents import pull_handler, push_handler
 from starfish_server.routes._feed import EventFeed
 from starfish_server.routes._lists import list_handler
-from starfish_server.routes._service import config_handler, health_handler
+from starfish_server.routes._service import config_handler, health_handler, ready_handler
+from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore
-from starfish_server.storage.in_process_cas import with_compare_and_swap
 
 __all__ = ("SyncRouterOptions", "create_sync_router")
 
@@ -71,6 +73,9 @@ class SyncRouterOptions:
     """Most documents of one ``/batch/pull``."""
     max_batch_append_elements: int = 5000
     """Most elements that one ``/batch/pull`` returns of all its append-only documents together."""
+    max_batch_bytes: int = 8 * 1024 * 1024
+    """Most bytes of the documents that one ``/batch/pull`` returns; a first document that is larger
+    by itself is returned alone."""
     rate_limit_store: AbstractObjectStore | None = None
     """Where counters are shared between processes; ``None`` counts in this one."""
     trusted_proxy_hops: int = 0
@@ -79,6 +84,8 @@ class SyncRouterOptions:
     """Seconds within which a request's body must have arrived."""
     max_event_streams: int = 1024
     """Most ``/events`` that are open at a time; the next one is told to try again."""
+    max_event_streams_per_caller: int = 32
+    """Most of them of one identity, or of one address where there is none."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set it when the server stops: open ``/events`` end then, and nothing else does."""
     clock: Clock = field(default_factory=SystemClock)
@@ -96,7 +103,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     Examples:
         >>> from fastapi import FastAPI
         >>> from starfish_server.storage.memory import MemoryObjectStore
-        >>> from starfish_server.auth.result import AuthResult
+        >>> from starfish_server.auth._result import AuthResult
         >>> async def anybody(request):
         ...     return AuthResult(identity=None)
         >>> app = FastAPI()
@@ -112,13 +119,22 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     _check_store(options.store, collections)
     services = _services(options)
     dispatcher = Dispatcher(services)
+    log = services.store.changes
     feed = (
         None
-        if options.store.changes is None
-        else EventFeed(options.store.changes, options.stopping, options.max_event_streams)
+        if log is None
+        else EventFeed(
+            log,
+            EventIds(StoreSecret(services.store)),
+            options.stopping,
+            StreamBudget(
+                total=options.max_event_streams,
+                per_caller=options.max_event_streams_per_caller,
+            ),
+        )
     )
     for prefix, members in _by_prefix(options.config, collections).items():
-        _add_routes(dispatcher, prefix, members, options)
+        _add_routes(dispatcher, prefix, members, options, feed)
         if feed is not None:
             dispatcher.add(prefix, "events", "GET", feed.handler(members))
     router = SyncRouter(dispatcher, lifespan=_lifespan(services.plugins))
@@ -155,7 +171,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
 
 
 def _services(options: SyncRouterOptions) -> Services:
-    store = with_compare_and_swap(options.store)
+    store = as_object_store(options.store)
     plugins = PluginChain(options.plugins)
     limited = options.config.rate_limit is not None or any(
         located.config.rate_limit is not None for located in located_collections(options.config)
@@ -170,6 +186,7 @@ def _services(options: SyncRouterOptions) -> Services:
             options.role_enricher,
             plugins,
             timeout=options.role_resolver_timeout,
+            clock=options.clock,
         ),
         plugins=plugins,
         limiter=(
@@ -210,11 +227,12 @@ def _add_routes(
     prefix: str,
     members: Sequence[ServedCollection],
     options: SyncRouterOptions,
+    feed: EventFeed | None,
 ) -> None:
     bundles: dict[str, list[ServedCollection]] = defaultdict(list)
     for collection in members:
         config = collection.config
-        pull, push = _handlers(collection)
+        pull, push = _handlers(collection, feed)
         if not config.push_only:
             if config.bundle is None:
                 dispatcher.add(f"{prefix}pull/", collection.template.text, "GET", pull)
@@ -227,9 +245,14 @@ def _add_routes(
             dispatcher.add(f"{prefix}list/", path, "GET", list_handler(collection))
     for path, bundle in bundles.items():
         dispatcher.add(f"{prefix}pull/", path, "GET", bundle_pull_handler(bundle))
-    limits = BatchLimits(options.max_collections_per_batch, options.max_batch_append_elements)
+    limits = BatchLimits(
+        options.max_collections_per_batch,
+        options.max_batch_append_elements,
+        options.max_batch_bytes,
+    )
     dispatcher.add(prefix, "batch/pull", "GET", batch_pull_handler(members, limits))
     dispatcher.add(prefix, "health", "GET", health_handler)
+    dispatcher.add(prefix, "ready", "GET", ready_handler)
     if options.config_endpoint is not None:
         handler = config_handler(members, options.config_endpoint)
         dispatcher.add(prefix, "config", "GET", handler)
@@ -237,10 +260,12 @@ def _add_routes(
         dispatcher.claim(prefix + word)
 
 
-def _handlers(collection: ServedCollection) -> tuple[Handler, Handler]:
+def _handlers(collection: ServedCollection, feed: EventFeed | None) -> tuple[Handler, Handler]:
     if collection.config.append_only is not None:
         append_only = collection.config.append_only
-        return append_pull_handler(collection, append_only), append_handler(collection, append_only)
+        return append_pull_handler(collection, append_only), append_handler(
+            collection, append_only, feed
+        )
     if collection.config.is_binary:
         return blob_pull_handler(collection), blob_push_handler(collection)
     return pull_handler(collection), push_handler(collection)

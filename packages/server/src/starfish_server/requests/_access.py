@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from starlette.requests import Request
-from starlette.types import Scope
+from starlette.types import Message, Receive, Scope
 
 from starfish_http.callers import Caller, as_authenticator
-from starfish_http.errors import AuthError
+from starfish_http.errors import AuthError, ClientDisconnectedError
+from starfish_http.errors import RequestRefusedError as HttpRefusedError
+from starfish_http.request_body import RequestBody
+from starfish_http.time_limit import within
+from starfish_protocol.clock import Clock
 from starfish_protocol.plugins import AuthorizeContext
-from starfish_server.auth.result import RoleResolver
-from starfish_server.plugins import PluginChain
-from starfish_server.requests._refusals import ClientDisconnectedError, RequestRefusedError
-from starfish_server.requests._request_body import RequestBody
+from starfish_server._plugin_chain import PluginChain
+from starfish_server.auth._result import RoleResolver
+from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._served_collection import ServedCollection
-from starfish_server.requests._time_limit import within
 
 __all__ = ("AccessControl", "Action", "Identified", "RoleEnricher", "holds")
 
@@ -62,11 +64,13 @@ class AccessControl:
         plugins: PluginChain,
         *,
         timeout: float,
+        clock: Clock,
     ) -> None:
         self._authenticator = as_authenticator(resolver, plain="request")
         self._enricher = enricher
         self._plugins = plugins
         self._timeout = timeout
+        self._clock = clock
 
     async def identify(self, scope: Scope, body: RequestBody) -> Identified:
         """Ask the resolver.
@@ -76,7 +80,7 @@ class AccessControl:
         """
         try:
             return Identified(await within(self._timeout, self._asked(scope, body)))
-        except (RequestRefusedError, ClientDisconnectedError):
+        except (HttpRefusedError, RequestRefusedError, ClientDisconnectedError):
             raise
         except TimeoutError as error:
             _LOG.warning("the role resolver took longer than %s s", self._timeout)
@@ -86,11 +90,27 @@ class AccessControl:
 
     async def _asked(self, scope: Scope, body: RequestBody) -> Caller:
         try:
-            return await self._authenticator(Request(scope, body.replay))
-        except (RequestRefusedError, ClientDisconnectedError):
+            return await self._authenticator(Request(scope, replaying(body)))
+        except (HttpRefusedError, RequestRefusedError, ClientDisconnectedError) as error:
+            if isinstance(error, AuthError):
+                raise _ResolverRefusal(error) from error
             raise
         except Exception as error:
             raise _ResolverRefusal(_as_refusal(error)) from error
+
+    async def is_current(self, caller: Identified, scope: Scope, body: RequestBody) -> bool:
+        """Whether the credential behind a request that is still answered holds at this moment."""
+        if caller.refusal is not None:
+            return True  # an anonymous caller has nothing that could be withdrawn
+        expires_ms = caller.auth.expires_ms
+        if expires_ms is not None and expires_ms <= self._clock.now_ms():
+            return False
+        request = Request(scope, replaying(body))
+        try:
+            return await within(self._timeout, self._authenticator.is_current(request, caller.auth))
+        except Exception:  # noqa: BLE001 - nobody vouches for the caller any more
+            _LOG.warning("a credential cannot be looked at again", exc_info=True)
+            return False
 
     def may_read_some(self, caller: Identified, collection: ServedCollection) -> bool:
         """Whether there may be a document that a caller can read; ``False`` only to the anonymous."""
@@ -139,6 +159,15 @@ class AccessControl:
         except Exception as error:
             _LOG.warning("the role enricher failed: %s", type(error).__name__, exc_info=True)
             raise RequestRefusedError(503, "Role enricher failed") from error
+
+
+def replaying(body: RequestBody) -> Receive:
+    """The ASGI ``receive`` of others who want the body, which stays to be read again."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": await body.read(), "more_body": False}
+
+    return receive
 
 
 def holds(

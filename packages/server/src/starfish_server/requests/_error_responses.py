@@ -9,7 +9,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from starfish_http.answers import Answer
 from starfish_http.errors import AuthError, HttpError, TokenFileError
+from starfish_http.errors import RequestRefusedError as HttpRefusedError
 from starfish_protocol.errors import StarfishError
 from starfish_server.documents._errors import (
     AppendLimitExceededError,
@@ -27,7 +29,7 @@ from starfish_server.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from starfish_server.requests._answers import Answer, error_answer
+from starfish_server.requests._answers import error_answer
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.storage.errors import (
     InvalidPositionError,
@@ -41,6 +43,12 @@ from starfish_server.storage.errors import (
 __all__ = ("RESPONSES", "answer_to")
 
 _LOG = logging.getLogger(__name__)
+_WIRE_TEXTS = {
+    "body_too_large": "Payload too large",
+    "body_too_slow": "Request body too slow",
+    "too_many_streams": "Too many event streams",
+}
+"""Texts that the public protocol fixes, for refusals of starfish_http."""
 _RETRY_SOON = [(b"retry-after", b"1")]
 _CLOSE = (b"connection", b"close")
 _BEARER = (b"www-authenticate", b"Bearer")
@@ -61,6 +69,11 @@ def _unauthenticated(error: AuthError) -> Answer:
     if not text or text.lower() == "unauthorized":
         text = default[error.status]
     return error_answer(error.status, text, [_BEARER] if error.status == 401 else None)
+
+
+def _refused_at_the_edge(error: HttpRefusedError) -> Answer:
+    headers = [(k.lower().encode(), v.encode()) for k, v in (error.headers or {}).items()]
+    return error_answer(error.status, _WIRE_TEXTS.get(error.code, error.code), headers)
 
 
 def _unavailable(error: ServerError) -> Answer:
@@ -96,6 +109,7 @@ RESPONSES: dict[type[StarfishError], Callable[[Any], Answer]] = {
     PositionLostError: lambda _error: error_answer(409, "unknown_position"),
     NotSupportedError: _server_error,
     AuthError: _unauthenticated,
+    HttpRefusedError: _refused_at_the_edge,
     TokenFileError: _server_error,
     RequestRefusedError: _refused,
     DamagedDocumentError: _damaged,

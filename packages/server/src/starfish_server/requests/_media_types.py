@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from starlette.types import Scope
 
+from starfish_http.request_body import header
 from starfish_server.requests._refusals import RequestRefusedError
-from starfish_server.requests._request_body import header
 
 __all__ = ("checked_media_type",)
 

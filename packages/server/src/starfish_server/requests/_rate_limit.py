@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from typing import cast
 
 from starfish_protocol.clock import Clock
-from starfish_server.config.rate_limits import ACTIONS, Limit, RateLimitAction, limits_of_action
+from starfish_server.config._rate_limits import ACTIONS, Limit, RateLimitAction, limits_of_action
+from starfish_server.config._validate import located_collections
 from starfish_server.config.schema import SyncConfig
-from starfish_server.config.validate import located_collections
 from starfish_server.errors import ConfigError
 from starfish_server.storage.base import AbstractObjectStore, has_compare_and_swap
 

@@ -1,4 +1,4 @@
-"""A request that is refused for what it says, and a client that left.
+"""A request that is refused in the words of the public protocol.
 
 * ServerError
   - RequestRefusedError         status, error, fields, headers
@@ -10,7 +10,7 @@ from typing import Any
 
 from starfish_server.errors import ServerError
 
-__all__ = ("ClientDisconnectedError", "RequestRefusedError")
+__all__ = ("RequestRefusedError",)
 
 
 class RequestRefusedError(ServerError):
@@ -34,7 +34,3 @@ class RequestRefusedError(ServerError):
         self.headers = headers or {}
         self.leaves_body_unread = leaves_body_unread
         """Whether the connection must be closed, since the rest of the body is still on its way."""
-
-
-class ClientDisconnectedError(Exception):
-    """Nobody is there any more to be answered."""

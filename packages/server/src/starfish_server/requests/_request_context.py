@@ -8,21 +8,24 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Receive, Scope
 
+from starfish_http.addresses import client_address_of
+from starfish_http.answers import Answer, bytes_answer
 from starfish_http.errors import AuthError
+from starfish_http.events import EventStream
+from starfish_http.request_body import BodyPace, RequestBody
 from starfish_protocol.clock import Clock
 from starfish_protocol.constants import HEADER_RETRY_AFTER
 from starfish_protocol.plugins import PullHookContext
+from starfish_server._plugin_chain import PluginChain
 from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
-from starfish_server.plugins import PluginChain
 from starfish_server.requests._access import AccessControl, Action, Identified
-from starfish_server.requests._answers import Answer, bytes_answer
-from starfish_server.requests._rate_limit import RateLimiter, client_address
+from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._refusals import RequestRefusedError
-from starfish_server.requests._request_body import RequestBody
 from starfish_server.requests._served_collection import ServedCollection, check_params
 from starfish_server.requests._views import Views
-from starfish_server.storage.base import AbstractObjectStore, StoreContext
+from starfish_server.storage.base import StoreContext
+from starfish_server.storage.object_store import ObjectStore
 
 __all__ = ("Handler", "RequestContext", "Services")
 
@@ -33,7 +36,7 @@ _BODY_LIMIT_OF_READS = 65_536  # a GET has no body; a resolver may ask for it al
 class Services:
     """What every route needs; one a router."""
 
-    store: AbstractObjectStore
+    store: ObjectStore
     writer: DocumentWriter
     log: AppendLog
     views: Views
@@ -67,8 +70,8 @@ class RequestContext:
     def body(self, limit: int = _BODY_LIMIT_OF_READS) -> RequestBody:
         """The body; the first who asks sets the limit."""
         if self._body is None:
-            timeout = self.services.body_timeout
-            self._body = RequestBody(self.scope, self.receive, limit, timeout)
+            pace = BodyPace(self.services.body_timeout)
+            self._body = RequestBody(self.scope, self.receive, max_bytes=limit, pace=pace)
         return self._body
 
     @property
@@ -97,6 +100,15 @@ class RequestContext:
             self._caller = await self.services.access.identify(self.scope, self.body())
         return self._caller
 
+    async def is_current(self) -> bool:
+        """Whether the caller's credential holds at this moment; as `AccessControl.is_current`."""
+        caller = await self.caller()
+        return await self.services.access.is_current(caller, self.scope, self.body())
+
+    def address(self) -> str:
+        """The address that an anonymous caller is counted by."""
+        return client_address_of(self.scope, trusted_proxy_hops=self.services.trusted_proxy_hops)
+
     async def admit(
         self, collection: ServedCollection, action: Action, body_limit: int | None = None
     ) -> StoreContext:
@@ -123,17 +135,9 @@ class RequestContext:
         limiter = self.services.limiter
         if limiter is None:
             return
-        forwarded = [
-            v.decode("latin-1") for k, v in self.scope["headers"] if k == b"x-forwarded-for"
-        ]
-        client = self.scope.get("client")
         retry_after = await limiter.take(
             identity=caller.auth.identity,
-            address=client_address(
-                None if client is None else client[0],
-                forwarded,
-                trusted_proxy_hops=self.services.trusted_proxy_hops,
-            ),
+            address=self.address(),
             collection=collection.name,
             namespace=collection.namespace,
             action=action,
@@ -200,5 +204,5 @@ class RequestContext:
         return bytes_answer(answered.status or 200, answered.body or b"", content_type, [])
 
 
-Handler = Callable[[RequestContext], Awaitable[Answer]]
+Handler = Callable[[RequestContext], Awaitable[Answer | EventStream]]
 """Answers one request."""

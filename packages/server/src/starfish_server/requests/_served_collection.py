@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from jsonschema_rs import Draft202012Validator
 
-from starfish_server.config.object_schema import compile_object_schema
-from starfish_server.config.path_template import (
+from starfish_server.config._object_schema import compile_object_schema
+from starfish_server.config._path_template import (
     PARAMETER_VALUE,
     PathTemplate,
     namespaced_key,

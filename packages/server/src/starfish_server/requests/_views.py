@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import orjson
 
+from starfish_http.entity_tags import etag_of
 from starfish_server.documents._beside_the_loop import beside_the_loop
 from starfish_server.documents._document_text import Snapshot, author_fields
 from starfish_server.documents._store_secret import StoreSecret
-from starfish_server.requests._entity_tags import etag_of
 from starfish_server.requests._field_permissions import hidden_fields
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.storage.base import StoreContext
@@ -107,7 +107,7 @@ class Views:
                 size = len(snapshot.data_json)
                 visible = await beside_the_loop(size, _visible_json, snapshot, names)
                 return View(names.of(snapshot.hash, snapshot.ts), visible, b"")
-        return View(snapshot.hash, snapshot.data_json.encode(), author_fields(snapshot.author))
+        return View(snapshot.hash, snapshot.data_json, author_fields(snapshot.author))
 
 
 def _visible_json(snapshot: Snapshot, names: VersionNames) -> bytes:

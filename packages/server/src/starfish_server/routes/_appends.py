@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import orjson
 
+from starfish_http.answers import Answer, Headers, raw_json_answer
+from starfish_http.entity_tags import etag_of, is_not_modified
 from starfish_protocol.clock import Clock
 from starfish_protocol.constants import TS_FIELD
 from starfish_server.config.schema import AppendOnlyConfig
@@ -18,18 +20,18 @@ from starfish_server.documents._errors import (
     TimestampTooFarAheadError,
 )
 from starfish_server.documents._types import PushSuccess
-from starfish_server.requests._answers import Answer, Headers, raw_json_answer
 from starfish_server.requests._author_proof import checked_append_author
-from starfish_server.requests._entity_tags import etag_of, is_not_modified
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
+from starfish_server.requests._write_conditions import write_condition
 from starfish_server.routes._documents import (
     check_schema,
     intercepted_push,
     pushed_document,
     write_event,
 )
+from starfish_server.routes._feed import EventFeed
 from starfish_server.storage.base import StoreContext
 
 __all__ = ("append_handler", "append_pull_handler", "page_json", "pull_bounds", "read_page")
@@ -97,8 +99,8 @@ def pull_bounds(
         RequestRefusedError: a bound is not a number.
     """
     checkpoint = _integer(query.get("checkpoint"), "Invalid checkpoint", least=0)
-    last = _integer(query.get("last"), "Invalid limit parameter", least=1)
-    limit = _integer(query.get("limit"), "Invalid limit parameter", least=1)
+    last = _integer(query.get("last"), "Invalid limit parameter", least=0)
+    limit = _integer(query.get("limit"), "Invalid limit parameter", least=0)
     last = last if limit is None else limit
     full = query.get("full", "false")
     if full not in {"true", "false"}:
@@ -120,7 +122,9 @@ def pull_bounds(
     return PullBounds(checkpoint, at_most=bound)
 
 
-def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) -> Handler:
+def append_handler(
+    collection: ServedCollection, append_only: AppendOnlyConfig, feed: EventFeed | None
+) -> Handler:
     """``POST /push/<path>`` of one append-only collection."""
     config = collection.config
 
@@ -154,6 +158,7 @@ def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) 
                     max_items=append_only.max_items,
                     ttl_ms=config.ttl_ms,
                     context=context,
+                    check=write_condition(request.scope),
                 )
             except NonMonotonicTimestampError as error:
                 if await request.as_reader(collection, request.rest, request.params) is not None:
@@ -161,6 +166,8 @@ def append_handler(collection: ServedCollection, append_only: AppendOnlyConfig) 
                 raise RequestRefusedError(409, "non_monotonic_timestamp") from error
         else:
             stored = _passed_on(document, ts, request.services.clock.now_ms())
+            if feed is not None:
+                feed.tell(context, collection.store_key(request.rest), stored, data)
         if request.services.plugins.observes_writes:
             event = write_event(request, context, stored.hash, stored.timestamp, data)
             await request.services.plugins.after_write(event)

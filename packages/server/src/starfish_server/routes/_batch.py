@@ -8,13 +8,13 @@ from typing import Any
 
 import orjson
 
+from starfish_http.answers import Answer, raw_json_answer
 from starfish_http.errors import HttpError
 from starfish_protocol.constants import COLLECTIONS_FIELD
 from starfish_server.config.schema import AppendOnlyConfig
 from starfish_server.documents._append_log import PullBounds
 from starfish_server.documents._json_shapes import is_list, is_object
 from starfish_server.errors import ServerError
-from starfish_server.requests._answers import Answer, raw_json_answer
 from starfish_server.requests._error_responses import answer_to
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
@@ -25,12 +25,16 @@ from starfish_server.routes._documents import read_snapshot
 __all__ = ("BatchLimits", "batch_pull_handler")
 
 
+_BOUNDS = ("checkpoint", "since", "last", "limit")
+
+
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
     """How much one batch may ask for."""
 
     documents: int
     append_elements: int
+    answer_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class _Entry:
 
     params: dict[str, str]
     append: dict[str, Any] | None
+    is_repeated: bool
+    """Whether an entry before it asks for the same."""
 
 
 def batch_pull_handler(members: Sequence[ServedCollection], limits: BatchLimits) -> Handler:
@@ -49,6 +55,7 @@ def batch_pull_handler(members: Sequence[ServedCollection], limits: BatchLimits)
         wanted = _wanted(request.query, limits.documents)
         caller = await request.caller()
         budget = _Budget(limits.append_elements)
+        bytes_left = limits.answer_bytes
         parts: list[bytes] = []
         for name, entries in wanted.items():
             collection = by_name.get(name)
@@ -57,9 +64,17 @@ def batch_pull_handler(members: Sequence[ServedCollection], limits: BatchLimits)
                 try:
                     if collection is None or collection.config.push_only:
                         raise RequestRefusedError(404, "Collection not found")
+                    if entry.is_repeated:
+                        raise RequestRefusedError(400, "repeated_params")
+                    if bytes_left <= 0:
+                        raise RequestRefusedError(413, "batch_too_large")
                     await request.count(caller, collection, "pull")
                     params = _with_identity(collection, entry.params, caller.auth.identity)
                     answer = await _answer(request, collection, params, entry.append, budget)
+                    if len(answer) > bytes_left < limits.answer_bytes:
+                        bytes_left = 0
+                        raise RequestRefusedError(413, "batch_too_large")
+                    bytes_left -= len(answer)
                 except (ServerError, HttpError) as error:
                     answer = answer_to(error).body
                 answers.append(answer)
@@ -147,15 +162,21 @@ def _wanted(query: Mapping[str, str], most: int) -> dict[str, list[_Entry]]:
     for each in params.values():
         for params_set in each:
             _texts(params_set)
-    for each in appends.values():
+    for name, each in appends.items():
         for bounds in each:
-            _bounds_entry(bounds)
+            _check_bounds(name, bounds)
     for name in names:
         sets = params.get(name, [{}])
-        bounds = appends.get(name, [])
+        bounds = appends.get(name, [None] * len(sets))
+        if len(bounds) != len(sets):
+            raise RequestRefusedError(
+                400,
+                "appendParams length mismatch: must equal params length for each collection",
+            )
+        pairs = list(zip(sets, bounds, strict=True))
         wanted[name] = [
-            _Entry(_texts(each), bounds[index] if index < len(bounds) else None)
-            for index, each in enumerate(sets)
+            _Entry(_texts(each), own, is_repeated=(each, own) in pairs[:index])
+            for index, (each, own) in enumerate(pairs)
         ]
     if sum(map(len, wanted.values())) > most:
         raise RequestRefusedError(400, "Too many collections", limit=most)
@@ -181,10 +202,19 @@ def _texts(params: Any) -> dict[str, str]:
     return params
 
 
-def _bounds_entry(bounds: Any) -> dict[str, Any] | None:
-    if bounds is not None and not is_object(bounds):
+def _check_bounds(name: str, bounds: Any) -> None:
+    if bounds is None:
+        return
+    if not is_object(bounds):
         raise RequestRefusedError(400, "Invalid appendParams parameter")
-    return bounds
+    if bounds.get("full") is not None and bounds["full"] is not False:
+        raise RequestRefusedError(400, f"appendParams[{name!r}]: full is not allowed in batch pull")
+    for option in _BOUNDS:
+        value = bounds.get(option)
+        if value is not None and (type(value) is not int or not 0 <= value < 10**15):
+            raise RequestRefusedError(
+                400, f"appendParams[{name!r}]: {option} must be a whole number of at least 0"
+            )
 
 
 def _with_identity(
@@ -205,16 +235,9 @@ def _with_identity(
 def _bounds(
     append: dict[str, Any], append_only: AppendOnlyConfig, request: RequestContext
 ) -> PullBounds:
-    if append.get("full") not in {None, False}:
-        raise RequestRefusedError(400, "full_not_allowed")
     since = append.get("checkpoint", append.get("since"))
     given = {"checkpoint": since, "last": append.get("last"), "limit": append.get("limit")}
-    query: dict[str, str] = {}
-    for name, value in given.items():
-        if value is None:
-            continue
-        # Text that is not a number, so that a wrong type is refused as a wrong number is.
-        query[name] = str(value) if type(value) is int else "-"
+    query = {name: str(value) for name, value in given.items() if value is not None}
     return pull_bounds(query, append_only, request.services.clock)
 
 

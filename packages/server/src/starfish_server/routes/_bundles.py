@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 import orjson
 
+from starfish_http.answers import Answer, Headers, raw_json_answer
+from starfish_http.entity_tags import etag_of, is_not_modified
 from starfish_http.errors import AuthError, HttpError
+from starfish_server.documents._errors import DamagedDocumentError
 from starfish_server.errors import ServerError
-from starfish_server.requests._answers import Answer, Headers, raw_json_answer
-from starfish_server.requests._entity_tags import etag_of, is_not_modified
+from starfish_server.requests._error_responses import answer_to
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection, check_params
@@ -54,8 +56,14 @@ def bundle_pull_handler(members: Sequence[ServedCollection]) -> Handler:
                     502, "a plugin answers for a member of a bundle", collection=member.name
                 )
             key = f"{path}/{member.name}"
-            snapshot = await read_snapshot(request, member, key, context)
-            view = await request.services.views.of(member, key, snapshot, context)
+            try:
+                snapshot = await read_snapshot(request, member, key, context)
+                view = await request.services.views.of(member, key, snapshot, context)
+            except DamagedDocumentError as error:
+                damaged = answer_to(error).body
+                digest.update(member.name.encode() + b"\0" + damaged + b"\0")
+                parts.append(b"%b:%b" % (orjson.dumps(member.name), damaged))
+                continue
             digest.update(member.name.encode() + b"\0" + view.etag + b"\0")
             parts.append(
                 b'%b:{"data":%b,"hash":"%b"%b}'

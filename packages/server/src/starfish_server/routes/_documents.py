@@ -7,6 +7,8 @@ from typing import Any
 
 from jsonschema_rs import Draft202012Validator
 
+from starfish_http.answers import Answer, Headers, json_answer, raw_json_answer
+from starfish_http.entity_tags import is_not_modified
 from starfish_protocol.constants import BASE_HASH_FIELD, CURRENT_HASH_FIELD, DATA_FIELD, ERROR_FIELD
 from starfish_protocol.plugins import PushHookContext, WriteEvent
 from starfish_server.documents._beside_the_loop import beside_the_loop
@@ -17,20 +19,14 @@ from starfish_server.documents._document_text import (
 )
 from starfish_server.documents._json_shapes import is_object
 from starfish_server.documents._types import AuthorProof, PushConflict, PushSuccess
-from starfish_server.requests._answers import (
-    Answer,
-    Headers,
-    json_answer,
-    raw_json_answer,
-)
 from starfish_server.requests._author_proof import checked_document_author
-from starfish_server.requests._entity_tags import is_not_modified
 from starfish_server.requests._field_permissions import merge_push
 from starfish_server.requests._json_body import parse_json_object
 from starfish_server.requests._media_types import checked_media_type
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
+from starfish_server.requests._write_conditions import write_condition
 from starfish_server.storage.base import StoreContext
 
 __all__ = (
@@ -80,13 +76,13 @@ async def read_snapshot(
     """The stored version of a document, ``None`` when it reads as never written."""
     services = request.services
     key = collection.store_key(document_key)
-    found = await services.store.get_with_etag(key, context=context)
+    found = await services.store.get(key, context=context)
     if found is None:
         return None
-    snapshot = Snapshot.parse(key, found[0])
+    snapshot = Snapshot.parse(key, found.body)
     if snapshot.is_expired(services.clock.now_ms(), collection.config.ttl_ms):
         return None
-    services.writer.memory.remember(key, snapshot.hash, snapshot.ts, found[1])
+    services.writer.memory.remember(key, snapshot.hash, snapshot.ts, found.metadata.etag)
     return snapshot
 
 
@@ -121,8 +117,8 @@ def push_handler(collection: ServedCollection) -> Handler:
                 base_hash,
                 author,
                 context=context,
-                cache_control=collection.cache_control,
                 ttl_ms=config.ttl_ms,
+                check=write_condition(request.scope),
             )
             written = result if isinstance(result, PushConflict) else (result, document)
         if isinstance(written, PushConflict):
@@ -282,7 +278,7 @@ async def _write_guarded(
         base_hash,
         author,
         context=context,
-        cache_control=collection.cache_control,
         ttl_ms=collection.config.ttl_ms,
         name_of=lambda snapshot: names.of(snapshot.hash, snapshot.ts),
+        check=write_condition(request.scope),
     )

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from starfish_http.errors import AuthError
+from starfish_http.events import EventStream, StreamBudget
+from starfish_http.request_body import header
 from starfish_http.stopping import stopping_of
+from starfish_server.documents._types import PushSuccess
 from starfish_server.requests._access import Identified
-from starfish_server.requests._answers import Answer
-from starfish_server.requests._event_stream import EventStream
+from starfish_server.requests._change_tail import ChangeTail, Follower, Happening
+from starfish_server.requests._event_ids import EventIds
 from starfish_server.requests._refusals import RequestRefusedError
-from starfish_server.requests._request_body import header
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
+from starfish_server.storage.base import StoreContext
 from starfish_server.storage.changes import Change, ChangeLog
+from starfish_server.storage.errors import PositionLostError
+from starfish_server.storage.values import Position
 
 __all__ = ("EventFeed",)
 
@@ -24,8 +32,11 @@ _PAGE = 256
 _COMMENT_EVERY_S = 15.0
 """Proxies close a connection that is silent for a minute or less."""
 _LONGEST_S = 900.0
-"""Then the client comes back, so that credentials are looked at again."""
 _RETRY_MS = 1000
+_BEGINNING = "0"
+_RESET = b'event: reset\ndata: {"reason":"position_lost"}\n\n'
+_UNREAD_S = 30.0
+"""How long a client may leave events unread."""
 
 
 class EventFeed:
@@ -33,80 +44,219 @@ class EventFeed:
 
     Args:
         log: of the store that is served.
+        ids: seals the log's positions.
         stopping: set when the server stops; ends the streams.
-        max_streams: most streams at a time.
+        budget: how many streams may be open.
     """
 
-    def __init__(self, log: ChangeLog, stopping: asyncio.Event, max_streams: int) -> None:
-        self._log = log
+    def __init__(
+        self, log: ChangeLog, ids: EventIds, stopping: asyncio.Event, budget: StreamBudget
+    ) -> None:
+        self._tail = ChangeTail(log)
+        self._ids = ids
         self._stopping = stopping
-        self._free = max_streams
+        self._budget = budget
 
     def handler(self, members: Sequence[ServedCollection]) -> Handler:
         """``GET /events`` over the collections of one namespace."""
         pullable = {member.name: member for member in members if not member.config.push_only}
+        namespace = members[0].namespace if members else None
 
-        async def events(request: RequestContext) -> Answer:
+        async def events(request: RequestContext) -> EventStream:
             caller = await request.caller()
             wanted = _wanted(request, caller, pullable)
-            for collection in wanted.values():
-                await request.count(caller, collection, "pull")
             start = await self._start(request)
-            if self._free <= 0:
-                raise RequestRefusedError(
-                    503, "Too many event streams", headers={"retry-after": "5"}
-                )
-            stopping = stopping_of(request.scope) or self._stopping
-            return EventStream(self._blocks(request, caller, wanted, start), stopping)
+            who = caller.auth.identity or f"address {request.address()}"
+            with self._budget.enter(who):
+                pass  # refused now, before the answer begins
+            stream = _Stream(request, wanted, namespace, self._tail, self._ids)
+            blocks = self._counted(who, stream.blocks(start))
+            return EventStream(
+                blocks,
+                heartbeat_s=2 * _COMMENT_EVERY_S,  # the stream has comments of its own, with an id
+                lifetime_s=_LONGEST_S + 1,
+                unread_s=_UNREAD_S,
+                stopping=stopping_of(request.scope) or self._stopping,
+            )
 
         return events
 
-    async def _start(self, request: RequestContext) -> int:
+    def tell(self, context: StoreContext, key: str, stored: PushSuccess, data: Any) -> None:
+        """Tell of a push that is not stored, to the streams of this process."""
+        change = Change(
+            0,
+            context.collection,
+            context.params,
+            key,
+            0,
+            stored.hash,
+            stored.timestamp,
+            context.namespace,
+            context.identity,
+        )
+        self._tail.tell(Happening(change, data))
+
+    async def _counted(self, who: str, blocks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+        with self._budget.enter(who):
+            async with aclosing(blocks):
+                async for block in blocks:
+                    yield block
+
+    async def _start(self, request: RequestContext) -> _Start:
         given = header(request.scope, b"last-event-id")
         text = request.query.get("since") if given is None else given.decode("latin-1")
-        last = await self._log.last_sequence()
+        log = self._tail.log
+        await self._ids.ready()
         if text is None:
-            return last
-        if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise RequestRefusedError(400, "Invalid since parameter")
-        if int(text) > last:
-            # A log that was put back to an earlier state: waiting would miss what comes until then.
-            raise RequestRefusedError(409, "unknown_sequence", lastSequence=last)
-        return int(text)
+            return _Start(await log.end(), is_end=True)
+        if text == _BEGINNING:
+            return _Start(None)
+        try:
+            position = await self._ids.open(text) or None
+            page = await log.read(position, 1)
+        except PositionLostError:
+            return _Start(await log.end(), is_end=True, is_reset=True)
+        return _Start(position, is_end=page.is_end and not page.changes)
 
-    async def _blocks(
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Where a stream begins."""
+
+    position: Position | None
+    """``None`` for the beginning of the log."""
+    is_end: bool = False
+    """Whether there is nothing behind it yet."""
+    is_reset: bool = False
+    """Whether the client wanted to go on elsewhere, where nobody can."""
+
+
+class _Stream:
+    """The events of one caller."""
+
+    def __init__(
         self,
         request: RequestContext,
-        caller: Identified,
         wanted: dict[str, ServedCollection],
-        position: int,
-    ) -> AsyncGenerator[bytes]:
-        now = asyncio.get_running_loop().time
-        self._free -= 1
+        namespace: str | None,
+        tail: ChangeTail,
+        ids: EventIds,
+    ) -> None:
+        self._request = request
+        self._wanted = wanted
+        self._namespace = namespace
+        self._tail = tail
+        self._ids = ids
+        self._seen = 0
+        """Sequence up to which changes were looked at."""
+
+    async def blocks(self, start: _Start) -> AsyncGenerator[bytes]:
+        """What to send, each block complete.
+
+        The log is read up to its end, then the tail is joined, then the log is read once more for
+        the changes between the two; what comes from both is told once.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _LONGEST_S
+        position = start.position
+        tail, follower = self._tail, None
         try:
-            end = now() + _LONGEST_S
+            if start.is_end:
+                follower = await tail.follow(self._namespace, self._wanted)
             # An id without data: a client that loses the connection now resumes from here.
-            yield b"retry: %d\nid: %d\n\n" % (_RETRY_MS, position)
-            quiet_since = now()
-            while now() < end:
-                changes = await self._log.read(position, _PAGE)
-                shown = [
-                    b"id: %d\ndata: %b\n\n" % (change.sequence, text)
-                    for change in changes
-                    if (text := await _shown(request, caller, wanted, change)) is not None
-                ]
-                position = changes[-1].sequence if changes else position
-                if shown:
-                    yield b"".join(shown)
-                    quiet_since = now()
-                elif now() >= quiet_since + _COMMENT_EVERY_S:
-                    yield b": nothing new\nid: %d\n\n" % position
-                    quiet_since = now()
-                if not changes:
-                    wait_s = quiet_since + _COMMENT_EVERY_S - now()
-                    await self._log.last_sequence(wait_after=position, timeout=wait_s)
+            begin = b"retry: %d\n%b\n" % (_RETRY_MS, self._id(position or ""))
+            yield begin + _RESET if start.is_reset else begin
+            if follower is None:
+                async for block, reached in self._history(position):
+                    position = reached
+                    yield block
+                follower = await tail.follow(self._namespace, self._wanted)
+            async for block, _reached in self._history(position):
+                yield block
+            async for block in self._live(follower, end):
+                yield block
+        except PositionLostError:
+            yield self._id(await tail.log.end()) + _RESET
         finally:
-            self._free += 1
+            if follower is not None:
+                tail.leave(follower, self._namespace, self._wanted)
+
+    async def _history(self, position: Position | None) -> AsyncGenerator[tuple[bytes, Position]]:
+        """Blocks of the log up to its end, and where each leads."""
+        is_end = False
+        while not is_end:
+            page = await self._tail.log.read(position, _PAGE)
+            position, is_end = page.next, page.is_end
+            changes = [each for each in page.changes if each.sequence > self._seen]
+            block = await self._told([Happening(each) for each in changes])
+            if page.changes:
+                self._seen = max(self._seen, page.changes[-1].sequence)
+            if block is None:
+                return
+            # Changes that are not told move the position all the same.
+            if page.changes:
+                yield block or self._id(position) + b"\n", position
+
+    async def _live(self, follower: Follower, end: float) -> AsyncGenerator[bytes]:
+        loop = asyncio.get_running_loop()
+        quiet_since = loop.time()
+        while loop.time() < end:
+            reached = self._tail.position
+            happenings = await follower.take(max(quiet_since + _COMMENT_EVERY_S - loop.time(), 0))
+            new = [
+                each
+                for each in happenings
+                if each.data is not None or each.change.sequence > self._seen
+            ]
+            block = await self._told(new)
+            if block is None:
+                return
+            if block:
+                yield block
+                quiet_since = loop.time()
+            elif loop.time() >= quiet_since + _COMMENT_EVERY_S:
+                yield b": nothing new\n%b\n" % self._id(reached)
+                quiet_since = loop.time()
+
+    async def _told(self, happenings: Sequence[Happening]) -> bytes | None:
+        """The events that the caller may see; ``None`` when its credential holds no longer."""
+        if not await self._request.is_current():
+            return None
+        parts = [part for each in happenings if (part := await self._event(each)) is not None]
+        return b"".join(parts)
+
+    async def _event(self, happening: Happening) -> bytes | None:
+        change = happening.change
+        collection = self._wanted.get(change.collection)
+        if collection is None or collection.namespace != change.namespace:
+            return None
+        path = change.key[len(collection.store_key("")) :]
+        params = collection.template.match(path)
+        request = self._request
+        context = None if params is None else await request.as_reader(collection, path, params)
+        if context is None:
+            return None
+        names = await request.services.views.names(collection, change.key, context)
+        shown: dict[str, Any] = {
+            "collection": change.collection,
+            "key": path,
+            "hash": names.of(change.hash, change.timestamp) if change.hash else "",
+            "timestamp": change.timestamp,
+        }
+        if change.is_deleted:
+            shown["deleted"] = True
+        if change.namespace is not None:
+            shown["namespace"] = change.namespace
+        if change.identity is not None and change.identity == context.identity:
+            shown["identity"] = (
+                change.identity
+            )  # an own write; who else writes, a pull does not tell
+        if happening.data is not None:
+            return b"data: %b\n\n" % orjson.dumps({**shown, "live": True, "data": happening.data})
+        return b"%bdata: %b\n\n" % (self._id(change.position), orjson.dumps(shown))
+
+    def _id(self, position: Position) -> bytes:
+        return b"id: %b\n" % self._ids.seal(position)
 
 
 def _wanted(
@@ -114,7 +264,7 @@ def _wanted(
 ) -> dict[str, ServedCollection]:
     """The collections that were asked for; without a list, all where something may be readable."""
     text = request.query.get("collections")
-    names = list(pullable) if text is None else text.split(",")
+    names = list(pullable) if text is None else list(dict.fromkeys(text.split(",")))
     if not all(name in pullable for name in names):
         raise RequestRefusedError(404, "Collection not found")
     access = request.services.access
@@ -122,30 +272,3 @@ def _wanted(
     if len(readable) < len(names) and (text is not None or not readable):
         raise caller.refusal or AuthError(status=401)
     return readable
-
-
-async def _shown(
-    request: RequestContext, caller: Identified, wanted: dict[str, ServedCollection], change: Change
-) -> bytes | None:
-    """A change as its reader may know it; ``None`` when that is not at all."""
-    collection = wanted.get(change.collection)
-    if collection is None or collection.namespace != change.namespace:
-        return None
-    path = change.key[len(collection.store_key("")) :]
-    params = collection.template.match(path)
-    context = None if params is None else await request.as_reader(collection, path, params)
-    if context is None:
-        return None
-    names = await request.services.views.names(collection, change.key, context)
-    shown = {
-        "sequence": change.sequence,
-        "collection": change.collection,
-        "key": path,
-        "hash": names.of(change.hash, change.timestamp),
-        "timestamp": change.timestamp,
-    }
-    if change.namespace is not None:
-        shown["namespace"] = change.namespace
-    if change.identity is not None and change.identity == caller.auth.identity:
-        shown["identity"] = change.identity  # an own write; who else writes, a pull does not tell
-    return orjson.dumps(shown)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
-from starfish_server.config.path_template import PARAMETER_VALUE
+from starfish_http.answers import Answer, json_answer
+from starfish_server.config._path_template import PARAMETER_VALUE
 from starfish_server.documents._append_text import Head
 from starfish_server.documents._document_text import Snapshot
-from starfish_server.requests._answers import Answer, json_answer
+from starfish_server.documents._errors import DamagedDocumentError
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.storage.base import StoreContext
+from starfish_server.storage.object_store import Entry
 
 __all__ = ("DEFAULT_LIMIT", "MAX_LIMIT", "list_handler")
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 _AFTER_EVERY_CHARACTER = "\U0010ffff"
+_LOG = logging.getLogger(__name__)
 
 
 def list_handler(collection: ServedCollection) -> Handler:
@@ -60,16 +64,16 @@ async def _items(
     skip = len(collection.store_key(""))
     items: list[str] = []
     while len(items) < wanted:
-        keys = await store.list_keys(prefix, start_after=start_after, limit=wanted, context=context)
-        for key in keys:
-            item = _item(collection, key[skip:], request.params)
-            if item is None or not reaches("list", key[skip:]):
+        entries = await store.scan(prefix, after=start_after, limit=wanted, context=context)
+        for entry in entries:
+            item = _item(collection, entry.key[skip:], request.params)
+            if item is None or not reaches("list", entry.key[skip:]):
                 continue
-            if not await _is_expired(request, collection, key, context):
+            if not await _is_expired(request, collection, entry, context):
                 items.append(item)
-        if len(keys) < wanted:
+        if len(entries) < wanted:
             break
-        start_after = keys[-1]
+        start_after = entries[-1].key
         if _item(collection, start_after[skip:], request.params) is None:
             # Documents of other collections below this one: past all of them at once.
             below = start_after.find("/", len(prefix))
@@ -89,21 +93,37 @@ def _item(collection: ServedCollection, document_key: str, params: Mapping[str, 
 
 
 async def _is_expired(
-    request: RequestContext, collection: ServedCollection, key: str, context: StoreContext
+    request: RequestContext, collection: ServedCollection, entry: Entry, context: StoreContext
 ) -> bool:
     ttl_ms = collection.config.ttl_ms
-    if ttl_ms is None or collection.config.is_binary:
-        return False
-    text = await request.services.store.get_string(key, context=context)
-    if text is None:
-        return True
-    written = Snapshot if collection.config.append_only is None else Head
-    return written.parse(key, text).ts + ttl_ms <= request.services.clock.now_ms()
+    if ttl_ms is None or entry.metadata.expires_at is not None:
+        return False  # the store leaves out what has expired
+    written_at: int | None = entry.metadata.written_at
+    if not written_at:  # a store of the first contract does not tell
+        written_at = await _stored_time(request, collection, entry.key, context)
+    return written_at is not None and written_at + ttl_ms <= request.services.clock.now_ms()
+
+
+async def _stored_time(
+    request: RequestContext, collection: ServedCollection, key: str, context: StoreContext
+) -> int | None:
+    """The time within a document; ``None`` where it cannot be read, 0 where there is none."""
+    found = await request.services.store.get(key, context=context)
+    if found is None:
+        return 0
+    if collection.config.is_binary:
+        return found.metadata.written_at or None
+    kind = Snapshot if collection.config.append_only is None else Head
+    try:
+        return kind.parse(key, found.body).ts
+    except DamagedDocumentError as error:
+        _LOG.error("a listing names a damaged document: %s", error)
+        return None
 
 
 def _limit(text: str | None) -> int:
     if text is None:
         return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LIMIT:
+    if not text.isascii() or not text.isdigit() or not 0 <= int(text[:9]) <= MAX_LIMIT:
         raise RequestRefusedError(400, "Invalid limit parameter")
     return int(text)

@@ -1,21 +1,39 @@
-"""``/health`` and ``/config``: the answers about the server itself."""
+"""``/health``, ``/ready`` and ``/config``: the answers about the server itself."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from starfish_http.answers import Answer, json_answer
 from starfish_server.config.schema import CollectionConfig, ConfigEndpointOptions
-from starfish_server.requests._answers import Answer, json_answer
+from starfish_server.errors import StoreError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
 
-__all__ = ("config_handler", "health_handler")
+__all__ = ("config_handler", "health_handler", "ready_handler")
+
+_LOG = logging.getLogger(__name__)
+_STORE_ANSWERS_WITHIN_S = 5.0
 
 
 async def health_handler(request: RequestContext) -> Answer:
     """``GET /health``: the process answers."""
     return json_answer(200, {"ok": True, "ts": request.services.clock.now_ms()})
+
+
+async def ready_handler(request: RequestContext) -> Answer:
+    """``GET /ready``: the store answers, so that requests can be sent here."""
+    now = request.services.clock.now_ms()
+    try:
+        async with asyncio.timeout(_STORE_ANSWERS_WITHIN_S):
+            await request.services.store.ping()
+    except (StoreError, TimeoutError) as error:
+        _LOG.warning("not ready: %s", error)
+        return json_answer(503, {"ok": False, "ts": now}, [(b"retry-after", b"1")])
+    return json_answer(200, {"ok": True, "ts": now})
 
 
 def config_handler(members: Sequence[ServedCollection], options: ConfigEndpointOptions) -> Handler:

@@ -52,7 +52,7 @@ class ChangeWaiters:
             self._waiting.pop(future, None)
 
     async def close(self) -> None:
-        """Let go of the event loop; whoever still waits is told the time is up."""
+        """Let go of the event loop; those who still wait are told the time is up."""
         looking, self._looking = self._looking, None
         if looking is not None:
             looking.cancel()
@@ -66,7 +66,7 @@ class ChangeWaiters:
             self._committed.clear()
             try:
                 last = await self._last_sequence()
-            except Exception as error:  # noqa: BLE001  whoever waits must hear of it
+            except Exception as error:  # noqa: BLE001  those who wait must hear of it
                 for future in self._waiting:
                     if not future.done():
                         future.set_exception(error)

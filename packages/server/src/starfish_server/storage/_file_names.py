@@ -2,7 +2,7 @@
 
 An ordinary key is found where one looks for it: ``notes/ada/shopping`` is the file
 ``notes.d/ada.d/shopping``. Rule 1: no two keys share a path, and no key's file is another's
-folder, hence ``.d``. Rule 2: a name that this module does not make is no key's; a listing passes
+folder, hence ``.d``. Rule 2: a name that this module does not make belongs to no key; a listing passes
 it over.
 """
 

@@ -189,7 +189,7 @@ class FileTree:
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise self.unavailable(f"{name!r} in it is no regular file")
+                raise self.unavailable(f"{name!r} in it is not a regular file")
             parts: list[bytes] = []
             missing = found.st_size
             while missing and (part := os.read(descriptor, missing)):

@@ -43,8 +43,8 @@ _WRITTEN = "';starfish-written='"
 
 _METADATA = (
     "ALTER TABLE document RENAME TO document_2",
-    # The number of the write is the etag. What was written before there were such numbers has the
-    # negative of its revision, which was its etag. The value is last, so that what is told about it never passes through its pages.
+    # The number of the write is the etag. Rows from before there were such numbers have the
+    # negative of its revision, which was its etag. The value is last, so that reading the columns before it never passes through its pages.
     """CREATE TABLE document (
         id INTEGER PRIMARY KEY,
         key TEXT NOT NULL UNIQUE,

@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing_extensions import override
 
 from starfish_server.errors import StoreError
+from starfish_server.storage._carried_value import carried_value
 from starfish_server.storage.base import AbstractObjectStore, StoreContext, has_compare_and_swap
 from starfish_server.storage.changes import ChangeLog, ChangeRecord, DocumentVersion
 from starfish_server.storage.errors import NotSupportedError, PreconditionFailedError
 from starfish_server.storage.in_process_cas import with_compare_and_swap
 from starfish_server.storage.keys import check_key
-from starfish_server.storage.object_store import Entry, ObjectStore, carried_value
+from starfish_server.storage.object_store import Entry, ObjectStore
 from starfish_server.storage.values import (
     ABSENT,
     ANY,

@@ -1,6 +1,6 @@
 """What a store is.
 
-Rule 1: a key holds one value, text or bytes with a content type. Rule 2: whoever implements
+Rule 1: a key holds one value, text or bytes with a content type. Rule 2: a store that implements
 `AbstractObjectStore.get_with_etag` and `AbstractObjectStore.put_if_match` makes the comparison
 and the write one step for every process that shares the storage; etags are opaque and never
 come back for another value, not even when the value does.
@@ -147,7 +147,7 @@ class AbstractObjectStore(ABC):
         raise NotImplementedError(f"{type(self).__name__} has no compare-and-swap")
 
     async def close(self) -> None:  # noqa: B027  a store that holds nothing has nothing to do
-        """Finish what was accepted and release what is held; calling it twice is harmless."""
+        """Finish the accepted calls and release everything; calling it twice is harmless."""
 
 
 def has_compare_and_swap(store: AbstractObjectStore) -> bool:

@@ -199,7 +199,7 @@ class FilesystemObjectStore(AbstractObjectStore):
 
 
 class _Threads:
-    """What is held between the first call and `close`."""
+    """The threads between the first call and `close`."""
 
     def __init__(self, base: Path, lock_timeout_ms: int, clock: Clock) -> None:
         self.pid = os.getpid()

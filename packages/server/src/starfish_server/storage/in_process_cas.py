@@ -1,7 +1,7 @@
 """Compare-and-swap for a store that has none, within one process.
 
 Rule 1: an etag names the last write that this process made to the key, and the content, so
-neither A to B to A nor delete and create brings it back. Rule 2: what is remembered is bounded;
+neither A to B to A nor delete and create brings it back. Rule 2: the memory is bounded;
 forgetting makes an etag stale too early, never valid too long.
 """
 
@@ -87,7 +87,7 @@ class InProcessCompareAndSwap(AbstractObjectStore):
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def _etag(self, key: str, text: str) -> str:
-        # A key that is not remembered was last written at or before what is forgotten.
+        # A key that is not remembered was last written at or before the newest forgotten one.
         revision = self._revisions.get(key, self._forgotten)
         content = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
         return f"{self._instance}-{revision}-{content}"

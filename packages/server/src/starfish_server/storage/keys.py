@@ -48,7 +48,7 @@ def is_legal_key(key: str) -> bool:
 
 
 def check_key(key: str) -> str:
-    """Return the key if it is legal.
+    """Return the key if it keeps the rule.
 
     Raises:
         InvalidKeyError: it is not; the error states the rule.

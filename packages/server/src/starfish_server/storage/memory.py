@@ -10,8 +10,10 @@ from typing_extensions import override
 
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_server.storage._change_waiters import WaitersByLoop
+from starfish_server.storage._checks import check_size
 from starfish_server.storage._conditions import check_condition
 from starfish_server.storage._positions import LogState, new_stamp
+from starfish_server.storage._steps import check_steps
 from starfish_server.storage.base import StoreContext
 from starfish_server.storage.changes import Change, ChangeLog, ChangeRecord
 from starfish_server.storage.keys import check_key, check_prefix, prefix_upper_bound
@@ -20,8 +22,6 @@ from starfish_server.storage.object_store import (
     ObjectStore,
     Step,
     Write,
-    check_size,
-    check_steps,
 )
 from starfish_server.storage.values import (
     ANY,

@@ -12,12 +12,13 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from typing_extensions import override
 
+from starfish_server.storage._carried_value import carried_value
+from starfish_server.storage._checks import check_range
 from starfish_server.storage._streamed_body import collect
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
 from starfish_server.storage.changes import ChangeLog, ChangeRecord
@@ -25,7 +26,6 @@ from starfish_server.storage.errors import (
     NotSupportedError,
     OutcomeUnknownError,
     PreconditionFailedError,
-    ValueTooLargeError,
 )
 from starfish_server.storage.keys import check_key
 from starfish_server.storage.values import (
@@ -45,10 +45,6 @@ from starfish_server.storage.values import (
 )
 
 __all__ = ("Delete", "Entry", "ObjectStore", "Step", "Write", "write_once")
-
-carried_value: ContextVar[Value | None] = ContextVar("carried_value", default=None)
-"""The value behind a call of the first contract: what that call has no argument for, the number
-of the write above all, reaches the store through code in between that does not know of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +197,7 @@ class ObjectStore(AbstractObjectStore):
 
         Args:
             key: where to write.
-            value: the bytes and what is kept beside them.
+            value: the bytes and the metadata beside them.
             when: what the key must hold.
             change: recorded in the log of the store in the same step; ignored by a store that
                 keeps none.
@@ -230,7 +226,7 @@ class ObjectStore(AbstractObjectStore):
         Args:
             key: where to write.
             chunks: the pieces of the body; what they raise goes on, and nothing was written.
-            value: what is kept beside the body; its own ``body`` is ignored. Without a ``hash``
+            value: the metadata beside the body; its own ``body`` is ignored. Without a ``hash``
                 the store keeps the SHA-256 of the body.
             when: as in `write`; looked at when the last piece is there.
             change: makes the record from the hash and the size.
@@ -449,43 +445,6 @@ async def write_once(
             raise
         current = found
     return Written(current.etag, current.generation)
-
-
-def check_size(key: str, size: int, limits: StoreLimits) -> None:
-    """Check the length of a value.
-
-    Raises:
-        ValueTooLargeError: the store does not hold so many bytes.
-    """
-    if size > limits.value_bytes:
-        raise ValueTooLargeError(key, size, limits.value_bytes)
-
-
-def check_steps(steps: Sequence[Step], limits: StoreLimits) -> None:
-    """Check what can be checked of the steps of `ObjectStore.apply` without the store.
-
-    Raises:
-        InvalidKeyError: a key breaks the rule.
-        ValueError: two steps name one key.
-        ValueTooLargeError: a value is longer than the store holds.
-    """
-    keys: set[str] = set()
-    for step in steps:
-        if check_key(step.key) in keys:
-            raise ValueError(f"two steps name the key {step.key!r}; each key may be named once")
-        keys.add(step.key)
-        if isinstance(step, Write):
-            check_size(step.key, len(step.value.body), limits)
-
-
-def check_range(first: int, last: int | None) -> None:
-    """Check the offsets of `ObjectStore.read_range`.
-
-    Raises:
-        ValueError: one is negative.
-    """
-    if first < 0 or (last is not None and last < 0):
-        raise ValueError(f"the range {first} to {last} must not have a negative offset")
 
 
 def _text_value(

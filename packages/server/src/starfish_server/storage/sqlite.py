@@ -27,6 +27,7 @@ from starfish_disk.sqlite_batches import GroupCommit, SnapshotReads
 from starfish_disk.sqlite_file import SqliteFile
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_server.errors import StoreUnavailableError
+from starfish_server.storage._checks import check_range, check_size
 from starfish_server.storage._sqlite_changes import ChangeRecorder, SqliteChangeLog
 from starfish_server.storage._sqlite_layouts import APPLICATION_ID, LAYOUTS
 from starfish_server.storage._sqlite_values import (
@@ -41,6 +42,7 @@ from starfish_server.storage._sqlite_values import (
     read_small,
     stat,
 )
+from starfish_server.storage._steps import check_steps
 from starfish_server.storage.base import StoreContext
 from starfish_server.storage.changes import ChangeRecord
 from starfish_server.storage.errors import ValueTooLargeError
@@ -51,9 +53,6 @@ from starfish_server.storage.object_store import (
     ObjectStore,
     Step,
     Write,
-    check_range,
-    check_size,
-    check_steps,
 )
 from starfish_server.storage.values import (
     ANY,
@@ -334,7 +333,7 @@ class SqliteObjectStore(ObjectStore):
 
 
 class _Threads:
-    """What is held between the first call and `close`."""
+    """The threads between the first call and `close`."""
 
     def __init__(self, path: Path, busy_timeout_ms: int) -> None:
         self.file = file = SqliteFile(
@@ -345,7 +344,7 @@ class _Threads:
         )
         name = path.name
         self.pid = os.getpid()
-        as_error = partial(unavailable, busy_timeout_ms=busy_timeout_ms)
+        as_error = partial(_unavailable, busy_timeout_ms=busy_timeout_ms)
         self.writes = BatchThread(
             f"{name} writes", GroupCommit(file, as_error=as_error), tick_s=_TICK_S
         )
@@ -354,7 +353,7 @@ class _Threads:
         self.large = BatchThread(f"{name} large values", SnapshotReads(file, as_error=as_error))
 
 
-def unavailable(error: DiskError, *, busy_timeout_ms: int) -> StoreUnavailableError:
+def _unavailable(error: DiskError, *, busy_timeout_ms: int) -> StoreUnavailableError:
     """Make the error of this package."""
     reason = error.reason
     if isinstance(error, BusyError):

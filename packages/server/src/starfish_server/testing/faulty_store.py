@@ -1,6 +1,6 @@
 """A store that lets its callers down on request.
 
-It stands around a real one, so that what is not asked to go wrong goes right.
+It stands around a real one, so that calls without a planned fault go right.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FaultyStore(AbstractObjectStore):
     """A store whose calls fail, conflict or stall when a test says so.
 
     Args:
-        store: does what is not asked to go wrong.
+        store: does the calls without a planned fault.
 
     Attributes:
         calls: how often each call was made.
@@ -94,8 +94,8 @@ class FaultyStore(AbstractObjectStore):
         Args:
             call: which; one rule a call, the last one counts.
             times: how many of them.
-            error: what is raised; `StoreUnavailableError` by default.
-            after: do what was asked first, as when only the answer is lost.
+            error: the exception; `StoreUnavailableError` by default.
+            after: do the call first, as when only the answer is lost.
         """
         default = StoreUnavailableError("faulty", "a test asked for it")
         self._failures[_known(call)] = _Failure(times, error or default, after)
@@ -239,5 +239,7 @@ class FaultyStore(AbstractObjectStore):
 
 def _known(call: StoreCall) -> StoreCall:
     if call not in get_args(StoreCall):
-        raise ValueError(f"{call!r} is no call of a store; one of {', '.join(get_args(StoreCall))}")
+        raise ValueError(
+            f"{call!r} is not a call of a store; it must be one of {', '.join(get_args(StoreCall))}"
+        )
     return call

@@ -387,7 +387,7 @@ class ObjectStoreContract:
             found = await store.get("b")
             assert found is not None
             assert found.body == str(number).encode()
-        await store.close()  # what was cancelled may still happen until then
+        await store.close()  # a cancelled write may still happen until then
         last = await store.get("a")
         assert last is None or last.body in bodies
 

@@ -363,7 +363,7 @@ class StoreContract:
 
             await store.put("b", str(number))
             assert await store.get_string("b") == str(number)
-        await store.close()  # what was cancelled may still happen until then
+        await store.close()  # a cancelled write may still happen until then
         last = await store.get_with_etag("a")
 
         assert last is None or last[0] in bodies

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
+from collections.abc import Sequence
+from typing import Final
 
-from starfish_watcher._delivery.checkpoint import Checkpoint
+from starfish_watcher._delivery.checkpoint import Checkpoint, Position, check_history
 from starfish_watcher._delivery.hub import Hub
 from starfish_watcher._delivery.wake_flag import WakeFlag
 from starfish_watcher._limits import MAX_READ_EVENTS
 from starfish_watcher._model.event import Event
 from starfish_watcher._model.region import Region
-from starfish_watcher.errors import CheckpointError, StoreClosed, WatcherError
+from starfish_watcher.errors import CheckpointError, ReaderClosed, StoreClosed, WatcherError
 from starfish_watcher.log.base import EventLog
 
 __all__ = ("AsyncCursor", "Cursor")
+
+QUIET_EVENTS: Final = 256
+"""Events of other regions that a reader looks through before it saves that it has."""
 
 
 class Cursor:
@@ -34,14 +40,17 @@ class Cursor:
         self._checkpoint = checkpoint
         self._lock = threading.Lock()
         self._closed = False
-        self._acked = (checkpoint.load() if checkpoint is not None else None) or 0
-        if checkpoint is not None and self._acked > (last := log.last_sequence()):
-            raise CheckpointError(
-                checkpoint.location,
-                f"it stands at sequence {self._acked}, but the store ends at {last}: "
-                "the store lost events or is an older copy",
-            )
-        self._position = self._acked
+        saved = (checkpoint.load() if checkpoint is not None else None) or Position(0)
+        self._acked = saved.position
+        if checkpoint is not None and self._acked:
+            if self._acked > (last := log.last_sequence()):
+                raise CheckpointError(
+                    checkpoint.location,
+                    f"it stands at sequence {self._acked}, but the store ends at {last}: "
+                    "the store lost events or is an older copy",
+                )
+            check_history(checkpoint.location, saved, log.mark(saved.sequence))
+        self._position = self._given = self._acked
         self._flag = WakeFlag()
         hub.attach(region.entity_prefix, self._flag)
         self._flag.put_up()
@@ -59,12 +68,28 @@ class Cursor:
     def poll(self, max_events: int = 256) -> list[Event]:
         """The next events, without waiting; empty when there is none.
 
+        When there is none, and everything before was acknowledged, the stretch that was looked
+        through counts as acknowledged: a reader of a quiet region does not look through it again.
+
         Raises:
             StoreClosed: the store or the cursor is closed.
+            CheckpointError: that cannot be saved.
         """
         with self._lock:
             events, self._position = self.look(self._position, max_events)
+        self.gave(events, self._position)
         return events
+
+    def gave(self, events: Sequence[Event], position: int) -> None:
+        """Note what a reader got, and acknowledge a stretch without anything for it.
+
+        Raises:
+            CheckpointError: that cannot be saved.
+        """
+        if events:
+            self._given = max(self._given, events[-1].sequence)
+        elif self._given <= self._acked and position - self._acked >= QUIET_EVENTS:
+            self.ack_through(position)
 
     def look(self, position: int, max_events: int) -> tuple[list[Event], int]:
         """What follows ``position``, and the position after it; moves nothing.
@@ -73,20 +98,19 @@ class Cursor:
             StoreClosed: the store or the cursor is closed.
         """
         if self._closed:
-            msg = "the cursor was closed"
-            raise StoreClosed(msg)
+            raise ReaderClosed("cursor")
         if not 1 <= max_events <= MAX_READ_EVENTS:
-            msg = f"max_events is {max_events}; 1 to {MAX_READ_EVENTS} are legal"
+            msg = f"max_events is {max_events}; it must be from 1 to {MAX_READ_EVENTS}"
             raise ValueError(msg)
         self._flag.take_down()
         try:
-            # Asked first: what is beyond it was not there to be skipped.
+            # Asked first: all that is beyond it was not there to be skipped.
             last = self._log.last_sequence()
             events = list(self._log.read(position, max_events, region=self._region))
         except BaseException as error:
             self._flag.put_up()
             if isinstance(error, WatcherError) and (reason := self._hub.error) is not None:
-                # Who still reads when the store ends is told of that, not of what it broke.
+                # A call that is under way when the store ends is told of that.
                 raise StoreClosed.because_of(reason)  # noqa: B904 - its cause is set
             raise
         if len(events) == max_events:
@@ -109,14 +133,15 @@ class Cursor:
             CheckpointError: it cannot be saved; the older acknowledgement holds.
         """
         with self._lock:
-            if self._checkpoint is not None and position != self._acked:
-                self._checkpoint.save(position)
-            self._acked = position
+            if self._checkpoint is not None and position > self._acked:
+                mark = self._log.mark(position)
+                self._checkpoint.save(Position(position, 0, position, mark or b""))
+            self._acked = max(self._acked, position)
 
     def rewind(self) -> None:
-        """Go back to what was acknowledged; what was given after it comes again."""
+        """Go back to the position that was acknowledged; later events come again."""
         with self._lock:
-            self._position = self._acked
+            self._position = self._given = self._acked
         self._flag.put_up()
 
     def wake(self) -> None:
@@ -148,7 +173,11 @@ class Cursor:
                 return []
 
     def close(self) -> None:
-        """Read no more; what was not acknowledged comes again. May be called twice."""
+        """Read no more; all that was not acknowledged comes again. May be called twice."""
+        if not self._closed and self._given <= self._acked < self._position:
+            # Nothing of the region lies between; a reader that cannot save it looks again.
+            with contextlib.suppress(WatcherError):
+                self.ack_through(self._position)
         self._closed = True
         self._hub.detach(self._region.entity_prefix, self._flag)
         self._flag.put_up()
@@ -183,7 +212,11 @@ class AsyncCursor:
                 self._cursor.wake()
                 raise
             self._position = position
-            return events
+            if not events and position - self._cursor.acked >= QUIET_EVENTS:
+                await asyncio.to_thread(self._cursor.gave, events, position)
+            else:
+                self._cursor.gave(events, self._cursor.acked)
+        return events
 
     async def pull_batch(self, max_events: int = 256, timeout: float | None = None) -> list[Event]:
         """As `Cursor.pull_batch`; a cancelled call has taken nothing."""

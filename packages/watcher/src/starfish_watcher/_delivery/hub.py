@@ -1,16 +1,21 @@
-"""Tell whoever waits that events became visible, in this process and from others.
+"""Tell those who wait that events became visible, in this process and from others.
 
 Rule 1: listeners are told after the events are visible to every reader, in the order of
 sequences, each event once. Rule 2: telling never waits for a listener. Rule 3: what a listener
-costs while other entities change is nothing: listeners stand in an index by namespace.
+costs while other entities change is nothing: listeners stand in an index by namespace. Rule 4:
+listeners are held weakly; one that nobody holds is gone, and costs nothing.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
+from starfish_watcher._fork_guard import ForkGuard
 from starfish_watcher._model.coordinate import namespaces_of
 from starfish_watcher._model.event import Event
 from starfish_watcher.log.base import EventLog, Listener
@@ -29,12 +34,15 @@ class HubListener(Protocol):
         ...
 
     def touch(self, entity: str) -> None:
-        """Learn that the entity's generation grew by events that compaction removed since."""
+        """Learn that compaction took events of the entity, or removed some before they were told."""
         ...
 
     def fail(self, error: BaseException) -> None:
         """Learn that nothing more will come, and why."""
         ...
+
+
+_Held = weakref.ref[HubListener]
 
 
 class Hub:
@@ -43,9 +51,13 @@ class Hub:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._by_namespace: dict[str | None, set[HubListener]] = {}
+        self._guard = ForkGuard()
+        self._by_namespace: dict[str | None, dict[int, _Held]] = {}
+        # Filled wherever the garbage collector runs, which may be under the lock.
+        self._dead: deque[tuple[str | None, int]] = deque()
         self._count = 0
         self._published = 0
+        self._removals = 0
         self._others: Listener | None = None
         self._error: BaseException | None = None
         self._on_failure: Callable[[BaseException], None] | None = None
@@ -59,18 +71,23 @@ class Hub:
 
         After a failure it is told of that at once instead.
         """
+        self._guard.check()
         with self._lock:
             error = self._error
             if error is None:
+                self._bury()
                 last = self._log.last_sequence()
                 if self._count == 0:
                     self._published = last
+                    self._removals = self._log.removals(sys.maxsize).number
                     self._others = self._log.listen(self._changed_elsewhere, self._lost)
                 else:
                     # Those who already wait must not miss what lies between, nor this one get it.
                     self._catch_up()
                     last = self._published
-                self._by_namespace.setdefault(namespace, set()).add(listener)
+                key = id(listener)
+                held = weakref.ref(listener, lambda _: self._dead.append((namespace, key)))
+                self._by_namespace.setdefault(namespace, {})[key] = held
                 self._count += 1
                 return last
         listener.fail(error)
@@ -78,14 +95,23 @@ class Hub:
 
     def detach(self, namespace: str | None, listener: HubListener) -> None:
         """Tell ``listener`` no more; may be called twice."""
-        with self._lock:
-            self._drop(namespace, listener)
-
-    def _drop(self, namespace: str | None, listener: HubListener) -> None:
-        listeners = self._by_namespace.get(namespace)
-        if listeners is None or listener not in listeners:
+        if self._guard.is_inherited:
             return
-        listeners.remove(listener)
+        with self._lock:
+            self._drop(namespace, id(listener))
+            self._bury()
+
+    def _bury(self) -> None:
+        while self._dead:
+            namespace, key = self._dead.popleft()
+            held = self._by_namespace.get(namespace, {}).get(key)
+            if held is not None and held() is None:  # another one may have its address by now
+                self._drop(namespace, key)
+
+    def _drop(self, namespace: str | None, key: int) -> None:
+        listeners = self._by_namespace.get(namespace)
+        if listeners is None or listeners.pop(key, None) is None:
+            return
         self._count -= 1
         if not listeners:
             del self._by_namespace[namespace]
@@ -93,11 +119,22 @@ class Hub:
             self._others.close()
             self._others = None
 
+    def _listeners(self, namespace: str | None) -> list[HubListener]:
+        held = self._by_namespace.get(namespace)
+        if held is None:
+            return []
+        return [listener for each in held.values() if (listener := each()) is not None]
+
     def publish(self, events: Sequence[Event]) -> None:
-        """Tell of events that this process appended, by sequence without a hole."""
+        """Tell of events that this process appended, by sequence without a hole.
+
+        Raises:
+            StoreUnavailableError: events of other processes cannot be read; `catch_up` later.
+        """
         if not events:
             return
         with self._lock:
+            self._bury()
             if self._count == 0:
                 return
             if events[0].sequence > self._published + 1:
@@ -105,9 +142,37 @@ class Hub:
             fresh = (event for event in events if event.sequence > self._published)
             self._deliver(fresh)
 
-    def _changed_elsewhere(self) -> bool:
+    def catch_up(self) -> bool:
+        """Read and tell of all that is new, of any process; whether there was anything."""
         with self._lock:
-            return self._count > 0 and self._catch_up()
+            self._bury()
+            if self._count == 0:
+                return False
+            removed = self._catch_up_removals()
+            return self._catch_up() or removed
+
+    def _changed_elsewhere(self) -> bool:
+        return self.catch_up()
+
+    def removed(self) -> None:
+        """Tell the listeners of entities that a compaction took events of."""
+        with self._lock:
+            if self._count:
+                self._catch_up_removals()
+
+    def _catch_up_removals(self) -> bool:
+        removals = self._log.removals(self._removals)
+        if removals.number == self._removals:
+            return False
+        for entity in removals.entities:
+            self._touch(entity)
+        self._removals = removals.number
+        return True
+
+    def _touch(self, entity: str) -> None:
+        for namespace in (*namespaces_of(entity), None):
+            for listener in self._listeners(namespace):
+                listener.touch(entity)
 
     def _catch_up(self) -> bool:
         last = self._log.last_sequence()
@@ -128,20 +193,15 @@ class Hub:
         """Nobody can be told of events that are gone, but the heads say whose they were."""
         for entity, head in self._log.heads(None).items():
             if after < head.sequence <= self._published and head.sequence not in told:
-                for namespace in (*namespaces_of(entity), None):
-                    for listener in self._by_namespace.get(namespace, ()):
-                        listener.touch(entity)
+                self._touch(entity)
 
     def _deliver(self, events: Iterable[Event]) -> None:
         for event in events:
             self._published = event.sequence
             for namespace in (*namespaces_of(event.entity), None):
-                listeners = self._by_namespace.get(namespace)
-                if listeners is None:
-                    continue
-                refused = [listener for listener in listeners if not listener.offer(event)]
-                for listener in refused:
-                    self._drop(namespace, listener)
+                for listener in self._listeners(namespace):
+                    if not listener.offer(event):
+                        self._drop(namespace, id(listener))
 
     def _lost(self, error: BaseException) -> None:
         self.fail(error)
@@ -154,7 +214,9 @@ class Hub:
             if self._error is not None:
                 return
             self._error = error
-            waiting = [one for listeners in self._by_namespace.values() for one in listeners]
+            waiting = [
+                one for namespace in self._by_namespace for one in self._listeners(namespace)
+            ]
             self._by_namespace.clear()
             self._count = 0
             others, self._others = self._others, None

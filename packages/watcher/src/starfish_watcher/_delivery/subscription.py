@@ -11,7 +11,7 @@ from collections.abc import Callable
 from starfish_watcher._delivery.hub import Hub
 from starfish_watcher._delivery.wake_flag import WakeFlag
 from starfish_watcher._model.event import Event
-from starfish_watcher.errors import StoreClosed, SubscriptionPruned
+from starfish_watcher.errors import ReaderClosed, StoreClosed, SubscriptionPruned
 
 __all__ = ("AsyncSubscription", "Subscription")
 
@@ -61,7 +61,7 @@ class Subscription:
         return taken
 
     def touch(self, entity: str) -> None:
-        """Called by the hub; what was removed before anybody was told is not received."""
+        """Called by the hub; all that was removed before anybody was told is not received."""
 
     def fail(self, error: BaseException) -> None:
         """Called by the hub."""
@@ -69,7 +69,7 @@ class Subscription:
         self._flag.put_up()
 
     def take(self, max_events: int) -> list[Event]:
-        """What is there, without waiting.
+        """All that is there, without waiting.
 
         Raises:
             SubscriptionPruned: everything it held was taken and it missed the event after that.
@@ -86,8 +86,9 @@ class Subscription:
             return batch
         if self._closed or self._error is not None:
             self._flag.put_up()
-            reason = self._error or StoreClosed("the subscription was closed")
-            raise StoreClosed.because_of(reason)
+            if self._error is None:
+                raise ReaderClosed("subscription")
+            raise StoreClosed.because_of(self._error)
         if self._pruned:
             self._flag.put_up()
             raise SubscriptionPruned(self._capacity)

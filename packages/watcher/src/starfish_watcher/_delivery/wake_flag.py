@@ -12,12 +12,16 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from starfish_watcher._fork_guard import ForkGuard
 from starfish_watcher._model.event import Event
 from starfish_watcher.errors import StoreClosed
 
 __all__ = ("WakeFlag",)
 
 FOREVER: Final = threading.TIMEOUT_MAX
+_awaited: Final[set[WakeFlag]] = set()
+"""Flags that somebody waits for: a hub holds its listeners weakly, and a task that only its own
+event loop knows must not vanish with what it waits for."""
 
 
 class WakeFlag:
@@ -28,6 +32,7 @@ class WakeFlag:
         self._up = False
         self._actions: list[Callable[[], object]] = []
         self._error: BaseException | None = None
+        self._guard = ForkGuard()
 
     def offer(self, event: Event) -> bool:  # noqa: ARG002 - that something came is all it keeps
         """Put the flag up."""
@@ -46,9 +51,13 @@ class WakeFlag:
 
     def put_up(self) -> None:
         """Wake everybody who waits."""
+        if self._guard.is_inherited:
+            return
         with self._lock:
             self._up = True
             actions, self._actions = self._actions, []
+            if actions:
+                _awaited.discard(self)
         for action in actions:
             action()
 
@@ -58,17 +67,28 @@ class WakeFlag:
         Raises:
             StoreClosed: nothing more comes.
         """
-        if self._error is not None:
-            raise StoreClosed.because_of(self._error)
+        self.check()
         with self._lock:
             was_up, self._up = self._up, self._error is not None
         return was_up
 
+    def check(self) -> None:
+        """Return while something may come.
+
+        Raises:
+            StoreClosed: nothing more comes.
+        """
+        self._guard.check()
+        if self._error is not None:
+            raise StoreClosed.because_of(self._error)
+
     def when_up(self, action: Callable[[], object]) -> None:
-        """Call ``action`` once, by whoever puts the flag up, or now; it must not block or raise."""
+        """Call ``action`` once, when the flag is put up, or now; it must not block or raise."""
+        self._guard.check()
         with self._lock:
             if not self._up:
                 self._actions.append(action)
+                _awaited.add(self)
                 return
         action()
 
@@ -77,6 +97,8 @@ class WakeFlag:
         with self._lock:
             if action in self._actions:
                 self._actions.remove(action)
+                if not self._actions:
+                    _awaited.discard(self)
 
     def wait(self, timeout: float | None) -> bool:
         """Block until the flag is up; false when the time is up."""

@@ -29,14 +29,14 @@ def check_name(what: str, name: object) -> None:
         raise ValueError(msg) from None
     if not 1 <= size <= MAX_COORDINATE_BYTES:
         msg = (
-            f"{what} {name[:80]!r} is refused: 1 to {MAX_COORDINATE_BYTES} UTF-8 bytes are legal, "
+            f"{what} {name[:80]!r} is refused: 1 to {MAX_COORDINATE_BYTES} UTF-8 bytes are allowed, "
             f"it has {size}"
         )
         raise ValueError(msg)
     if found := _REFUSED.search(name):
         msg = (
             f"{what} {name[:80]!r} is refused: it contains {found[0]!r}; control characters, "
-            "'/', '..', '|' and '=' are not legal"
+            "'/', '..', '|' and '=' are not allowed"
         )
         raise ValueError(msg)
 

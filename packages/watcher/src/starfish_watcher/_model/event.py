@@ -45,7 +45,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     previous_hash: bytes
     """``event_hash`` of the entity's event before, zeros for the first."""
     event_hash: bytes
-    """BLAKE3 over everything above; `starfish_watcher.hash_chain` has the layout."""
+    """BLAKE3 over everything else; `starfish_watcher.hash_chain` has the layout."""
+    metadata_bytes: bytes | None = None
+    """The metadata as msgpack, ``None`` for none."""
 
     @property
     def event_id(self) -> UUID:
@@ -66,6 +68,11 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     def payload(self) -> Any:
         """The details, decoded anew at each access: what one reader does to it no other sees."""
         return decode_payload(self.payload_bytes)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What stands beside the payload, a small map; empty for none."""
+        return {} if self.metadata_bytes is None else decode_payload(self.metadata_bytes)
 
     @property
     def payload_hash(self) -> bytes:
@@ -101,6 +108,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
             entity=self.entity,
             scope=self.scope,
             payload_hash=self.payload_hash,
+            metadata=self.metadata_bytes,
         )
 
 

@@ -28,6 +28,13 @@ class EventIdSource:
         self._ms = 0
         self._counter = int.from_bytes(os.urandom(9))
 
+    def seen(self, event_id: bytes) -> None:
+        """From now on only make ids above ``event_id``, 16 bytes of a UUID version 7."""
+        value = int.from_bytes(event_id)
+        ms, counter = value >> 80, (value >> 64 & 0xFFF) << 62 | (value & ((1 << 62) - 1))
+        with self._lock:
+            self._ms, self._counter = max((self._ms, self._counter), (ms, counter))
+
     def next(self) -> bytes:
         """16 bytes, greater than all before."""
         now = min(self._clock.now_ms(), MAX_MS)

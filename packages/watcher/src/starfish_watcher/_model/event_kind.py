@@ -29,7 +29,7 @@ class EventKind:
 
     def __post_init__(self) -> None:
         if not 0 <= self.code <= 0xFFFF:
-            msg = f"event kind {self.code:#x} is refused: 0x0000 to 0xFFFF are legal"
+            msg = f"event kind {self.code:#x} is refused: it must be 0x0000 to 0xFFFF"
             raise ValueError(msg)
         if self.category in RESERVED_CATEGORIES:
             msg = f"event kind {self} is refused: categories 0x0 and 0xD are reserved"
@@ -43,10 +43,10 @@ class EventKind:
             ValueError: one of them is out of range, or the category is reserved.
         """
         if not 0 <= category <= 0xF:
-            msg = f"category {category:#x} is refused: 0x1 to 0xF are legal, without 0xD"
+            msg = f"category {category:#x} is refused: it must be 0x1 to 0xF, without 0xD"
             raise ValueError(msg)
         if not 0 <= type_id <= 0xFFF:
-            msg = f"type {type_id:#x} is refused: 0x000 to 0xFFF are legal"
+            msg = f"type {type_id:#x} is refused: it must be 0x000 to 0xFFF"
             raise ValueError(msg)
         return cls(category << 12 | type_id)
 

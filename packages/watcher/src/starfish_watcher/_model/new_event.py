@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, get_args
@@ -11,7 +11,7 @@ from uuid import UUID
 import msgspec
 from blake3 import blake3
 
-from starfish_watcher._limits import MAX_BATCH_EVENTS, MAX_IDEMPOTENCY_KEY_BYTES
+from starfish_watcher._limits import MAX_BATCH_EVENTS, MAX_IDEMPOTENCY_KEY_BYTES, MAX_METADATA_BYTES
 from starfish_watcher._model.coordinate import Coordinate
 from starfish_watcher._model.event_kind import EventKind
 from starfish_watcher._model.payload import encode_payload
@@ -63,6 +63,8 @@ class NewEvent:
     """The event that caused it."""
     caused_by: int | None = None
     """Index of an earlier item of the same batch that caused it, instead of ``causation_id``."""
+    metadata: Mapping[str, Any] | None = None
+    """What stands beside the payload: a map of at most 16 KiB with str keys, in msgpack's types."""
 
 
 BatchItem = NewEvent | tuple[Coordinate, EventKind, Any]
@@ -82,6 +84,7 @@ class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
     correlation_bytes: bytes | None
     causation_bytes: bytes | None
     caused_by: int | None
+    metadata_bytes: bytes | None = None
 
     @property
     def content(self) -> bytes:
@@ -92,13 +95,13 @@ class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 def check_durability(durability: str) -> None:
-    """Refuse what is no `Durability`.
+    """Return when ``durability`` is one.
 
     Raises:
-        ValueError: the message says what is legal.
+        ValueError: it is not.
     """
     if durability not in get_args(Durability):
-        msg = f"durability {durability!r} is refused; legal are {', '.join(get_args(Durability))}"
+        msg = f"durability must be one of {', '.join(get_args(Durability))}, not {durability!r}"
         raise ValueError(msg)
 
 
@@ -109,10 +112,18 @@ def prepare_batch(items: Iterable[BatchItem]) -> list[PreparedEvent]:
         TypeError: as `prepare`, or an item is something else.
         ValueError: as `prepare`, or there are too many.
     """
-    prepared = [prepare(_new_event(item), index) for index, item in enumerate(items)]
-    if len(prepared) > MAX_BATCH_EVENTS:
-        msg = f"a batch of {len(prepared)} events is refused; {MAX_BATCH_EVENTS} are legal"
+    items = list(items)
+    if len(items) > MAX_BATCH_EVENTS:
+        msg = f"a batch of {len(items)} events is refused; it must have at most {MAX_BATCH_EVENTS}"
         raise ValueError(msg)
+    if len(items) == 1:
+        return [prepare(_new_event(items[0]))]
+    prepared: list[PreparedEvent] = []
+    for index, item in enumerate(items):
+        try:
+            prepared.append(prepare(_new_event(item), index))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"item {index} of the batch: {error}") from error
     return prepared
 
 
@@ -130,7 +141,7 @@ def prepare(new: NewEvent, index: int = 0) -> PreparedEvent:
 
     Raises:
         TypeError: a field has another type than its own; the message says which.
-        ValueError: a field's value is not legal; the message says what is.
+        ValueError: a field's value is refused; the message names the rule.
     """
     _require("coordinate", new.coordinate, Coordinate)
     _require("kind", new.kind, EventKind)
@@ -156,7 +167,21 @@ def prepare(new: NewEvent, index: int = 0) -> PreparedEvent:
         _id_bytes("correlation_id", new.correlation_id),
         _id_bytes("causation_id", new.causation_id),
         new.caused_by,
+        _metadata_bytes(new.metadata),
     )
+
+
+def _metadata_bytes(metadata: Mapping[str, Any] | None) -> bytes | None:
+    if not metadata:
+        return None
+    if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
+        msg = f"metadata must be a map with str keys, not {type(metadata).__name__}"
+        raise TypeError(msg)
+    data = encode_payload(dict(metadata), "metadata")
+    if len(data) > MAX_METADATA_BYTES:
+        msg = f"metadata has {len(data)} bytes, it must have at most {MAX_METADATA_BYTES}"
+        raise ValueError(msg)
+    return data
 
 
 def _require(what: str, value: object, wanted: type) -> None:

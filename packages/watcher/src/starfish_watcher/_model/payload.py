@@ -17,12 +17,12 @@ __all__ = ("decode_payload", "encode_payload")
 _ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER: Final = msgspec.msgpack.Decoder()
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
-_LEGAL: Final = "None, bool, int, float, str, bytes, list, tuple and dict with str keys are legal"
+_LEGAL: Final = "it must be None, bool, int, float, str, bytes, list, tuple or dict with str keys"
 
 decode_payload = _DECODER.decode
 
 
-def encode_payload(payload: Any) -> bytes:
+def encode_payload(payload: Any, name: str = "payload") -> bytes:
     """The msgpack bytes of ``payload``; a tuple is written as a list.
 
     Raises:
@@ -33,19 +33,19 @@ def encode_payload(payload: Any) -> bytes:
     Examples:
         >>> encode_payload({"when": {1, 2}})
         Traceback (most recent call last):
-        TypeError: payload.when is a set; None, bool, int, float, str, bytes, list, tuple and dict with str keys are legal
+        TypeError: payload.when is a set; it must be None, bool, int, float, str, bytes, list, tuple or dict with str keys
     """
-    _check(payload, "payload", MAX_PAYLOAD_DEPTH)
+    _check(payload, name, MAX_PAYLOAD_DEPTH)
     try:
         data = _ENCODER.encode(payload)
     except OverflowError:
-        msg = "payload holds an integer outside of -2**63 to 2**64 - 1; write it as a string"
+        msg = f"{name} holds an integer outside of -2**63 to 2**64 - 1; write it as a string"
         raise ValueError(msg) from None
     except UnicodeEncodeError as error:
-        msg = f"payload holds a text with a lone surrogate, {error.object[:80]!r}"
+        msg = f"{name} holds a text with a lone surrogate, {error.object[:80]!r}"
         raise ValueError(msg) from None
     if len(data) > MAX_PAYLOAD_BYTES:
-        msg = f"payload has {len(data)} bytes, {MAX_PAYLOAD_BYTES} are legal"
+        msg = f"{name} has {len(data)} bytes, it must have at most {MAX_PAYLOAD_BYTES}"
         raise ValueError(msg)
     return data
 

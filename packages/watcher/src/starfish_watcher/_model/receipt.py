@@ -12,7 +12,7 @@ __all__ = ("Receipt",)
 class Receipt(msgspec.Struct, frozen=True, gc=False):
     """The event is in the store, visible to every reader, and as durable as was asked for.
 
-    Whoever keeps it can show later that the event was not changed: `EventStore.get` gives the
+    Its owner can show later that the event was not changed: `EventStore.get` gives the
     event, whose ``event_hash`` covers its content and all events of its entity before it.
     """
 

@@ -1,4 +1,4 @@
-"""Which events somebody wants: the one filter of this package."""
+"""Which events a reader gets: the one filter of this package."""
 
 from __future__ import annotations
 
@@ -34,6 +34,12 @@ class Region:
     def __post_init__(self) -> None:
         if self.entity_prefix is not None:
             check_name("entity prefix", self.entity_prefix)
+            if self.entity_prefix.endswith(":"):
+                msg = (
+                    f"entity prefix {self.entity_prefix[:80]!r} is refused: it must not end with"
+                    f" ':'; {self.entity_prefix.rstrip(':')[:80]!r} finds all below it"
+                )
+                raise ValueError(msg)
         if self.scope is not None:
             check_name("scope", self.scope)
         if self.kind is None or isinstance(self.kind, EventKind):
@@ -42,7 +48,7 @@ class Region:
             msg = f"kind must be an EventKind or a category, not {type(self.kind).__name__}"
             raise TypeError(msg)
         if not 0 <= self.kind <= 0xF:
-            msg = f"category {self.kind:#x} is refused: 0x0 to 0xF are legal, or an EventKind"
+            msg = f"category {self.kind:#x} is refused: it must be 0x0 to 0xF, or an EventKind"
             raise ValueError(msg)
 
     @property

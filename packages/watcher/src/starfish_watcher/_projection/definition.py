@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple, TypeVar
 
 from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._model.generation import Generation
 
 __all__ = (
     "CONSISTENT",
@@ -25,16 +26,23 @@ class Change(NamedTuple, Generic[S]):
     """A state and how new it is."""
 
     generation: int
-    """Events of the entity that were visible when it was read; the state is never older."""
+    """Events of the entity that were visible when it was read; the state is never older.
+
+    Of a store it is a `Generation`, which also knows of compactions."""
     state: S | None
     """``None`` when no relevant event was folded."""
+
+    @property
+    def token(self) -> str:
+        """The generation as a text for another process, which `Generation.from_token` reads."""
+        return Generation(self.generation).token
 
 
 class Projection(Generic[S]):
     """Folds the events of one entity into a state; subclass it, and give the class or an instance.
 
-    ``apply`` may change the state that it gets and return it: what the store keeps and what it
-    hands out are copies. It must depend on nothing but its arguments.
+    ``apply`` may change the state that it gets and return it: the store keeps and hands out copies.
+    It must depend on nothing but its arguments.
 
     Examples:
         >>> class Balance(Projection[int]):
@@ -49,10 +57,15 @@ class Projection(Generic[S]):
 
     relevant_kinds: ClassVar[tuple[EventKind, ...]] = ()
     """Kinds that ``apply`` gets; every kind when empty."""
+    name: ClassVar[str | None] = None
+    """What checkpoints, caches and messages call it; ``None`` for module and class name."""
     schema_version: ClassVar[int] = 0
     """Grows when ``apply`` or the state's form changes, so that no cache gives an old one."""
     lane: ClassVar[Lane] = "typed"
     """``typed``: ``event.payload`` is the value; ``raw``: it is the msgpack ``bytes``."""
+    frozen: ClassVar[bool] = False
+    """``apply`` never changes the state that it gets, and nobody changes one that is handed out:
+    states are not copied at all. For large states that share their parts with the one before."""
     state_type: ClassVar[Any] = None
     """Type that `SnapshotCache` decodes states to; ``None`` for plain values."""
 
@@ -100,6 +113,6 @@ def resolve(projection: type[Projection[S]] | Projection[S]) -> Projection[S]:
 
 
 def name_of(projection: object) -> str:
-    """How messages and caches call it: ``name`` where it has one, else its class."""
-    kind = type(projection)
+    """How messages, caches and checkpoints call a projection or a class of them."""
+    kind = projection if isinstance(projection, type) else type(projection)
     return str(getattr(projection, "name", None) or f"{kind.__module__}.{kind.__qualname__}")

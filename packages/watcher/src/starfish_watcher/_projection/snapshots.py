@@ -1,9 +1,9 @@
 """States of projections on disk, so that a new process need not fold from the start.
 
 Rule: the cache may only save time. A row is used when its checksum holds, it was made for this
-entity, projection, ``schema_version`` and kinds, and the log still has the event that was the
-entity's newest then, with the same hash, and removed nothing since. Anything else, an unreadable
-file included, costs a replay.
+entity, by a projection of this name, with this code, ``schema_version`` and kinds, and the log still
+has the event that was the entity's newest then, with the same hash, and removed nothing since.
+Anything else, an unreadable file included, costs a replay.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 import os
 import sqlite3
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,13 +20,14 @@ import msgspec
 from blake3 import blake3
 
 from starfish_watcher._projection.definition import Projection, name_of
+from starfish_watcher._projection.fingerprint import fingerprint_of
 from starfish_watcher._projection.fold import Folded, kind_codes
 from starfish_watcher.log.base import EntityHead, EventLog
 
 __all__ = ("SnapshotCache",)
 
 logger = logging.getLogger(__name__)
-FORMAT: Final = 1
+FORMAT: Final = 2
 TABLE: Final = f"snapshots_{FORMAT}"
 _PLAIN_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 
@@ -54,6 +56,8 @@ class SnapshotCache:
     def load(self, log: EventLog, projection: Projection[Any], entity: str) -> Folded | None:
         """A state that the log vouches for, if there is one."""
         key = _key(log, projection, entity)
+        if key is None:
+            return None
         try:
             with self._lock:
                 row = (
@@ -79,6 +83,8 @@ class SnapshotCache:
     def save(self, log: EventLog, projection: Projection[Any], entity: str, folded: Folded) -> None:
         """Keep the state, when it is worth it and has a form that gives it back."""
         key = _key(log, projection, entity)
+        if key is None:
+            return
         if folded.head.generation - self._saved.get(key, 0) < self._min_events:
             return
         state_bytes = _encoded(projection, folded.state)
@@ -88,13 +94,27 @@ class SnapshotCache:
         try:
             with self._lock:
                 self._opened().execute(
-                    f"INSERT OR REPLACE INTO {TABLE} VALUES (?, ?, ?)",  # noqa: S608 - a constant
-                    (key, body, blake3(key + body).digest()),
+                    f"INSERT OR REPLACE INTO {TABLE} VALUES (?, ?, ?, ?)",  # noqa: S608 - a constant
+                    (key, _entity_key(log, entity), body, blake3(key + body).digest()),
                 )
         except (sqlite3.Error, OSError) as error:
             self._give_up(error)
             return
         self._saved[key] = folded.head.generation
+
+    def forget(self, log: EventLog, entities: Iterable[str]) -> None:
+        """Leave nothing of the entities' states in the file."""
+        keys = [(_entity_key(log, entity),) for entity in entities]
+        try:
+            with self._lock:
+                if self._connection is None and not self._path.exists():
+                    return
+                connection = self._opened()
+                connection.executemany(f"DELETE FROM {TABLE} WHERE entity = ?", keys)  # noqa: S608 - a constant
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._saved.clear()
+        except (sqlite3.Error, OSError) as error:
+            self._give_up(error)
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -104,10 +124,15 @@ class SnapshotCache:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.execute("PRAGMA synchronous = OFF")
+                connection.execute("PRAGMA secure_delete = ON")
                 connection.execute(
-                    f"CREATE TABLE IF NOT EXISTS {TABLE}"
-                    " (key BLOB PRIMARY KEY, body BLOB NOT NULL, checksum BLOB NOT NULL)"
+                    f"CREATE TABLE IF NOT EXISTS {TABLE} (key BLOB PRIMARY KEY,"
+                    " entity BLOB NOT NULL, body BLOB NOT NULL, checksum BLOB NOT NULL)"
                 )
+                connection.execute(
+                    f"CREATE INDEX IF NOT EXISTS {TABLE}_by_entity ON {TABLE} (entity)"
+                )
+                connection.execute("DROP TABLE IF EXISTS snapshots_1")
             except BaseException:
                 connection.close()
                 raise
@@ -131,16 +156,24 @@ class SnapshotCache:
             self._saved.clear()
 
 
-def _key(log: EventLog, projection: Projection[Any], entity: str) -> bytes:
+def _key(log: EventLog, projection: Projection[Any], entity: str) -> bytes | None:
+    fingerprint = fingerprint_of(projection)
+    if fingerprint is None:
+        return None
     parts = (
         log.store_id,
         entity,
         name_of(projection),
+        fingerprint,
         str(projection.schema_version),
         ",".join(map(str, kind_codes(projection))),
         projection.lane,
     )
     return blake3(msgspec.msgpack.encode(parts)).digest()
+
+
+def _entity_key(log: EventLog, entity: str) -> bytes:
+    return blake3(msgspec.msgpack.encode((log.store_id, entity))).digest()
 
 
 def _vouched_for(log: EventLog, entity: str, head: EntityHead) -> bool:

@@ -1,13 +1,15 @@
-"""States of projections, kept in memory so that only what is new is folded."""
+"""States of projections, kept in memory so that only new events are folded."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from starfish_protocol.clock import Clock
 from starfish_watcher._limits import MAX_KEPT_STATES
+from starfish_watcher._model.generation import Generation
 from starfish_watcher._projection.definition import (
     CONSISTENT,
     Change,
@@ -16,11 +18,12 @@ from starfish_watcher._projection.definition import (
     Projection,
     resolve,
 )
-from starfish_watcher._projection.fold import Folded, fold, isolated
+from starfish_watcher._projection.fold import Folded, fold, handed_out
 from starfish_watcher._projection.snapshots import SnapshotCache
-from starfish_watcher.log.base import EventLog
+from starfish_watcher.errors import UnknownGenerationError
+from starfish_watcher.log.base import MARK_BYTES, EntityHead, EventLog
 
-__all__ = ("ProjectionStates",)
+__all__ = ("ProjectionStates", "check_token", "generation_of")
 
 S = TypeVar("S")
 _Key = tuple[int, str]
@@ -30,6 +33,32 @@ class _Kept(NamedTuple):
     projection: object  # held, so that the id in the key stays its own
     folded: Folded
     read_ms: int
+
+
+def generation_of(head: EntityHead) -> Generation:
+    """The token of states that include everything up to ``head``."""
+    return Generation(
+        head.generation,
+        epoch=head.removed,
+        sequence=head.sequence,
+        mark=head.event_hash[:MARK_BYTES] if head.sequence else b"",
+    )
+
+
+def check_token(log: EventLog, entity: str, head: EntityHead, generation: int) -> None:
+    """Return when the entity had that generation, in this history.
+
+    Raises:
+        UnknownGenerationError: it did not.
+    """
+    known = int(generation) <= head.generation
+    if known and isinstance(generation, Generation):
+        known = generation.epoch <= head.removed
+        if known and generation.mark:
+            mark = log.mark(generation.sequence)
+            known = mark is None or mark == generation.mark
+    if not known:
+        raise UnknownGenerationError(entity, int(generation), head.generation)
 
 
 class ProjectionStates:
@@ -71,21 +100,40 @@ class ProjectionStates:
             and isinstance(freshness, MaybeStale)
             and 0 <= self._clock.now_ms() - kept.read_ms <= freshness.ms
         ):
-            return _handed_out(kept.folded)
+            return self._handed_out(projection, entity, kept.folded)
         folded = self._folded(projection, entity, kept)
-        return _handed_out(folded)
+        return self._handed_out(projection, entity, folded)
+
+    def _handed_out(
+        self, projection: type[Projection[S]] | Projection[S], entity: str, folded: Folded
+    ) -> Change[S]:
+        generation = generation_of(folded.head)
+        if folded.watermark == 0:
+            return Change(generation, None)
+        state = handed_out(self._instance(projection), entity, folded.state)
+        return Change(generation, state)
 
     def change_since(
         self, projection: type[Projection[S]] | Projection[S], entity: str, generation: int
     ) -> Change[S] | None:
-        """The change when the entity's generation is above ``generation``, else nothing.
+        """The change when the entity's generation is newer than ``generation``, else nothing.
 
         Raises:
             ProjectionFailed: the projection raised.
+            UnknownGenerationError: the entity never had that generation.
         """
-        if self._log.head(entity).generation <= generation:
+        head = self._log.head(entity)
+        check_token(self._log, entity, head, generation)
+        if not generation_of(head).is_newer_than(generation):
             return None
         return self.change(projection, entity)
+
+    def forget(self, entities: Iterable[str]) -> None:
+        """Keep no state of these entities."""
+        gone = frozenset(entities)
+        with self._lock:
+            for key in [key for key in self._kept if key[1] in gone]:
+                del self._kept[key]
 
     def _folded(
         self, projection: type[Projection[Any]] | Projection[Any], entity: str, kept: _Kept | None
@@ -131,9 +179,3 @@ class ProjectionStates:
             self._kept.move_to_end(key)
             if len(self._kept) > self._max_states:
                 self._kept.popitem(last=False)
-
-
-def _handed_out(folded: Folded) -> Change[Any]:
-    if folded.watermark == 0:
-        return Change(folded.head.generation, None)
-    return Change(folded.head.generation, isolated(folded.state))

@@ -1,11 +1,11 @@
 """Where the looks of asyncio watchers run: off the event loop, and one at a time.
 
-The threads of a process share one interpreter lock, so looks side by side are no faster, and all
-of them compete with whoever appends.
+The threads of a process share one interpreter lock, so looks side by side are not faster, and all
+of them compete with those who append.
 
 Rule 1: one thread, the leader, takes look after look; what comes meanwhile costs no switch of
-threads. Rule 2: whoever waits behind a look that takes long is served by another leader after
-`PATIENCE_S`. Rule 3: quick looks take at most a third of the leader's time, however many wait;
+threads. Rule 2: looks that wait behind one that takes long are served by another leader after
+`PATIENCE_S`; while nothing moves, leaders double, so that many slow looks delay a quick one little. Rule 3: quick looks take at most a third of the leader's time, however many wait;
 the rest belongs to producers, and what changes meanwhile needs one look fewer.
 """
 
@@ -33,8 +33,9 @@ PAUSE_SHARE: Final = 2.0
 """How long it pauses, in times of what it looked."""
 MAX_PAUSE_S: Final = 0.005
 """Of the leader after a look that took long, below `PATIENCE_S`."""
-MAX_LOOKERS: Final = 32
-"""Looks that may take long at the same time; the next one waits for one of them."""
+MAX_LOOKERS: Final = 1024
+"""Looks that may take long at the same time; the next one waits for one of them. A thread is made
+only when all others are at work."""
 
 
 class Lookers:
@@ -43,8 +44,8 @@ class Lookers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: deque[PendingLook[Any]] = deque()
-        self._leader: object | None = None
-        self._taken = 0
+        self._leaders: set[object] = set()
+        self._finished = 0
         self._guarded = False
         self._closed = False
         self._pool = ThreadPoolExecutor(MAX_LOOKERS, thread_name_prefix="starfish-looker")
@@ -65,59 +66,63 @@ class Lookers:
     def submit(self, look: PendingLook[Any]) -> None:
         """Run the look in a thread, soon; never blocks. After `close` it must not take long."""
         with self._lock:
-            ended = self._closed and self._leader is None
+            ended = self._closed and not self._leaders
             if not ended:
                 self._waiting.append(look)
-                if self._leader is None:
-                    self._appoint()
+                if not self._leaders:
+                    self._appoint(1)
                 elif not self._guarded:
                     self._guarded = True
                     self._pool.submit(self._guard)
         if ended:
             look.run()
 
-    def _appoint(self) -> None:
-        self._leader = leader = object()
-        self._pool.submit(self._lead, leader)
+    def _appoint(self, count: int) -> None:
+        self._leaders = {object() for _ in range(count)}
+        for leader in self._leaders:
+            self._pool.submit(self._lead, leader)
 
     def _lead(self, leader: object) -> None:
-        while self._leader is leader:
+        while leader in self._leaders:
             begun = time.thread_time()
             looked = 0.0
             while looked < STINT_S and (look := self._take(leader)) is not None:
                 look.run()
+                self._finished += 1
                 looked = time.thread_time() - begun
             time.sleep(min(PAUSE_SHARE * looked, MAX_PAUSE_S))
             with self._lock:
-                if self._leader is leader and not self._waiting:
-                    self._leader = None
-                    if self._closed:
+                if leader in self._leaders and (not self._waiting or len(self._leaders) > 1):
+                    self._leaders.discard(leader)
+                    if self._closed and not self._leaders:
                         self._pool.shutdown(wait=False)
 
     def _take(self, leader: object) -> PendingLook[Any] | None:
         with self._lock:
-            if self._leader is not leader or not self._waiting:
+            if leader not in self._leaders or not self._waiting:
                 return None
-            self._taken += 1
             return self._waiting.popleft()
 
     def _guard(self) -> None:
-        taken = -1
+        finished, count = -1, 1
         while True:
             time.sleep(PATIENCE_S)
             with self._lock:
                 if not self._waiting:
                     self._guarded = False
                     return
-                if self._taken == taken:
-                    self._appoint()
-                taken = self._taken
+                if self._finished == finished:
+                    self._appoint(min(count, len(self._waiting)))
+                    count *= 2
+                else:
+                    count = 1
+                finished = self._finished
 
     def close(self) -> None:
-        """End the threads when what was submitted is answered; does not wait for that."""
+        """End the threads when all that was submitted is answered; does not wait for that."""
         with self._lock:
             self._closed = True
-            if self._leader is None:
+            if not self._leaders:
                 self._pool.shutdown(wait=False)
 
 
@@ -149,7 +154,7 @@ class PendingLook(Generic[T]):
             return
         try:
             found = self._context.run(self._look)
-        except BaseException as error:  # noqa: BLE001 - it is handed to whoever waits
+        except BaseException as error:  # noqa: BLE001 - it is handed to the caller
             self._calls.call(partial(self._settle, self.answer.set_exception, error))
         else:
             self._calls.call(partial(self._settle, self.answer.set_result, found))

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
 from typing import Generic, TypeVar
 
 from starfish_watcher._delivery.hub import Hub
 from starfish_watcher._delivery.wake_flag import WakeFlag
+from starfish_watcher._limits import MAX_KEPT_STATES
 from starfish_watcher._model.event import Event
 from starfish_watcher._projection.definition import Change
-from starfish_watcher.errors import StoreClosed
+from starfish_watcher._watchers.lookers import Lookers
+from starfish_watcher._watchers.patience import Patience
+from starfish_watcher._watchers.progress import is_newer
+from starfish_watcher.errors import ProjectionFailed, ReaderClosed, StoreClosed
 from starfish_watcher.log.base import EntityHead
 
 __all__ = ("AsyncPrefixWatcher", "PrefixWatcher")
@@ -57,8 +65,8 @@ class _TouchedEntities(WakeFlag):
 class PrefixWatcher(Generic[S]):
     """Returns ``(entity, Change)``; of each entity, generations strictly increase.
 
-    It remembers a generation for each entity of the namespace that it has seen. An entity whose
-    projection fails comes again at its end of the queue, so that it does not hold up the others.
+    It remembers the generations of the entities that it returned last, not of all there are. An
+    entity whose projection fails comes again after a pause, so that it does not hold up the others.
     """
 
     def __init__(
@@ -75,19 +83,18 @@ class PrefixWatcher(Generic[S]):
         self._look = look
         self._closed = False
         self._lock = threading.Lock()
-        self._seen = {entity: head.generation for entity, head in heads().items()}
+        self._seen: OrderedDict[str, int] = OrderedDict()
+        self._failing: dict[str, Patience] = {}
         self._touched = _TouchedEntities()
+        # Exact: every event above the sequence at which it is attached is told.
         hub.attach(prefix, self._touched)
-        try:
-            now = heads()
-        except BaseException:
-            self.close()
-            raise
-        for entity, head in now.items():
-            if include_initial:
-                self._seen.pop(entity, None)
-            if head.generation > self._seen.get(entity, 0):
-                self._touched.touch(entity)
+        if include_initial:
+            try:
+                for entity in heads():
+                    self._touched.touch(entity)
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def closed(self) -> bool:
@@ -97,30 +104,48 @@ class PrefixWatcher(Generic[S]):
     def try_recv(self) -> tuple[str, Change[S]] | None:
         """The next entity that is newer than before, without waiting.
 
+        One whose projection failed is tried when its pause is over; see `recv`.
+
         Raises:
             StoreClosed: the store, or this watcher, is closed.
             ProjectionFailed: the projection raised; the entity comes again.
         """
-        while (entity := self.next_entity()) is not None:
+        return self._try(at=time.monotonic())
+
+    def _try(self, at: float) -> tuple[str, Change[S]] | None:
+        while (entity := self.next_entity(at)) is not None:
             try:
                 change = self._look(entity)
-            except BaseException:
-                self.again(entity)
+            except BaseException as error:
+                self.again(entity, error)
                 raise
             if self.delivered(entity, change):
                 return entity, change
         return None
 
-    def next_entity(self) -> str | None:
-        """Take an entity to look at; `again` gives it back."""
+    def next_entity(self, at: float) -> str | None:
+        """Take an entity to look at, one that failed only when its pause is over at ``at``."""
         if self._closed:
-            msg = "the watcher was closed"
-            raise StoreClosed(msg)
-        return self._touched.pop()
+            raise ReaderClosed("watcher")
+        while (entity := self._touched.pop()) is not None:
+            if entity not in self._failing:
+                return entity
+        with self._lock:
+            due = min(self._failing.items(), key=lambda item: item[1].until, default=None)
+        return due[0] if due is not None and due[1].until <= at else None
 
-    def again(self, entity: str) -> None:
+    def next_attempt(self) -> float | None:
+        """When an entity that failed is to be tried again; ``None`` when there is not any."""
+        with self._lock:
+            return min((each.until for each in self._failing.values()), default=None)
+
+    def again(self, entity: str, error: BaseException) -> None:
         """Give an entity back that nothing was returned of."""
-        self._touched.touch(entity)
+        if isinstance(error, ProjectionFailed):
+            with self._lock:
+                self._failing.setdefault(entity, Patience()).failed()
+        else:
+            self._touched.touch(entity)
 
     def look(self, entity: str) -> Change[S]:
         """The entity's state as it is; moves nothing."""
@@ -129,9 +154,13 @@ class PrefixWatcher(Generic[S]):
     def delivered(self, entity: str, change: Change[S]) -> bool:
         """Whether the change is newer than the last; it then counts as returned."""
         with self._lock:
-            newer = change.generation > self._seen.get(entity, 0)
+            self._failing.pop(entity, None)
+            newer = is_newer(change.generation, self._seen.get(entity, 0))
             if newer:
                 self._seen[entity] = change.generation
+                self._seen.move_to_end(entity)
+                if len(self._seen) > MAX_KEPT_STATES:
+                    self._seen.popitem(last=False)
             return newer
 
     def recv(self, timeout: float | None = None) -> tuple[str, Change[S]]:
@@ -140,15 +169,26 @@ class PrefixWatcher(Generic[S]):
         Raises:
             TimeoutError: that did not happen within ``timeout`` seconds.
             StoreClosed: the store, or this watcher, is closed, also while this waits.
-            ProjectionFailed: the projection raised; the entity comes again.
+            ProjectionFailed: the projection raised; the entity comes again, after a pause that grows
+                up to a second and ends with ``timeout``.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (found := self.try_recv()) is None:
-            remaining = None if deadline is None else deadline - time.monotonic()
-            if remaining is not None and remaining <= 0:
+        while (found := self._try(self.attempt_at(deadline))) is None:
+            remaining = self.left(deadline)
+            if deadline is not None and deadline <= time.monotonic():
                 raise _timed_out(timeout)
             self._touched.wait(remaining)
         return found
+
+    def attempt_at(self, deadline: float | None) -> float:
+        """Up to when pauses count as over: at the deadline all do."""
+        now = time.monotonic()
+        return math.inf if deadline is not None and deadline <= now else now
+
+    def left(self, deadline: float | None) -> float | None:
+        """Seconds until the deadline or the next attempt, whichever is first."""
+        ends = [end for end in (deadline, self.next_attempt()) if end is not None]
+        return max(0.0, min(ends) - time.monotonic()) if ends else None
 
     async def wait_async(self) -> None:
         """Sleep until something came."""
@@ -181,31 +221,42 @@ class PrefixWatcher(Generic[S]):
 class AsyncPrefixWatcher(Generic[S]):
     """`PrefixWatcher` for asyncio: states are folded in a thread, waiting is the loop's."""
 
-    def __init__(self, watcher: PrefixWatcher[S]) -> None:
+    def __init__(self, watcher: PrefixWatcher[S], lookers: Lookers) -> None:
         self._watcher = watcher
+        self._lookers = lookers
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._watcher.closed
 
     async def try_recv(self) -> tuple[str, Change[S]] | None:
         """As `PrefixWatcher.try_recv`; a cancelled call has taken nothing."""
-        while (entity := self._watcher.next_entity()) is not None:
+        return await self._try(time.monotonic())
+
+    async def _try(self, at: float) -> tuple[str, Change[S]] | None:
+        while (entity := self._watcher.next_entity(at)) is not None:
+            looking = self._lookers.prepare(partial(self._watcher.look, entity), _ignore)
+            looking.start()
             try:
-                change = await asyncio.to_thread(self._watcher.look, entity)
-            except BaseException:
-                self._watcher.again(entity)
+                change = await looking.answer
+            except BaseException as error:
+                self._watcher.again(entity, error)
                 raise
-            if self._watcher.delivered(entity, change):
+            if change is not None and self._watcher.delivered(entity, change):
                 return entity, change
         return None
 
     async def recv(self, timeout: float | None = None) -> tuple[str, Change[S]]:
         """As `PrefixWatcher.recv`; a cancelled call has taken nothing."""
+        watcher = self._watcher
         deadline = None if timeout is None else time.monotonic() + timeout
-        while (found := await self.try_recv()) is None:
-            remaining = None if deadline is None else deadline - time.monotonic()
-            try:
-                async with asyncio.timeout(remaining):
-                    await self._watcher.wait_async()
-            except TimeoutError:
-                raise _timed_out(timeout) from None
+        while (found := await self._try(watcher.attempt_at(deadline))) is None:
+            if deadline is not None and deadline <= time.monotonic():
+                raise _timed_out(timeout)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(watcher.left(deadline)):
+                    await watcher.wait_async()
         return found
 
     def close(self) -> None:
@@ -228,6 +279,10 @@ class AsyncPrefixWatcher(Generic[S]):
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+
+
+def _ignore() -> None:
+    """A look that nobody waits for any more: its entity was given back."""
 
 
 def _timed_out(timeout: float | None) -> TimeoutError:

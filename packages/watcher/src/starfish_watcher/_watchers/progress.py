@@ -1,4 +1,4 @@
-"""What a watcher has returned and whether it must look again: the nine rules without I/O.
+"""What a watcher has returned and whether it must look again: its rules without I/O.
 
 A watcher looks when it is due, and says `Progress.accept` only when it hands a change to its
 caller. So a look that failed, or that was cancelled before the caller got anything, leaves the
@@ -10,9 +10,17 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from starfish_watcher._model.generation import Generation
 from starfish_watcher._projection.definition import Change
 
-__all__ = ("Progress",)
+__all__ = ("Progress", "is_newer")
+
+
+def is_newer(generation: int, seen: int) -> bool:
+    """Whether a state of ``generation`` may differ from one of ``seen``."""
+    if isinstance(generation, Generation):
+        return generation.is_newer_than(seen)
+    return generation > seen
 
 
 class Progress:
@@ -24,7 +32,7 @@ class Progress:
         self._lock = threading.Lock()
         self._baseline = baseline
         self._seen = baseline if since_generation is None else since_generation
-        self._due = baseline > self._seen
+        self._due = is_newer(baseline, self._seen)
         # The first state may have the generation that counts as seen; no later one may.
         self._initial = include_initial and since_generation is None
         if self._initial:
@@ -42,7 +50,7 @@ class Progress:
 
     def subscribed(self, generation: int) -> None:
         """The generation read again after subscribing: what came in between must be looked at."""
-        if generation > self._baseline:
+        if is_newer(generation, self._baseline):
             self._due = True
 
     def woken(self) -> None:
@@ -53,8 +61,11 @@ class Progress:
         """Whether to return this change; if so it counts as returned, else as seen before."""
         with self._lock:
             self._due = False
-            if change.generation > self._seen or self._initial:
+            if is_newer(change.generation, self._seen):
                 self._initial = False
-                self._seen = max(self._seen, change.generation)
+                self._seen = change.generation
+                return True
+            if self._initial:
+                self._initial = False
                 return True
             return False

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from starfish_watcher._projection.definition import Change
 from starfish_watcher._watchers.lookers import Lookers
+from starfish_watcher._watchers.patience import Patience
 from starfish_watcher._watchers.progress import Progress
-from starfish_watcher.errors import StoreClosed
+from starfish_watcher.errors import ProjectionFailed, ReaderClosed, StoreClosed
 
 __all__ = ("AsyncProjectionWatcher", "ProjectionWatcher", "WakeUp", "timed_out")
 
 S = TypeVar("S")
+GLANCE_S: Final = 0.05
+"""How long a watcher that waits before it tries again may take to notice that it was closed."""
 
 
 class WakeUp(Protocol):
@@ -30,7 +33,15 @@ class WakeUp(Protocol):
         ...
 
     def put_up(self) -> None:
-        """Wake whoever waits."""
+        """Wake all calls that wait."""
+        ...
+
+    def check(self) -> None:
+        """Return while something may come.
+
+        Raises:
+            StoreClosed: nothing more comes.
+        """
         ...
 
     def wait(self, timeout: float | None) -> bool:
@@ -71,6 +82,8 @@ class ProjectionWatcher(Generic[S]):
         since_generation: int | None,
     ) -> None:
         self._look = look
+        self.patience = Patience()
+        """How long to wait after a projection failed."""
         self._read_generation = generation
         self._progress = Progress(
             generation(), include_initial=include_initial, since_generation=since_generation
@@ -94,7 +107,7 @@ class ProjectionWatcher(Generic[S]):
         return self._closed
 
     def try_recv(self) -> Change[S] | None:
-        """A newer state if there is one, without waiting.
+        """A newer state if there is one, without waiting, also for a projection that failed.
 
         Raises:
             StoreClosed: the store, or this watcher, is closed.
@@ -112,9 +125,13 @@ class ProjectionWatcher(Generic[S]):
             TimeoutError: that did not happen within ``timeout`` seconds.
             StoreClosed: the store, or this watcher, is closed, also while this waits.
             SubscriptionPruned: its subscription missed an event, and the newest state was returned.
-            ProjectionFailed: the projection raised; the next call tries again.
+            ProjectionFailed: the projection raised; the next call tries again, after a pause that
+                grows up to a second and ends with ``timeout``.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        while (pause := self.patience.left(deadline)) > 0:
+            self.check_open()
+            time.sleep(min(pause, GLANCE_S))
         while True:
             if (change := self.try_recv()) is not None:
                 return change
@@ -126,24 +143,37 @@ class ProjectionWatcher(Generic[S]):
     def is_due(self) -> bool:
         """Whether to look now; what `try_recv` asks first, without blocking."""
         if self._closed:
-            msg = "the watcher was closed"
-            raise StoreClosed(msg)
-        # Who is due already looks first: the error of a pruned subscription comes after that.
+            raise ReaderClosed("watcher")
+        # A watcher that is due already looks first: the error of a pruned subscription comes after that.
         if self._progress.due:
             return True
         if self._wake_up.take_down():
-            # Whoever took the flag down looks, even if an older look that ends now settles it all.
+            # Who took the flag down looks, even if an older look that ends now settles it all.
             self._progress.woken()
             return True
         return False
 
+    def check_open(self) -> None:
+        """Return while something may come.
+
+        Raises:
+            StoreClosed: the store, or this watcher, is closed.
+        """
+        if self._closed:
+            raise ReaderClosed("watcher")
+        self._wake_up.check()
+
     def look(self) -> Change[S]:
-        """The state as it is; moves nothing, so that whoever was cancelled looks again."""
+        """The state as it is; moves nothing, so that a cancelled call looks again."""
         try:
-            return self._look()
-        except BaseException:
+            change = self._look()
+        except BaseException as error:
+            if isinstance(error, ProjectionFailed):
+                self.patience.failed()
             self._progress.woken()
             raise
+        self.patience.succeeded()
+        return change
 
     def look_if_due(self) -> Change[S] | None:
         """As `look`; nothing when there is no need to."""
@@ -207,6 +237,11 @@ class AsyncProjectionWatcher(Generic[S]):
         """Of the change returned last; until then, where the watch began."""
         return self._watcher.generation
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._watcher.closed
+
     async def try_recv(self) -> Change[S] | None:
         """As `ProjectionWatcher.try_recv`; a cancelled call has taken nothing."""
         return await self._next(0) if self._watcher.is_due() else None
@@ -214,7 +249,10 @@ class AsyncProjectionWatcher(Generic[S]):
     async def recv(self, timeout: float | None = None) -> Change[S]:
         """As `ProjectionWatcher.recv`; a cancelled call has taken nothing."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        remaining = timeout
+        while (pause := self._watcher.patience.left(deadline)) > 0:
+            self._watcher.check_open()
+            await asyncio.sleep(min(pause, GLANCE_S))
+        remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
         while (change := await self._next(remaining)) is None:
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
@@ -230,7 +268,7 @@ class AsyncProjectionWatcher(Generic[S]):
         if due:
             looking.start()
         else:
-            # Whoever wakes the watcher starts the look: the loop wakes for its answer only.
+            # What wakes the watcher starts the look: the loop wakes for its answer only.
             watcher.when_woken(looking.start)
             if timeout is not None:
                 timer = asyncio.get_running_loop().call_later(timeout, looking.give_up)

@@ -1,7 +1,8 @@
 """Watch an entity of any source of events, not only of this package's store.
 
-Rule: the generation is read before the events, so that the token of a change is never newer than
-its state. Events come page by page until a short one, so that a batch is in it whole or not yet.
+Rule 1: the generation is read before the events, so that the token of a change is never newer than
+its state. Rule 2: a page may be short although more follows. Events are read until as many were seen
+as the generation says, or until none come: so a batch is in a state whole or not yet.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any, Final, Generic, TypeVar
 
 from starfish_protocol import events
 from starfish_protocol.events import AsyncEventSource, AsyncEventSubscription, EventSource
-from starfish_watcher._projection.definition import Change, Projection, name_of, resolve
-from starfish_watcher._projection.fold import isolated
+from starfish_watcher._projection.definition import Change, Projection, resolve
+from starfish_watcher._projection.fold import failure, handed_out
+from starfish_watcher._watchers.patience import Patience
 from starfish_watcher._watchers.progress import Progress
-from starfish_watcher._watchers.projection_watcher import ProjectionWatcher, timed_out
+from starfish_watcher._watchers.projection_watcher import GLANCE_S, ProjectionWatcher, timed_out
 from starfish_watcher._watchers.wake_ups import SubscriptionWakeUp
-from starfish_watcher.errors import ProjectionFailed, StoreClosed, SubscriptionPruned
+from starfish_watcher.errors import ProjectionFailed, ReaderClosed, StoreClosed, SubscriptionPruned
 
 __all__ = ("AsyncSourceWatcher", "watch", "watch_async")
 
@@ -38,16 +40,19 @@ class _SourceState(Generic[S]):
         self.entity = entity
         self._kinds = frozenset(self._projection.relevant_kinds)
         self.position = 0
+        self.count = 0
+        """Events of the entity that were read."""
         self._folded = False
         self._state: Any = None
 
     def copy(self) -> _SourceState[S]:
         other: _SourceState[S] = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        other._state = isolated(self._state)
+        other._state = handed_out(self._projection, self.entity, self._state)
         return other
 
     def fold(self, page: Sequence[events.Event]) -> None:
+        event: events.Event | None = None
         try:
             for event in page:
                 if self._kinds and event.kind not in self._kinds:
@@ -57,13 +62,15 @@ class _SourceState(Generic[S]):
                     self._folded = True
                 self._state = self._projection.apply(self._state, event)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise ProjectionFailed(name_of(self._projection), self.entity, reason) from error
+            raise failure(self._projection, self.entity, error, event) from error
+        self.count += len(page)
         if page:
             self.position = page[-1].sequence
 
     def change(self, generation: int) -> Change[S]:
-        return Change(generation, isolated(self._state) if self._folded else None)
+        if not self._folded:
+            return Change(generation, None)
+        return Change(generation, handed_out(self._projection, self.entity, self._state))
 
 
 def watch(
@@ -91,10 +98,10 @@ def watch(
         with turn:
             generation = source.generation(entity)
             state = kept.copy()
-            while page := source.read(state.position, PAGE, entity=entity):
+            while state.count != generation and (
+                page := source.read(state.position, PAGE, entity=entity)
+            ):
                 state.fold(page)
-                if len(page) < PAGE:
-                    break
             kept = state
             return state.change(generation)
 
@@ -151,6 +158,7 @@ class AsyncSourceWatcher(Generic[S]):
         self._subscription = subscription
         self._capacity = capacity
         self._turn = asyncio.Lock()
+        self._patience = Patience()
         self._closed = False
 
     @property
@@ -158,19 +166,35 @@ class AsyncSourceWatcher(Generic[S]):
         """Of the change returned last; until then, where the watch began."""
         return self._progress.seen
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
+    async def try_recv(self) -> Change[S] | None:
+        """As `ProjectionWatcher.try_recv`; a cancelled call has taken nothing."""
+        try:
+            return await self.recv(0)
+        except TimeoutError:
+            return None
+
     async def recv(self, timeout: float | None = None) -> Change[S]:
         """As `ProjectionWatcher.recv`; a cancelled call has taken nothing."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        while (pause := self._patience.left(deadline)) > 0:
+            self._check_open()
+            await asyncio.sleep(min(pause, GLANCE_S))
         while True:
-            if self._closed:
-                msg = "the watcher was closed"
-                raise StoreClosed(msg)
+            self._check_open()
             if self._progress.due:
                 try:
                     change = await self._look()
-                except BaseException:
+                except BaseException as error:
+                    if isinstance(error, ProjectionFailed):
+                        self._patience.failed()
                     self._progress.woken()
                     raise
+                self._patience.succeeded()
                 if self._progress.accept(change):
                     return change
             remaining = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -178,14 +202,29 @@ class AsyncSourceWatcher(Generic[S]):
             if remaining == 0 and not self._progress.due:
                 raise timed_out(timeout, self.generation)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ReaderClosed("watcher")
+
     async def _sleep(self, timeout: float | None) -> None:
         came = False
+        subscription = self._subscription
         try:
-            while await self._subscription.pull_batch(1024, 0 if came else timeout):
+            while await subscription.pull_batch(1024, 0 if came else timeout):
                 came = True
+            if timeout is None and not came and subscription is self._subscription:
+                # Nothing, without a time-out: it was closed by a source that does not say so.
+                await asyncio.sleep(GLANCE_S)
         except events.SubscriptionPruned as error:
             if not came:
                 raise SubscriptionPruned(error.capacity) from error
+        except events.SubscriptionClosed as error:
+            self._check_open()
+            if subscription is self._subscription and not came:
+                if isinstance(error, StoreClosed) and not isinstance(error, ReaderClosed):
+                    raise
+                msg = f"its source ended the subscription: {error}"
+                raise StoreClosed(msg) from error
         finally:
             # Last: another task's older look may end, and settle it all, while this one awaits.
             if came:
@@ -195,24 +234,27 @@ class AsyncSourceWatcher(Generic[S]):
         async with self._turn:
             generation = await self._source.generation(self._entity)
             state = self._kept.copy()
-            while page := await self._source.read(state.position, PAGE, entity=self._entity):
+            while state.count != generation and (
+                page := await self._source.read(state.position, PAGE, entity=self._entity)
+            ):
                 state.fold(page)
-                if len(page) < PAGE:
-                    break
             self._kept = state
             return state.change(generation)
 
     async def resubscribe(self) -> None:
-        """After `SubscriptionPruned`: subscribe anew and go on from the last generation."""
-        self._subscription.close()
-        self._subscription = await self._source.subscribe(
-            entity=self._entity, capacity=self._capacity
-        )
+        """After `SubscriptionPruned`: subscribe anew and go on from the last generation.
+
+        Another task that waits in `recv` goes on over the new subscription.
+        """
+        # In this order, so that it finds the new one when the old one wakes it.
+        subscription = await self._source.subscribe(entity=self._entity, capacity=self._capacity)
+        before, self._subscription = self._subscription, subscription
+        before.close()
         if await self._source.generation(self._entity) > self._progress.seen:
             self._progress.woken()
 
     def close(self) -> None:
-        """Let nothing more come, and wake whoever waits; may be called twice."""
+        """Let nothing more come, and wake all calls that wait; may be called twice."""
         self._closed = True
         self._subscription.close()
 
@@ -226,3 +268,9 @@ class AsyncSourceWatcher(Generic[S]):
                     return
                 raise
             yield change
+
+    async def __aenter__(self) -> AsyncSourceWatcher[S]:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()

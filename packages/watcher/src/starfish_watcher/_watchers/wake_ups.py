@@ -47,13 +47,24 @@ class SubscriptionWakeUp:
                 something came.
         """
         came, self._came = self._came, False
+        subscription = self._subscription
         try:
-            while self._subscription.pull_batch(1024, 0):
+            while subscription.pull_batch(1024, 0):
                 came = True
         except events.SubscriptionPruned as error:
             if not came:
                 raise SubscriptionPruned(error.capacity) from error
+        except events.SubscriptionClosed as error:
+            if subscription is not self._subscription:
+                return True  # another thread has subscribed anew
+            if isinstance(error, StoreClosed):
+                raise
+            msg = f"its source ended the subscription: {error}"
+            raise StoreClosed(msg) from error
         return came
+
+    def check(self) -> None:
+        """Nothing is known before the subscription is asked."""
 
     def put_up(self) -> None:
         """Make the next `take_down` say that something came."""
@@ -61,12 +72,13 @@ class SubscriptionWakeUp:
 
     def wait(self, timeout: float | None) -> bool:
         """Block until something came; false when the time is up."""
+        subscription = self._subscription
         try:
-            came = bool(self._subscription.pull_batch(1, timeout))
-        except (events.SubscriptionPruned, StoreClosed):
+            came = bool(subscription.pull_batch(1, timeout))
+        except (events.SubscriptionPruned, events.SubscriptionClosed):
             return True
         self._came = self._came or came
-        return came
+        return came or subscription is not self._subscription
 
     def when_up(self, action: Callable[[], object]) -> None:
         """Call ``action`` once when something came; only a store's own subscription can."""
@@ -85,10 +97,11 @@ class SubscriptionWakeUp:
         return self._subscription
 
     def renew(self) -> None:
-        """Subscribe anew."""
-        self._subscription.close()
-        self._subscription = self._subscribe()
+        """Subscribe anew; a call that waits goes on over the new subscription."""
+        # In this order, so that it finds the new one when the old one wakes it.
+        before, self._subscription = self._subscription, self._subscribe()
+        before.close()
 
     def close(self) -> None:
-        """Let nothing more come, and wake whoever waits."""
+        """Let nothing more come, and wake all calls that wait."""
         self._subscription.close()

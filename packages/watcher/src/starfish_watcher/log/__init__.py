@@ -1,1 +1,3 @@
-"""Where events are kept: the seam `EventLog` and the logs behind it."""
+"""The logs behind event stores: the seam `starfish_watcher.log.base` and the engines."""
+
+__all__ = ()

@@ -1,4 +1,4 @@
-"""What a log is: the seam between an event store and the engine that keeps its events.
+"""The seam between an event store and the engine that keeps its events.
 
 A log decides races in the engine itself, so that several processes can share it. It is
 synchronous and every method may be called from any thread; an engine whose client is
@@ -6,9 +6,9 @@ asynchronous runs its own loop thread behind it.
 
 Rule 1: what a method returns was visible at one moment: no half batch, no generation newer than
 the events beside it. Rule 2: `EventLog.append` returns after its events are visible to every
-reader, so that whoever is woken after it sees them. Rule 3: foreign errors stop here: what leaves
+reader, so that a reader that is woken after it sees them. Rule 3: foreign errors stop here: what leaves
 is a `WatcherError`. A `StoreUnavailableError` of `append` means that nothing of the group was
-written.
+written. Rule 4: a payload that is not the one that was written is a `StoreDamagedError`.
 
 How other engines fit. PostgreSQL: one transaction a group that locks one row, which holds the
 last sequence; `listen` is LISTEN, and the append's transaction notifies. JetStream: one stream, a
@@ -32,13 +32,16 @@ from starfish_watcher.fault_points import FaultPoint
 from starfish_watcher.hash_chain import NO_HASH
 
 __all__ = (
+    "MARK_BYTES",
     "NO_EVENTS",
     "AppendResult",
     "EntityHead",
     "EventLog",
     "History",
+    "HistoryMovedError",
     "Listener",
     "Outcome",
+    "Removals",
     "Stamp",
 )
 
@@ -53,9 +56,11 @@ class EntityHead(NamedTuple):
     event_hash: bytes
     """Its hash, which the next event builds on."""
     removed: int
-    """Events that compaction removed; whoever keeps a state folds anew when this grew."""
+    """Events that compaction removed; a state that was kept is folded anew when this grew."""
 
 
+MARK_BYTES = 8
+"""Of an event's hash: enough to tell two histories apart, little enough to keep for ever."""
 NO_EVENTS = EntityHead(0, 0, NO_HASH, 0)
 """Head of an entity that nothing was appended to."""
 
@@ -70,7 +75,7 @@ class AppendResult:
     outcomes: Sequence[Outcome]
     """One a request, in order."""
     events: Sequence[Event]
-    """What was written, by sequence without a hole; empty when nothing was."""
+    """All that was written, by sequence without a hole; empty when nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ class Stamp:
     """A UUID version 7 as 16 bytes, greater than all before."""
     now_us: Callable[[], int]
     """Microseconds since the epoch."""
+    seen: Callable[[bytes], object] = lambda _: None
+    """Called with the newest id of the log, so that ``next_id`` gives greater ones."""
 
 
 class History(NamedTuple):
@@ -90,6 +97,24 @@ class History(NamedTuple):
     """As it was when the events were what they are."""
     events: Iterator[Event]
     """In order; valid inside the context only."""
+
+
+class HistoryMovedError(WatcherError):
+    """Compaction took events out of a history while it was read page by page: read it again."""
+
+    def __init__(self, location: str, entity: str) -> None:
+        super().__init__(
+            f"event store {location}: entity {entity!r} was compacted while it was read"
+        )
+
+
+class Removals(NamedTuple):
+    """What compactions removed."""
+
+    number: int
+    """Compactions so far."""
+    entities: tuple[str, ...]
+    """Those that lost events in one of them."""
 
 
 class Listener(Protocol):
@@ -123,7 +148,7 @@ class EventLog(Protocol):
     ) -> AppendResult:
         """Write the requests in order, as one commit where the engine can; each whole or not at all.
 
-        Expectations and idempotency keys are judged against what is visible at the write, so
+        Expectations and idempotency keys are judged against all that is visible at the write, so
         that two processes never both succeed with the same expectation; `AppendPlan` does the
         judging. A refused request is an outcome and leaves the others alone. Called by one
         thread of a process at a time.
@@ -165,15 +190,29 @@ class EventLog(Protocol):
     ) -> AbstractContextManager[History]:
         """Head and events of exactly this entity with a sequence above ``after``.
 
-        Only events of ``kinds``, where any are given; as `RawEvent` when ``raw``.
+        Only events of ``kinds``, where any are given; as `RawEvent` when ``raw``. A long history
+        may be read page by page, so that no transaction is open while its reader works; the
+        iterator raises `HistoryMovedError` when compaction took events out of it meanwhile.
         """
         ...
 
     def remove(self, sequences: Sequence[int]) -> int:
         """Remove these events at one moment, whole or not at all; say how many were there.
 
-        Heads keep generation, sequence and hash, and count what was removed; idempotency keys
-        and the last sequence stay.
+        Heads keep generation, sequence and hash, and count all that was removed; idempotency keys,
+        the last sequence and the marks of the events stay. Nothing else of the events is left in
+        the storage when this returns.
+        """
+        ...
+
+    def removals(self, after: int) -> Removals:
+        """The compactions after the first ``after``; no entities when ``after`` is all of them."""
+        ...
+
+    def mark(self, sequence: int) -> bytes | None:
+        """The first `MARK_BYTES` of the hash of the event at ``sequence``, also of a removed one.
+
+        ``None`` when there never was one, or it was removed by a version that kept no marks.
         """
         ...
 
@@ -182,7 +221,8 @@ class EventLog(Protocol):
     ) -> Listener:
         """Call ``changed`` within 100 ms after another process appended, until closed.
 
-        It may be called without need; it says whether it found something new. ``failed`` is
+        Also after one compacted. It may be called without need; it says whether it found
+        something new. ``failed`` is
         called once, with a `WatcherError`, when nothing more will be heard: the connection is
         lost for good, or `announce_close` was called in another process.
         """

@@ -9,6 +9,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from operator import attrgetter
 
 import msgspec
@@ -18,7 +19,16 @@ from starfish_watcher._model.event import Event, RawEvent
 from starfish_watcher._model.new_event import Durability, PreparedEvent
 from starfish_watcher._model.region import Region
 from starfish_watcher.fault_points import FaultPoint
-from starfish_watcher.log.base import NO_EVENTS, AppendResult, EntityHead, History, Listener, Stamp
+from starfish_watcher.log.base import (
+    MARK_BYTES,
+    NO_EVENTS,
+    AppendResult,
+    EntityHead,
+    History,
+    Listener,
+    Removals,
+    Stamp,
+)
 from starfish_watcher.log.plan import AppendPlan, KeyRecord
 
 __all__ = ("MemoryEventLog",)
@@ -45,6 +55,8 @@ class MemoryEventLog:
         self._heads: dict[str, EntityHead] = {}
         self._records: dict[str, KeyRecord] = {}
         self._last_sequence = 0
+        self._marks: dict[int, bytes] = {}
+        self._removals: list[tuple[str, ...]] = []
 
     @property
     def location(self) -> str:
@@ -140,13 +152,29 @@ class MemoryEventLog:
             self._events = [event for event in self._events if event.sequence not in unwanted]
             for event in gone:
                 del self._by_id[event.id_bytes]
+                self._marks[event.sequence] = event.event_hash[:MARK_BYTES]
                 head = self._heads[event.entity]
                 self._heads[event.entity] = head._replace(removed=head.removed + 1)
             for entity in {event.entity for event in gone}:
                 self._by_entity[entity] = [
                     event for event in self._by_entity[entity] if event.sequence not in unwanted
                 ]
+            self._removals.append(tuple({event.entity: None for event in gone}))
         return len(gone)
+
+    def removals(self, after: int) -> Removals:
+        """As `EventLog.removals`."""
+        with self._lock:
+            entities = dict.fromkeys(chain.from_iterable(self._removals[after:]))
+            return Removals(len(self._removals), tuple(entities))
+
+    def mark(self, sequence: int) -> bytes | None:
+        """As `EventLog.mark`."""
+        with self._lock:
+            at = bisect_right(self._events, sequence, key=_sequence_of) - 1
+            if at >= 0 and self._events[at].sequence == sequence:
+                return self._events[at].event_hash[:MARK_BYTES]
+            return self._marks.get(sequence)
 
     def listen(
         self, changed: Callable[[], bool], failed: Callable[[BaseException], None]

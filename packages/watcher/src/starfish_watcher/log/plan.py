@@ -24,7 +24,7 @@ __all__ = ("AppendPlan", "KeyRecord", "entities_of", "keys_of")
 
 
 class KeyRecord(NamedTuple):
-    """What is kept of the append that used an idempotency key."""
+    """All that is kept of the append that used an idempotency key."""
 
     content: bytes
     """`PreparedEvent.content` of that append."""
@@ -57,7 +57,10 @@ class AppendPlan:
         heads: Mapping[str, EntityHead],
         records: Mapping[str, KeyRecord],
         stamp: Stamp,
+        newest_id: bytes | None = None,
     ) -> None:
+        if newest_id is not None:
+            stamp.seen(newest_id)
         self.events: list[Event] = []
         """What to write, by sequence without a hole."""
         self.heads: dict[str, EntityHead] = {}
@@ -77,14 +80,17 @@ class AppendPlan:
         records: dict[str, KeyRecord] = {}
         receipts: list[Receipt] = []
         timestamp_us = self._stamp.now_us()
-        for item in request:
+        for index, item in enumerate(request):
             content = b""
             if (key := item.idempotency_key) is not None:
                 content = item.content
                 earlier = records.get(key) or self.records.get(key) or self._known_records.get(key)
                 if earlier is not None:
                     if earlier.content != content:
-                        return IdempotencyConflictError(key, earlier.receipt.sequence)
+                        if key not in records:
+                            return IdempotencyConflictError(key, earlier.receipt.sequence)
+                        keys = [each.idempotency_key for each in request]
+                        return IdempotencyConflictError(key, 0, keys.index(key))
                     receipts.append(earlier.receipt)
                     continue
             entity = item.entity
@@ -93,7 +99,7 @@ class AppendPlan:
                 or self.heads.get(entity)
                 or self._known_heads.get(entity, NO_EVENTS)
             )
-            if refusal := _judge(item, head):
+            if refusal := _judge(item, head, index if len(request) > 1 else None):
                 return refusal
             sequence += 1
             event = self._event(item, head, sequence, timestamp_us, receipts)
@@ -147,15 +153,17 @@ class AppendPlan:
                 entity=item.entity,
                 scope=item.scope,
                 payload_hash=item.payload_hash,
+                metadata=item.metadata_bytes,
             ),
+            item.metadata_bytes,
         )
 
 
-def _judge(item: PreparedEvent, head: EntityHead) -> WatcherError | None:
+def _judge(item: PreparedEvent, head: EntityHead, index: int | None) -> WatcherError | None:
     expected = item.expected
     if expected is None:
         return None
     wanted = 0 if isinstance(expected, Expected) else expected + 1
     if wanted == head.generation:
         return None
-    return SequenceConflictError(item.entity, _position(wanted), _position(head.generation))
+    return SequenceConflictError(item.entity, _position(wanted), _position(head.generation), index)

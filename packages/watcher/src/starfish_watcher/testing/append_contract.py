@@ -146,7 +146,7 @@ class AppendContract:
             credit(store, "a", durability=durability)
             assert store.read()[-1].sequence == store.last_sequence()
 
-        with pytest.raises(ValueError, match="legal are commit, batched, none"):
+        with pytest.raises(ValueError, match="must be one of commit, batched, none"):
             credit(store, "a", durability="sometimes")
 
     def test_a_query_finds_what_its_region_matches(self, store: EventStore) -> None:

@@ -98,7 +98,7 @@ class BeginningContract:
     def test_cursor_watcher_delivers_what_was_there_first(
         self, store: EventStore, tmp_path: Path
     ) -> None:
-        """Then what comes; after an ``ack`` only what is newer."""
+        """Then later states; after an ``ack`` only newer ones."""
         credit(store, "a")
         path = tmp_path / "watcher.checkpoint"
         watcher = store.watch_projection_cursor(Balance, "a", checkpoint=path)

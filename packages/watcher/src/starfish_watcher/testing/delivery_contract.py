@@ -34,7 +34,7 @@ class DeliveryContract:
             yield store
 
     def test_a_subscription_gets_its_region_from_now_on(self, store: EventStore) -> None:
-        """Not what was there, not what others want."""
+        """Neither older events nor those of other regions."""
         credit(store, "alice")
         everything = store.subscribe()
         alice = store.subscribe(Region(entity_prefix="alice", kind=CREDIT))

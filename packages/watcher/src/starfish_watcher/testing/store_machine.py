@@ -98,7 +98,7 @@ class StoreMachine(RuleBasedStateMachine):
         raise NotImplementedError
 
     def teardown(self) -> None:
-        """Close what was opened."""
+        """Close all that was opened."""
         self.store.close()
         if self.other is not None:
             self.other.close()
@@ -282,7 +282,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.other = self.open_handle()
         self.other.append(at(entity), CREDIT, {"amount": amount})
         self.model.events.append((len(self.model.events) + 1, entity, "eu", CREDIT, amount))
-        # Whoever begins to listen makes the others hear what was before: nothing depends on time.
+        # A handle that begins to listen makes the others hear all that was before: nothing depends on time.
         self.store.subscribe().close()
 
     @precondition(lambda self: self.other is not None)

@@ -18,6 +18,7 @@ from unittest.mock import Mock
 import pytest
 
 from starfish_watcher._delivery.hub import Hub
+from starfish_watcher._model.generation import Generation
 from starfish_watcher._projection.definition import Change, MaybeStale, Projection
 from starfish_watcher._projection.snapshots import SnapshotCache
 from starfish_watcher._store import EventStore
@@ -250,17 +251,47 @@ class WatchContract(BeginningContract, ConvergenceContract):
         return errors
 
     def test_compaction_does_not_mute(self, store: EventStore) -> None:
-        """Generations go on where they were."""
+        """Generations go on where they were, and a state that it changed is told."""
         watcher = store.watch_projection(Balance, "a")
+        untouched = store.watch_projection(Balance, "b")
+        prefix = store.watch_prefix(Balance, None)
         credit(store, "a")
         credit(store, "a")
         assert watcher.recv(5) == Change(2, 2)
+        assert prefix.recv(5) == ("a", Change(2, 2))
+        before = store.project_if_changed(Balance, "a", 0)
+        assert before is not None
 
-        store.compact(lambda _: False)
-        assert watcher.try_recv() is None
+        store.compact(lambda event: event.clock > 0)
+        after = watcher.recv(5)
+        assert after == Change(2, 1)
+        assert after.generation > before.generation
+        assert prefix.recv(5) == ("a", Change(2, 1))
+        assert store.project_if_changed(Balance, "a", before.generation) == Change(2, 1)
+        assert store.project_if_changed(Balance, "a", after.generation) is None
+        assert store.watch_projection(
+            Balance, "a", since_generation=Generation.from_token(before.token)
+        ).recv(0) == Change(2, 1)
+        assert untouched.try_recv() is None
         credit(store, "a")
 
-        assert watcher.recv(5) == Change(3, 1)
+        assert watcher.recv(5) == Change(3, 2)
+
+    def test_compaction_by_another_handle_is_told(
+        self, opener: Opener, expression: str | None
+    ) -> None:
+        """As by this one."""
+        if expression is None:
+            pytest.skip("this storage ends with its handle")
+        with opener() as store, opener() as other:
+            for _ in range(3):
+                credit(store, "a")
+            watcher = store.watch_projection(Balance, "a")
+            prefix = store.watch_prefix(Balance, "a")
+            other.compact(lambda event: event.clock > 0)
+
+            assert watcher.recv(5) == Change(3, 2)
+            assert prefix.recv(5) == ("a", Change(3, 2))
 
     def test_compaction_of_what_nobody_was_told_of_does_not_mute(
         self, opener: Opener, expression: str | None, monkeypatch: pytest.MonkeyPatch
@@ -277,7 +308,7 @@ class WatchContract(BeginningContract, ConvergenceContract):
                 credit(other, "a:b")
                 credit(other, "c")
                 other.compact(lambda event: event.entity == "c")
-            store.subscribe().close()  # whoever begins to listen makes the others hear
+            store.subscribe().close()  # a handle that begins to listen makes the others hear
 
             assert watcher.recv(5) == Change(1, None)
             assert prefix.recv(5) == ("a:b", Change(1, None))
@@ -287,7 +318,7 @@ class WatchContract(BeginningContract, ConvergenceContract):
         """Whatever bit of a cached state is wrong, the log is folded again."""
 
         class Named(Balance):
-            name = "balance"  # instances of one name share what is on disk, not what is in memory
+            name = "balance"  # instances of one name share states on disk, not in memory
 
         path = tmp_path / "cache.db"
         with opener(snapshots=SnapshotCache(path, min_events=1)) as store:
@@ -295,14 +326,14 @@ class WatchContract(BeginningContract, ConvergenceContract):
                 credit(store, "a", amount)
             assert store.project_if_changed(Named(), "a", 0) == Change(2, 21)
             with closing(sqlite3.connect(path, isolation_level=None)) as file:
-                ((row, *parts),) = file.execute("SELECT rowid, * FROM snapshots_1").fetchall()
+                ((row, *parts),) = file.execute("SELECT rowid, * FROM snapshots_2").fetchall()
                 key, checksum = len(parts[0]), len(parts[2])
                 whole = b"".join(parts)
                 for place in range(len(whole)):
                     spoilt = bytearray(whole)
                     spoilt[place] ^= 1
                     file.execute(
-                        "UPDATE snapshots_1 SET key = ?, body = ?, checksum = ? WHERE rowid = ?",
+                        "UPDATE snapshots_2 SET key = ?, body = ?, checksum = ? WHERE rowid = ?",
                         (spoilt[:key], spoilt[key:-checksum], spoilt[-checksum:], row),
                     )
                     assert store.project_if_changed(Named(), "a", 0) == Change(2, 21)

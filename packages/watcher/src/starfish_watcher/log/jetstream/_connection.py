@@ -337,7 +337,7 @@ class JetStreamConnection:
         return int(said["seq"])
 
     async def delete(self, stream_sequences: Sequence[int]) -> None:
-        """Overwrite and delete messages; those that are gone already are no error."""
+        """Overwrite and delete messages; those that are gone already do not count."""
 
         async def delete_one(sequence: int) -> None:
             answer = await self._request(

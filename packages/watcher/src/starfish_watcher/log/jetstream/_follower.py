@@ -1,7 +1,7 @@
 """Read a stream of NATS from one message on and without end, through consumers that come and go.
 
 A consumer lives in the server's memory and may be gone with it, or lose a message on the way. So
-what it delivers is counted, and at the first doubt a new consumer begins after what was taken.
+what it delivers is counted, and at the first doubt a new consumer begins after all that was taken.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class StreamFollower:
                 await asyncio.wait([task], timeout=0.1)
 
     def join(self) -> None:
-        """Return when what was taken is taken; from any thread but the loop's, after `end`."""
+        """Return when all that was taken is taken; from any thread but the loop's, after `end`."""
         self._taker.shutdown()
 
     async def _follow(self) -> None:

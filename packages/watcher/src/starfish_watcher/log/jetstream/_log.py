@@ -39,7 +39,7 @@ from starfish_watcher.errors import (
     WatcherError,
 )
 from starfish_watcher.fault_points import FaultPoint
-from starfish_watcher.log.base import AppendResult, EntityHead, History, Listener, Stamp
+from starfish_watcher.log.base import AppendResult, EntityHead, History, Listener, Removals, Stamp
 from starfish_watcher.log.jetstream._connection import (
     JetStreamConnection,
 )
@@ -53,7 +53,7 @@ from starfish_watcher.log.jetstream._writer import JetStreamWriter, ServerSync
 __all__ = ("JetStreamEventLog", "ServerSync")
 
 STALL_S: Final = BUSY_TIMEOUT_S
-"""How long a replica may make no progress before whoever waits for it gives up."""
+"""How long a replica may make no progress before those who wait for it give up."""
 
 
 class JetStreamEventLog:
@@ -70,7 +70,7 @@ class JetStreamEventLog:
         patience_s: float = 300.0,
         connect_options: dict[str, Any] | None = None,
     ) -> None:
-        """Connect, make the stream when it is missing, and read what is in it.
+        """Connect, make the stream when it is missing, and read all that is in it.
 
         Args:
             servers: Addresses of the servers of one cluster.
@@ -86,7 +86,7 @@ class JetStreamEventLog:
         Raises:
             StoreDamagedError: the stream is something else, or was set to forget messages.
             StoreUnavailableError: no server answers, it is too old, or the replica is in use.
-            ValueError: ``stream`` is not legal; the message says what is.
+            ValueError: ``stream`` is refused; the message names the rule.
         """
         check_stream_name(stream)
         writer_id = uuid.uuid4().bytes
@@ -141,7 +141,7 @@ class JetStreamEventLog:
 
     def _take(self, messages: Sequence[StoredMessage]) -> None:
         if self._replica.has_hole(messages):
-            # Whoever deletes messages has said so in the stream before.
+            # A handle that deletes messages has said so in the stream before.
             last = self._connection.run(self._connection.last_sequence())
             self._replica.hold_until(last)
         self._replica.apply(messages)
@@ -156,7 +156,7 @@ class JetStreamEventLog:
         self._replica.wake()
 
     def _catch_up(self) -> None:
-        """Return when the replica shows what was in the stream when this was called."""
+        """Return when the replica shows all that was in the stream when this was called."""
         self._check_usable()
         self._connection.check_connected()
         target = self._connection.run(self._connection.last_sequence())
@@ -230,10 +230,20 @@ class JetStreamEventLog:
     def remove(self, sequences: Sequence[int]) -> int:
         """As `EventLog.remove`: a record of it in the stream, then the messages are deleted.
 
-        From the record on no reader sees the events. Whoever dies before all messages are
+        From the record on no reader sees the events. A process that dies before all messages are
         deleted leaves the rest hidden in the stream, for the next one who removes something.
         """
         return self._writer.remove(sequences)
+
+    def removals(self, after: int) -> Removals:
+        """As `EventLog.removals`; numbered by this handle, from what its replica has seen."""
+        self._catch_up()
+        return self._replica.log.removals(after)
+
+    def mark(self, sequence: int) -> bytes | None:
+        """As `EventLog.mark`; a replica that never saw a removed event has no mark of it."""
+        self._catch_up()
+        return self._replica.log.mark(sequence)
 
     def listen(
         self, changed: Callable[[], bool], failed: Callable[[BaseException], None]

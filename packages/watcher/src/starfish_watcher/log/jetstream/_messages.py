@@ -28,6 +28,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from starfish_watcher._model.event import Event
 from starfish_watcher.log.base import EntityHead
 from starfish_watcher.log.plan import AppendPlan
 
@@ -59,15 +60,22 @@ class EventMessage(msgspec.Struct, frozen=True, array_like=True, tag="event1"):
     """Which handle wrote it, 16 bytes."""
     more: int
     fields: EventFields
-    """The event, in the order of `Event`."""
+    """The event, in the order of `Event`, without its metadata."""
     key: str | None
     """Its idempotency key."""
     content: bytes
     """`PreparedEvent.content`, where there is a key."""
+    metadata: bytes | None = None
+    """`Event.metadata_bytes`; missing in messages of the first version."""
+
+
+def _fields(event: Event) -> EventFields:
+    fields: EventFields = msgspec.structs.astuple(event)[:12]
+    return fields
 
 
 class KeyResidue(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept of the idempotency key of a removed event."""
+    """All that is kept of the idempotency key of a removed event."""
 
     key: str
     content: bytes
@@ -90,7 +98,7 @@ class RemovalMessage(msgspec.Struct, frozen=True, array_like=True, tag="removal1
 
     @property
     def sequences(self) -> list[int]:
-        """What is gone, in order."""
+        """All that is gone, in order."""
         sequences: list[int] = []
         last = 0
         for step in self.steps:
@@ -133,12 +141,12 @@ def check_stream_name(stream: str) -> None:
     """Return when ``stream`` may name a stream.
 
     Raises:
-        ValueError: it may not; the message says what is legal.
+        ValueError: it may not; the message says which names may.
     """
     if not _STREAM_NAME.fullmatch(stream):
         msg = (
             f"stream {stream[:80]!r} is refused: 1 to 128 ASCII letters, digits, '_' and '-' "
-            "are legal"
+            "are allowed"
         )
         raise ValueError(msg)
 
@@ -156,14 +164,16 @@ def entity_subject(stream: str, entity: str) -> str:
 
 def event_messages(plan: AppendPlan, writer: bytes) -> list[EventMessage]:
     """The messages of a plan, one an event."""
-    keys = {record.receipt.sequence: (key, record.content) for key, record in plan.records.items()}
+    keys: dict[int, tuple[str | None, bytes]] = {
+        record.receipt.sequence: (key, record.content) for key, record in plan.records.items()
+    }
     last = len(plan.events) - 1
     return [
         EventMessage(
             writer,
             last - index,
-            msgspec.structs.astuple(event),
-            *keys.get(event.sequence, (None, b"")),
+            _fields(event),
+            *(*keys.get(event.sequence, (None, b"")), event.metadata_bytes),
         )
         for index, event in enumerate(plan.events)
     ]

@@ -23,8 +23,9 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from starfish_watcher._model.receipt import Receipt
+from starfish_watcher._model.stored_payload import payload_check
 from starfish_watcher.errors import StoreDamagedError, StoreUnavailableError
-from starfish_watcher.log.base import NO_EVENTS, EntityHead
+from starfish_watcher.log.base import MARK_BYTES, NO_EVENTS, EntityHead
 from starfish_watcher.log.jetstream._messages import (
     EventMessage,
     KeyResidue,
@@ -35,7 +36,8 @@ from starfish_watcher.log.jetstream._messages import (
 )
 from starfish_watcher.log.plan import KeyRecord
 from starfish_watcher.log.sqlite import SqliteEventLog
-from starfish_watcher.log.sqlite._file import connect, translated
+from starfish_watcher.log.sqlite._columns import CHECKED_COLUMNS
+from starfish_watcher.log.sqlite._file import connect, event_file, translated
 
 if sys.platform != "win32":
     import fcntl
@@ -56,12 +58,12 @@ _TABLES = (
         stream_sequence INTEGER NOT NULL
     ) STRICT
     """,
-    # Messages of removed events that whoever removed them may not have deleted yet.
+    # Messages of removed events that may not have been deleted yet.
     "CREATE TABLE IF NOT EXISTS stream_leftovers (stream_sequence INTEGER PRIMARY KEY) STRICT",
     "INSERT OR IGNORE INTO stream VALUES (1, 0, x'')",
     "CREATE INDEX IF NOT EXISTS idempotency_by_sequence ON idempotency (sequence)",
 )
-_INSERT_EVENT = "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_EVENT = f"INSERT INTO events ({CHECKED_COLUMNS}) VALUES ({','.join(14 * '?')})"  # noqa: S608 - names of columns
 _UPSERT_HEAD = (
     "INSERT INTO entities (entity, generation, sequence, event_hash, removed)"
     " VALUES (?, ?, ?, ?, ?) ON CONFLICT (entity) DO UPDATE SET generation = excluded.generation,"
@@ -85,6 +87,7 @@ class PlanBase(NamedTuple):
     last_sequence: int
     heads: dict[str, EntityHead]
     records: dict[str, KeyRecord]
+    newest_id: bytes | None
 
 
 class Replica:
@@ -110,8 +113,9 @@ class Replica:
             self.log = SqliteEventLog(self._path, check="none")
             """Where reads go."""
             self._resources.callback(self.log.close)
+            self._file = event_file(self._path)
             with translated(str(self._path)):
-                self._connection = connect(self._path)
+                self._connection = connect(self._file)
                 self._resources.callback(self._connection.close)
                 # It can be thrown away, so it need not survive a power failure, only be whole.
                 level = "OFF" if path is None else "NORMAL"
@@ -157,10 +161,17 @@ class Replica:
             ):
                 return
             execute("BEGIN IMMEDIATE")
-            for table in ("events", "entities", "idempotency", "stream_events", "stream_leftovers"):
+            for table in (
+                "events",
+                "entities",
+                "idempotency",
+                "removed",
+                "stream_events",
+                "stream_leftovers",
+            ):
                 execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
             execute("UPDATE stream SET position = 0, mark = x''")
-            execute("UPDATE log SET last_sequence = 0, store_id = ?", (store_id,))
+            execute("UPDATE log SET last_sequence = 0, newest_id = NULL, store_id = ?", (store_id,))
             execute("COMMIT")
             self._load()
 
@@ -238,10 +249,11 @@ class Replica:
 
     def _add(self, stream_sequence: int, message: EventMessage) -> None:
         fields = message.fields
-        sequence, entity, _, clock, _, event_id, *_, event_hash = fields
+        sequence, entity, _, clock, _, event_id = fields[:6]
+        payload, event_hash = fields[9], fields[11]
         execute = self._connection.execute
         try:
-            execute(_INSERT_EVENT, fields)
+            execute(_INSERT_EVENT, (*fields, message.metadata, payload_check(payload)))
         except sqlite3.IntegrityError as error:
             raise self._damaged(stream_sequence, f"event {sequence} was there before") from error
         execute("INSERT INTO stream_events VALUES (?, ?)", (sequence, stream_sequence))
@@ -251,7 +263,7 @@ class Replica:
                 _INSERT_KEY,
                 (message.key, message.content, event_id, sequence, clock, event_hash),
             )
-        execute("UPDATE log SET last_sequence = ?", (sequence,))
+        execute("UPDATE log SET last_sequence = ?, newest_id = ?", (sequence, event_id))
 
     def _remove(self, message: RemovalMessage) -> None:
         gone = [(sequence,) for sequence in message.sequences]
@@ -261,11 +273,21 @@ class Replica:
             " SELECT stream_sequence FROM stream_events WHERE sequence = ?",
             gone,
         )
+        many(
+            f"INSERT OR IGNORE INTO removed SELECT sequence, substr(event_hash, 1, {MARK_BYTES})"  # noqa: S608 - a number
+            " FROM events WHERE sequence = ?",
+            gone,
+        )
         many("DELETE FROM events WHERE sequence = ?", gone)
         many("DELETE FROM stream_events WHERE sequence = ?", gone)
         heads = message.heads.items()
         many(_UPSERT_HEAD, [(entity, *head) for entity, head in heads])
-        many("UPDATE entities SET removed = ? WHERE entity = ?", [(h[3], e) for e, h in heads])
+        self._connection.execute("UPDATE log SET removals = removals + 1")
+        many(
+            "UPDATE entities SET removed = ?, removed_in = (SELECT removals FROM log)"
+            " WHERE entity = ?",
+            [(head[3], entity) for entity, head in heads],
+        )
         many(_INSERT_KEY, [(kept.key, kept.content, *kept.receipt) for kept in message.keys])
         self._connection.execute(
             "UPDATE log SET last_sequence = max(last_sequence, ?)", (message.last_sequence,)
@@ -294,8 +316,8 @@ class Replica:
     def plan_base(self, entities: Sequence[str], keys: Sequence[str]) -> PlanBase:
         """The heads and key records that an append needs."""
         with self._snapshot() as connection:
-            position, last = connection.execute(
-                "SELECT position, last_sequence FROM stream, log"
+            position, last, newest_id = connection.execute(
+                "SELECT position, last_sequence, newest_id FROM stream, log"
             ).fetchone()
             heads: dict[str, EntityHead] = {}
             for entity in entities:
@@ -314,7 +336,7 @@ class Replica:
                 ).fetchone()
                 if row:
                     records[key] = KeyRecord(row[0], Receipt(*row[1:]))
-        return PlanBase(position, last, heads, records)
+        return PlanBase(position, last, heads, records, newest_id)
 
     def removal_base(self, sequences: Sequence[int]) -> tuple[int, int, list[Removed]]:
         """Position, last sequence, and which of the events are there."""
@@ -346,7 +368,7 @@ class Replica:
     @contextmanager
     def _snapshot(self) -> Generator[sqlite3.Connection]:
         with translated(str(self._path)):
-            connection = connect(self._path)
+            connection = self._file.connect()
             try:
                 connection.execute("BEGIN")
                 yield connection

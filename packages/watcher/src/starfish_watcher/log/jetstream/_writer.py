@@ -1,6 +1,6 @@
 """Publish to the event log's stream: a group of appends is one atomic batch after a known message.
 
-The server decides each race: what was judged on an older stream is refused, judged again and
+The server decides each race: all that was judged on an older stream is refused, judged again and
 published again. A publication that got no answer is looked up in the stream before anybody is told
 what became of it.
 """
@@ -17,7 +17,12 @@ from typing import Final, Literal, NamedTuple
 from starfish_watcher._limits import BUSY_TIMEOUT_S
 from starfish_watcher._model.event import Event
 from starfish_watcher._model.new_event import Durability, PreparedEvent
-from starfish_watcher.errors import AppendUncertainError, StoreUnavailableError, WatcherError
+from starfish_watcher.errors import (
+    AppendUncertainError,
+    LimitExceededError,
+    StoreUnavailableError,
+    WatcherError,
+)
 from starfish_watcher.fault_points import FaultPoint
 from starfish_watcher.log.base import AppendResult, Outcome, Stamp
 from starfish_watcher.log.jetstream._connection import (
@@ -75,11 +80,11 @@ class JetStreamWriter:
 
         Args:
             connection: Leads to the stream.
-            replica: What was read of the stream; publications are added at once.
+            replica: All that was read of the stream; publications are added at once.
             stream: Name of the stream.
             writer_id: In each message, so that this handle knows its own.
             server_sync: As `JetStreamEventLog`.
-            catch_up: Returns when the replica shows what is in the stream.
+            catch_up: Returns when the replica shows all that is in the stream.
             check_usable: Raises when the handle can do nothing any more.
         """
         self._connection = connection
@@ -105,7 +110,7 @@ class JetStreamWriter:
                 "durability 'commit' is refused: the server fsyncs on an interval; set "
                 "'sync_interval: always' there and server_sync='always' here, or use 'batched'"
             )
-            raise StoreUnavailableError(self._connection.location, reason)
+            raise LimitExceededError(self._connection.location, reason)
         outcomes: list[Outcome] = []
         events: list[Event] = []
         with self._lock:
@@ -151,18 +156,23 @@ class JetStreamWriter:
 
     def _refusal(self, request: Sequence[PreparedEvent]) -> WatcherError | None:
         if len(request) > MAX_ATOMIC_MESSAGES:
-            return StoreUnavailableError(
+            return LimitExceededError(
                 self._connection.location,
-                f"a batch of {len(request)} events is refused: a server stores at most "
+                f"a batch of {len(request)} events is too large: a server stores at most "
                 f"{MAX_ATOMIC_MESSAGES} messages at one moment",
             )
         for item in request:
             names = len(item.entity) + len(item.scope) + len(item.idempotency_key or "")
-            size = len(item.payload_bytes) + 4 * names + OVERHEAD_BYTES
+            size = (
+                len(item.payload_bytes)
+                + len(item.metadata_bytes or b"")
+                + 4 * names
+                + OVERHEAD_BYTES
+            )
             if size > self._connection.max_payload:
-                return StoreUnavailableError(
+                return LimitExceededError(
                     self._connection.location,
-                    f"an event of {len(item.payload_bytes)} payload bytes is refused: the "
+                    f"an event of {len(item.payload_bytes)} payload bytes is too large: the "
                     f"server's max_payload is {self._connection.max_payload}",
                 )
         return None
@@ -182,12 +192,12 @@ class JetStreamWriter:
             base = self._replica.plan_base(entities, keys)
             if result := self._find_committed(unanswered, base):
                 return result
-            plan = AppendPlan(base.last_sequence, base.heads, base.records, stamp)
+            plan = AppendPlan(base.last_sequence, base.heads, base.records, stamp, base.newest_id)
             outcomes = [plan.add(request) for request in requests]
             if not up_to_date and (
                 not plan.events or any(isinstance(outcome, WatcherError) for outcome in outcomes)
             ):
-                # The server judges what is published; what is not, must be judged on the newest.
+                # The server judges all that is published; all that is not, must be judged on the newest.
                 self._catch_up()
                 up_to_date = True
                 continue

@@ -7,7 +7,8 @@ before it is lent.
 
 from __future__ import annotations
 
-import select
+import os
+import selectors
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ CONNECT_TIMEOUT_S: Final = 10
 """How long opening a connection may take, where the connection string does not say."""
 MAX_IDLE: Final = 8
 """Connections kept open while nobody reads: each is a process of the server."""
+MAX_LENT: Final = 64
+"""Readers at the same time; the next one waits for one of them."""
 _DAMAGED: Final = (
     errors.UndefinedTable,
     errors.UndefinedColumn,
@@ -85,7 +88,9 @@ class PostgresConnections:
         self.location = f"postgresql://{address}/{name or parameters.get('user') or ''}#{schema}"
         """Where the events are, without user and password."""
         self._schema = schema
+        self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._free = threading.BoundedSemaphore(MAX_LENT)
         self._idle: list[Connection] = []
         self._closed = False
 
@@ -112,12 +117,21 @@ class PostgresConnections:
             StoreClosed: `close` was called.
             StoreUnavailableError: the server does not answer.
         """
-        connection = self._take() or self.open()
-        with translated(self.location):
-            try:
-                yield connection
-            finally:
-                self._give_back(connection)
+        if os.getpid() != self._pid:
+            msg = f"it was opened in process {self._pid}; open it again after a fork"
+            raise StoreClosed(msg)
+        if not self._free.acquire(timeout=BUSY_TIMEOUT_S):
+            reason = f"{MAX_LENT} connections were in use for {BUSY_TIMEOUT_S:g} s"
+            raise StoreUnavailableError(self.location, reason)
+        try:
+            connection = self._take() or self.open()
+            with translated(self.location):
+                try:
+                    yield connection
+                finally:
+                    self._give_back(connection)
+        finally:
+            self._free.release()
 
     def _take(self) -> Connection | None:
         while True:
@@ -147,7 +161,7 @@ class PostgresConnections:
         connection.close()
 
     def close(self) -> None:
-        """Close what is idle now, and what is lent when it comes back."""
+        """Close all that is idle now, and all that is lent when it comes back."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -159,13 +173,13 @@ def is_alive(connection: Connection) -> bool:
     """Whether an idle connection still leads to a server; asks the socket, not the server."""
     if connection.closed:
         return False
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if not poll.poll(0):
-        return True
-    # Nobody speaks on an idle connection but a server that says farewell.
-    try:
-        connection.pgconn.consume_input()
-    except psycopg.Error:
-        return False
-    return not poll.poll(0)
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(connection.fileno(), selectors.EVENT_READ)
+        if not waiting.select(0):
+            return True
+        # Nobody speaks on an idle connection but a server that says farewell.
+        try:
+            connection.pgconn.consume_input()
+        except psycopg.Error:
+            return False
+        return not waiting.select(0)

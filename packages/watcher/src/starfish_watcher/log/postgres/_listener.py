@@ -1,22 +1,21 @@
 """Hear that another process has committed: LISTEN on a connection of its own.
 
 After a lost connection it connects again, and then tells of news whether there are any or not:
-what was notified in between was not heard.
+all that was notified in between was not heard.
 """
 
 from __future__ import annotations
 
-import select
+import selectors
 import socket
-import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
 from psycopg import sql
 
-from starfish_watcher.errors import StoreUnavailableError, WatcherError
+from starfish_watcher._supervised_thread import SupervisedThread
+from starfish_watcher.errors import StoreUnavailableError
 from starfish_watcher.log.postgres._connections import (
     Connection,
     PostgresConnections,
@@ -27,9 +26,6 @@ __all__ = ("CLOSED", "PostgresListener")
 
 CLOSED: Final = "closed"
 """Payload of the notification that the store is closed everywhere."""
-FIRST_PAUSE_S: Final = 0.05
-"""Before the second attempt to connect again; doubles up to the next."""
-LONGEST_PAUSE_S: Final = 2.0
 
 
 class PostgresListener:
@@ -45,62 +41,67 @@ class PostgresListener:
         changed: Callable[[], Any],
         failed: Callable[[BaseException], None],
     ) -> None:
+        """Begin to listen.
+
+        Raises:
+            StoreUnavailableError: the process may not have more threads or descriptors.
+        """
         self._connections = connections
         self._channel = channel
         self._check_open = check_open
-        self._patience_s = patience_s
         self._changed = changed
-        self._failed = failed
-        self._stopping = threading.Event()
-        # So that the thread need not wake now and then only to see whether it may sleep on.
-        self._woken, self._wake = socket.socketpair()
-        self._lost_at: float | None = None
-        self._thread = threading.Thread(target=self._run, name="starfish-listener", daemon=True)
-        self._thread.start()
+        try:
+            # So that the thread need not wake now and then only to see whether it may sleep on.
+            self._woken, self._wake = socket.socketpair()
+            self._wake.setblocking(False)  # it is closed on event loops, too
+        except OSError as error:
+            raise StoreUnavailableError(connections.location, str(error)) from error
+        self._thread = SupervisedThread(
+            "starfish-listener",
+            connections.location,
+            self._listen,
+            failed=failed,
+            patience_s=patience_s,
+            release=self._release,
+        )
+        try:
+            self._thread.start()
+        except BaseException:
+            self._release()
+            raise
 
     @property
     def alive(self) -> bool:
         """Whether the thread still runs."""
-        return self._thread.is_alive()
+        return self._thread.alive
 
     def close(self) -> None:
         """Stop listening; the thread ends by itself."""
-        self._stopping.set()
+        self._thread.stopping.set()
         with suppress(OSError):
             self._wake.send(b"x")
 
     def join(self) -> None:
         """Return when the thread has released its connection."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        self._thread.join()
 
-    def _run(self) -> None:
-        pause = 0.0
-        try:
-            while not self._stopping.wait(pause):
-                try:
-                    self._listen()
-                except StoreUnavailableError as error:
-                    pause = min(max(2 * pause, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-                    if self._lost_at is None:
-                        self._lost_at, pause = time.monotonic(), 0.0
-                    if time.monotonic() - self._lost_at > self._patience_s:
-                        raise StoreUnavailableError(
-                            error.location, f"{error.reason}; for {self._patience_s:g} s"
-                        ) from error
-        except WatcherError as error:
-            if not self._stopping.is_set():
-                self._failed(error)
-        finally:
-            self._woken.close()
-            self._wake.close()
+    def _release(self) -> None:
+        self._woken.close()
+        self._wake.close()
 
     def _listen(self) -> None:
+        try:
+            self._hear()
+        except OSError as error:
+            # No descriptor for a moment; psycopg's own errors are translated already.
+            raise StoreUnavailableError(self._connections.location, str(error)) from error
+
+    def _hear(self) -> None:
         connection = self._connections.open()
         try:
             with translated(self._connections.location):
                 connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
-                self._lost_at = None
+                self._thread.went_well()
                 said: set[str] | None = {CLOSED}
                 while said is not None:
                     if CLOSED in said:
@@ -111,9 +112,12 @@ class PostgresListener:
             connection.close()
 
     def _wait(self, connection: Connection) -> set[str] | None:
-        """Return what was said as soon as something is; ``None`` when it is time to stop."""
-        while not (said := {notice.payload for notice in connection.notifies(timeout=0)}):
-            select.select([connection.fileno(), self._woken.fileno()], [], [])
-            if self._stopping.is_set():
-                return None
-        return said
+        """Return all that was said as soon as something is; ``None`` when it is time to stop."""
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(connection.fileno(), selectors.EVENT_READ)
+            waiting.register(self._woken.fileno(), selectors.EVENT_READ)
+            while not (said := {notice.payload for notice in connection.notifies(timeout=0)}):
+                waiting.select()
+                if self._thread.stopping.is_set():
+                    return None
+            return said

@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
-from itertools import starmap
+from itertools import chain
 from typing import Any, Final
 
 try:
@@ -34,19 +34,34 @@ except ImportError as error:
 from starfish_watcher._model.event import Event, RawEvent
 from starfish_watcher._model.new_event import Durability, PreparedEvent
 from starfish_watcher._model.region import Region
+from starfish_watcher._model.stored_payload import verified
 from starfish_watcher.errors import (
     StoreClosed,
     StoreDamagedError,
 )
 from starfish_watcher.fault_points import FaultPoint
-from starfish_watcher.log.base import NO_EVENTS, AppendResult, EntityHead, History, Listener, Stamp
+from starfish_watcher.log.base import (
+    MARK_BYTES,
+    NO_EVENTS,
+    AppendResult,
+    EntityHead,
+    History,
+    Listener,
+    Removals,
+    Stamp,
+)
 from starfish_watcher.log.postgres._connections import (
     Connection,
     PostgresConnections,
     translated,
 )
 from starfish_watcher.log.postgres._listener import PostgresListener
-from starfish_watcher.log.postgres._schema import COLUMNS, HEAD, check_schema_name, prepare_schema
+from starfish_watcher.log.postgres._schema import (
+    CHECKED_COLUMNS,
+    HEAD,
+    check_schema_name,
+    prepare_schema,
+)
 from starfish_watcher.log.postgres._writer import PostgresWriter
 
 __all__ = ("PostgresEventLog",)
@@ -70,9 +85,10 @@ class PostgresEventLog:
             patience_s: How long listeners wait for a server that went away before they give up.
 
         Raises:
-            StoreDamagedError: the schema holds something else, or another version.
+            StoreDamagedError: the schema holds something else.
+            StoreFormatError: a later version made it.
             StoreUnavailableError: the server does not answer or does not let us in.
-            ValueError: ``dsn`` or ``schema`` is not legal; the message says what is.
+            ValueError: ``dsn`` or ``schema`` is refused; the message names the rule.
         """
         check_schema_name(schema)
         self._connections = PostgresConnections(dsn, schema)
@@ -131,22 +147,24 @@ class PostgresEventLog:
         if region is not None:
             _add_region(region, wheres, values)
         query = self._connections.sql(
-            f"SELECT {COLUMNS} FROM {{s}}.events WHERE {' AND '.join(wheres)}"
+            f"SELECT {CHECKED_COLUMNS} FROM {{s}}.events WHERE {' AND '.join(wheres)}"
             " ORDER BY sequence LIMIT %s"
         )
         with self._connections.connection() as connection:
-            rows = connection.execute(query, (*values, limit), binary=True)
-            return list(starmap(Event, rows))
+            rows = connection.execute(query, (*values, limit), binary=True).fetchall()
+        return list(verified(self._location, rows))
 
     def get(self, event_id: bytes) -> Event | None:
         """As `EventLog.get`."""
         with self._connections.connection() as connection:
-            row = connection.execute(
-                self._connections.sql(f"SELECT {COLUMNS} FROM {{s}}.events WHERE event_id = %b"),
+            rows = connection.execute(
+                self._connections.sql(
+                    f"SELECT {CHECKED_COLUMNS} FROM {{s}}.events WHERE event_id = %b"
+                ),
                 (event_id,),
                 binary=True,
-            ).fetchone()
-        return Event(*row) if row else None
+            ).fetchall()
+        return next(verified(self._location, rows), None)
 
     def head(self, entity: str) -> EntityHead:
         """As `EventLog.head`."""
@@ -196,7 +214,11 @@ class PostgresEventLog:
                 rows = select_page(after)
                 row, page = found.fetchone(), rows.fetchall()
             head = EntityHead(*row) if row else NO_EVENTS
-            yield History(head, starmap(RawEvent if raw else Event, _pages(page, select_page)))
+            pages = (
+                verified(self._location, each, RawEvent if raw else Event)
+                for each in _pages(page, select_page)
+            )
+            yield History(head, chain.from_iterable(pages))
 
     def _page(
         self, connection: Connection, entity: str, kinds: Sequence[int], after: int
@@ -204,7 +226,8 @@ class PostgresEventLog:
         selected = " AND kind = ANY(%s)" if kinds else ""
         return connection.execute(
             self._connections.sql(
-                f"SELECT {COLUMNS} FROM {{s}}.events WHERE entity = %s AND sequence > %s{selected}"
+                f"SELECT {CHECKED_COLUMNS} FROM {{s}}.events"
+                f" WHERE entity = %s AND sequence > %s{selected}"
                 f" ORDER BY sequence LIMIT {PAGE_EVENTS}"
             ),
             (entity, after, list(kinds)) if kinds else (entity, after),
@@ -214,6 +237,37 @@ class PostgresEventLog:
     def remove(self, sequences: Sequence[int]) -> int:
         """As `EventLog.remove`: one transaction, on disk when this returns."""
         return self._writer.remove(sequences)
+
+    def removals(self, after: int) -> Removals:
+        """As `EventLog.removals`: by an index of the entities that lost events."""
+        with self._connections.connection() as connection:
+            row = connection.execute(
+                self._connections.sql("SELECT removals FROM {s}.log")
+            ).fetchone()
+            count = row[0] if row else 0
+            entities: list[tuple[str]] = []
+            if count != after:
+                entities = connection.execute(
+                    self._connections.sql(
+                        "SELECT entity FROM {s}.entities WHERE removed_in > %s AND removed_in > 0"
+                    ),
+                    (after,),
+                ).fetchall()
+        return Removals(count, tuple(entity for (entity,) in entities))
+
+    def mark(self, sequence: int) -> bytes | None:
+        """As `EventLog.mark`."""
+        with self._connections.connection() as connection:
+            row = connection.execute(
+                self._connections.sql(
+                    f"SELECT substr(event_hash, 1, {MARK_BYTES}) FROM {{s}}.events"
+                    " WHERE sequence = %s"
+                    " UNION ALL SELECT mark FROM {s}.removed WHERE sequence = %s"
+                ),
+                (sequence, sequence),
+                binary=True,
+            ).fetchone()
+        return None if row is None else bytes(row[0])
 
     def listen(
         self, changed: Callable[[], bool], failed: Callable[[BaseException], None]
@@ -260,9 +314,9 @@ class PostgresEventLog:
 
 def _pages(
     page: list[tuple[Any, ...]], select_page: Callable[[int], psycopg.Cursor[tuple[Any, ...]]]
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[list[tuple[Any, ...]]]:
     while True:
-        yield from page
+        yield page
         if len(page) < PAGE_EVENTS:
             return
         page = select_page(page[-1][0]).fetchall()

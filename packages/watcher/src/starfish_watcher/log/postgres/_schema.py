@@ -8,18 +8,27 @@ from typing import Any, Final, NamedTuple
 
 from psycopg import Connection, sql
 
-from starfish_watcher.errors import StoreDamagedError
+from starfish_watcher.errors import StoreDamagedError, StoreFormatError
 
-__all__ = ("COLUMNS", "HEAD", "SchemaState", "check_schema_name", "prepare_schema")
+__all__ = (
+    "CHECKED_COLUMNS",
+    "COLUMNS",
+    "HEAD",
+    "SchemaState",
+    "check_schema_name",
+    "prepare_schema",
+)
 
 COLUMNS: Final = (
     "sequence, entity, scope, clock, kind, event_id, timestamp_us, correlation_id, causation_id,"
-    " payload, previous_hash, event_hash"
+    " payload, previous_hash, event_hash, metadata"
 )
 """Of an event, in the order of the fields of the class `Event`."""
+CHECKED_COLUMNS: Final = f"{COLUMNS}, payload_check"
+"""And the CRC-32 of its payload; null in rows of format 1."""
 HEAD: Final = "generation, sequence, event_hash, removed"
 """Of an entity, in the order of the fields of `EntityHead`."""
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 _SCHEMA_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _TABLES: Final = """
     CREATE SCHEMA IF NOT EXISTS {schema};
@@ -64,6 +73,18 @@ _TABLES: Final = """
 """
 
 
+_TO_FORMAT_2: Final = """
+    ALTER TABLE {schema}.events ADD COLUMN metadata BYTEA, ADD COLUMN payload_check BIGINT;
+    CREATE INDEX events_by_kind ON {schema}.events (kind, sequence);
+    CREATE INDEX events_by_scope ON {schema}.events (scope, sequence);
+    ALTER TABLE {schema}.entities ADD COLUMN removed_in BIGINT NOT NULL DEFAULT 0;
+    CREATE INDEX entities_by_removal ON {schema}.entities (removed_in) WHERE removed_in > 0;
+    ALTER TABLE {schema}.log ADD COLUMN removals BIGINT NOT NULL DEFAULT 0,
+        ADD COLUMN newest_id BYTEA;
+    CREATE TABLE {schema}.removed (sequence BIGINT PRIMARY KEY, mark BYTEA NOT NULL);
+"""
+
+
 class SchemaState(NamedTuple):
     """What the tables said when they were opened."""
 
@@ -77,11 +98,11 @@ def check_schema_name(schema: str) -> None:
     """Return when ``schema`` may name the schema of a store.
 
     Raises:
-        ValueError: it may not; the message says what is legal.
+        ValueError: it may not; the message says which names may.
     """
     if not _SCHEMA_NAME.fullmatch(schema) or schema.lower().startswith("pg_"):
         msg = (
-            f"schema {schema[:80]!r} is refused: 1 to 63 ASCII letters, digits and '_' are legal, "
+            f"schema {schema[:80]!r} is refused: it must be 1 to 63 ASCII letters, digits and '_', "
             "the first one not a digit, and not 'pg_' at the start"
         )
         raise ValueError(msg)
@@ -93,7 +114,8 @@ def prepare_schema(
     """Make the tables where they are missing, or check those that are there.
 
     Raises:
-        StoreDamagedError: the tables are something else, or of another version.
+        StoreDamagedError: the tables are something else.
+        StoreFormatError: a later version made them.
     """
     encoding = connection.execute("SHOW server_encoding").fetchone()
     if encoding != ("UTF8",):
@@ -113,8 +135,8 @@ def prepare_schema(
             connection.execute(sql.SQL(_TABLES).format(schema=sql.Identifier(schema)))
             connection.execute(
                 sql.SQL(
-                    "INSERT INTO {}.log (id, format_version, store_id) VALUES (1, {}, {})"
-                ).format(sql.Identifier(schema), FORMAT_VERSION, uuid.uuid4().hex)
+                    "INSERT INTO {}.log (id, format_version, store_id) VALUES (1, 1, {})"
+                ).format(sql.Identifier(schema), uuid.uuid4().hex)
             )
         elif len(found) != 4:
             names = ", ".join(sorted(name for (name,) in found))
@@ -124,11 +146,14 @@ def prepare_schema(
                 sql.Identifier(schema)
             )
         ).fetchone()
-    if row is None:
-        raise StoreDamagedError(location, "its head row is missing")
-    store_id, closings, version = row
-    if version != FORMAT_VERSION:
-        raise StoreDamagedError(
-            location, f"its format is {version}, this version reads {FORMAT_VERSION}"
-        )
+        if row is None:
+            raise StoreDamagedError(location, "its head row is missing")
+        store_id, closings, version = row
+        if version > FORMAT_VERSION:
+            raise StoreFormatError(location, version, FORMAT_VERSION)
+        if version == 1:
+            connection.execute(sql.SQL(_TO_FORMAT_2).format(schema=sql.Identifier(schema)))
+            connection.execute(
+                sql.SQL("UPDATE {}.log SET format_version = 2").format(sql.Identifier(schema))
+            )
     return SchemaState(store_id, closings)

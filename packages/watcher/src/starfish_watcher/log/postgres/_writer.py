@@ -21,9 +21,10 @@ from starfish_watcher._limits import BUSY_TIMEOUT_S
 from starfish_watcher._model.event import Event
 from starfish_watcher._model.new_event import Durability, PreparedEvent
 from starfish_watcher._model.receipt import Receipt
+from starfish_watcher._model.stored_payload import payload_check
 from starfish_watcher.errors import AppendUncertainError, StoreDamagedError, StoreUnavailableError
 from starfish_watcher.fault_points import FaultPoint
-from starfish_watcher.log.base import AppendResult, EntityHead, Stamp
+from starfish_watcher.log.base import MARK_BYTES, AppendResult, EntityHead, Stamp
 from starfish_watcher.log.plan import AppendPlan, KeyRecord, entities_of, keys_of
 from starfish_watcher.log.postgres._connections import (
     Connection,
@@ -32,13 +33,13 @@ from starfish_watcher.log.postgres._connections import (
     translated,
 )
 from starfish_watcher.log.postgres._listener import CLOSED
-from starfish_watcher.log.postgres._schema import COLUMNS, HEAD
+from starfish_watcher.log.postgres._schema import CHECKED_COLUMNS, HEAD
 
 __all__ = ("PostgresWriter",)
 
 COLUMN_TYPES: Final = (
     *("int8", "text", "text", "int8", "int4", "bytea"),
-    *("int8", "bytea", "bytea", "bytea", "bytea", "bytea"),
+    *("int8", "bytea", "bytea", "bytea", "bytea", "bytea", "bytea", "int8"),
 )
 RESOLVE_S: Final = 10.0
 """How long a writer that lost the server during a commit asks what became of it."""
@@ -62,7 +63,7 @@ class PostgresWriter:
     def _open(self) -> Connection:
         connection = self._connections.open()
         with translated(self._connections.location):
-            # Whoever is stopped in the middle of a write must not hold up the others for ever.
+            # A process that is stopped in the middle of a write must not hold up the others for ever.
             timeout = f"SET idle_in_transaction_session_timeout = '{BUSY_TIMEOUT_S:.0f}s'"
             connection.execute(timeout.encode())
         return connection
@@ -115,10 +116,11 @@ class PostgresWriter:
         stamp: Stamp,
     ) -> AppendPlan:
         keys = [key.encode() for key in keys_of(requests)]
-        # One round trip; each statement sees what was committed before the lock was had.
+        # One round trip; each statement sees all that was committed before the lock was had.
         with connection.pipeline():
             locked = connection.execute(
-                self._connections.sql("SELECT last_sequence FROM {s}.log FOR UPDATE"), binary=True
+                self._connections.sql("SELECT last_sequence, newest_id FROM {s}.log FOR UPDATE"),
+                binary=True,
             )
             heads = connection.execute(
                 self._connections.sql(
@@ -140,7 +142,11 @@ class PostgresWriter:
                 raise StoreDamagedError(self._connections.location, "its head row is missing")
             records = {key.decode(): KeyRecord(row[0], Receipt(*row[1:])) for key, *row in found}
             return AppendPlan(
-                row[0], {entity: EntityHead(*head) for entity, *head in heads}, records, stamp
+                row[0],
+                {entity: EntityHead(*head) for entity, *head in heads},
+                records,
+                stamp,
+                row[1],
             )
 
     def _write(
@@ -148,12 +154,14 @@ class PostgresWriter:
     ) -> None:
         with connection.cursor() as cursor:
             statement = self._connections.sql(
-                f"COPY {{s}}.events ({COLUMNS}) FROM STDIN (FORMAT BINARY)"
+                f"COPY {{s}}.events ({CHECKED_COLUMNS}) FROM STDIN (FORMAT BINARY)"
             )
             with cursor.copy(statement) as copy:
                 copy.set_types(COLUMN_TYPES)
                 for event in plan.events:
-                    copy.write_row(msgspec.structs.astuple(event))
+                    copy.write_row(
+                        (*msgspec.structs.astuple(event), payload_check(event.payload_bytes))
+                    )
             reached("mid_batch")
             with connection.pipeline():
                 cursor.executemany(
@@ -178,8 +186,8 @@ class PostgresWriter:
                         ],
                     )
                 cursor.execute(
-                    self._connections.sql("UPDATE {s}.log SET last_sequence = %s"),
-                    (plan.events[-1].sequence,),
+                    self._connections.sql("UPDATE {s}.log SET last_sequence = %s, newest_id = %b"),
+                    (plan.events[-1].sequence, plan.events[-1].id_bytes),
                 )
                 self._notify(connection, "")
 
@@ -238,20 +246,26 @@ class PostgresWriter:
     def remove(self, sequences: Sequence[int]) -> int:
         """As `PostgresEventLog.remove`."""
         with self._lock, self._writing("commit") as connection:
-            connection.execute(self._connections.sql("SELECT FROM {s}.log FOR UPDATE"))
+            connection.execute(self._connections.sql("UPDATE {s}.log SET removals = removals + 1"))
             row = connection.execute(
                 self._connections.sql(
                     "WITH gone AS ("
-                    "  DELETE FROM {s}.events WHERE sequence = ANY(%s) RETURNING entity"
+                    "  DELETE FROM {s}.events WHERE sequence = ANY(%s)"
+                    "  RETURNING sequence, entity, event_hash"
+                    "), marked AS ("
+                    f"  INSERT INTO {{s}}.removed SELECT sequence, substr(event_hash, 1, {MARK_BYTES})"
+                    "  FROM gone ON CONFLICT DO NOTHING"
                     "), counted AS ("
                     "  SELECT entity, count(*) AS count FROM gone GROUP BY entity"
                     "), noted AS ("
-                    "  UPDATE {s}.entities AS e SET removed = removed + counted.count"
+                    "  UPDATE {s}.entities AS e SET removed = removed + counted.count,"
+                    "  removed_in = (SELECT removals FROM {s}.log)"
                     "  FROM counted WHERE e.entity = counted.entity"
                     ") SELECT count(*) FROM gone"
                 ),
                 (list(sequences),),
             ).fetchone()
+            self._notify(connection, "")
             connection.execute("COMMIT")
         return int(row[0]) if row else 0
 

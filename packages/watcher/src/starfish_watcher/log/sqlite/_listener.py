@@ -6,13 +6,14 @@ some microseconds, so it is asked often while others write and seldom otherwise.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import closing
 from typing import Final
 
-from starfish_watcher.errors import StoreClosed, WatcherError
-from starfish_watcher.log.sqlite._file import connect, translated
+from starfish_disk.sqlite_file import SqliteFile
+from starfish_watcher._supervised_thread import SupervisedThread
+from starfish_watcher.errors import StoreClosed
+from starfish_watcher.log.sqlite._file import translated
 
 __all__ = ("SqliteListener",)
 
@@ -23,60 +24,59 @@ IDLE_INTERVAL_S: Final = 0.025
 
 
 class SqliteListener:
-    """A thread that asks until it is closed."""
+    """A thread that asks until it is closed; also whether the file is still in its place."""
 
     def __init__(
         self,
-        path: Path,
+        file: SqliteFile,
         closings: int,
+        *,
+        patience_s: float,
         changed: Callable[[], bool],
         failed: Callable[[BaseException], None],
     ) -> None:
-        self._path = path
+        """Begin to ask.
+
+        Raises:
+            StoreUnavailableError: the process may not have more threads.
+        """
+        self._file = file
+        self._location = str(file.path)
         self._closings = closings
         self._changed = changed
-        self._failed = failed
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="starfish-listener", daemon=True)
+        self._thread = SupervisedThread(
+            "starfish-listener", self._location, self._ask, failed=failed, patience_s=patience_s
+        )
         self._thread.start()
 
     def close(self) -> None:
         """Stop asking; the thread ends by itself."""
-        self._stopping.set()
+        self._thread.stopping.set()
 
     @property
     def alive(self) -> bool:
         """Whether the thread still runs."""
-        return self._thread.is_alive()
+        return self._thread.alive
 
     def join(self) -> None:
         """Return when the thread has released the file."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            with translated(str(self._path)):
-                self._ask()
-        except WatcherError as error:
-            if not self._stopping.is_set():
-                self._failed(error)
+        self._thread.join()
 
     def _ask(self) -> None:
-        connection = connect(self._path)
-        try:
+        with translated(self._location), closing(self._file.connect(create=False)) as connection:
             seen = None
             interval = IDLE_INTERVAL_S
-            while not self._stopping.wait(interval if seen is not None else 0.0):
+            while not self._thread.stopping.wait(interval if seen is not None else 0.0):
                 (version,) = connection.execute("PRAGMA data_version").fetchone()
                 if version == seen:
+                    self._file.check_in_place()
                     interval = min(interval * 2, IDLE_INTERVAL_S)
                     continue
-                seen = version
                 (closings,) = connection.execute("SELECT closings FROM log").fetchone()
                 if closings != self._closings:
                     msg = "another handle of it was closed everywhere"
                     raise StoreClosed(msg)
                 interval = BUSY_INTERVAL_S if self._changed() else IDLE_INTERVAL_S
-        finally:
-            connection.close()
+                # Last: when telling failed, it is tried again.
+                seen = version
+                self._thread.went_well()

@@ -6,11 +6,11 @@ import sqlite3
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
+from starfish_disk.sqlite_file import SqliteFile
 from starfish_watcher.errors import StoreClosed
-from starfish_watcher.log.sqlite._file import connect, translated
+from starfish_watcher.log.sqlite._file import translated
 
 __all__ = ("ReaderPool",)
 
@@ -21,9 +21,9 @@ MAX_IDLE: Final = 16
 class ReaderPool:
     """Lends connections; safe to use from many threads."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._location = str(path)
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+        self._location = str(file.path)
         self._lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
@@ -44,7 +44,7 @@ class ReaderPool:
                 self._give_back(connection)
 
     def _open(self) -> sqlite3.Connection:
-        connection = connect(self._path)
+        connection = self._file.connect(create=False)
         connection.execute("PRAGMA query_only = ON")
         return connection
 
@@ -58,7 +58,7 @@ class ReaderPool:
         connection.close()
 
     def close(self) -> None:
-        """Close what is idle now, and what is lent when it comes back."""
+        """Close all that is idle now, and all that is lent when it comes back."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []

@@ -1,0 +1,1 @@
+"""The command line: looking into an outbox, and putting it right."""

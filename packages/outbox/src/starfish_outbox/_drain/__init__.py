@@ -1,0 +1,1 @@
+"""Sending entries: lanes, attempts, rests, one pass and a run of passes."""

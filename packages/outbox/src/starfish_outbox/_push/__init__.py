@@ -1,0 +1,1 @@
+"""Pushing documents to a Starfish server; needs the extra `http`."""

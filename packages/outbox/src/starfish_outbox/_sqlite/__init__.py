@@ -1,0 +1,1 @@
+"""Queues as rows of one SQLite file that several processes may share."""
