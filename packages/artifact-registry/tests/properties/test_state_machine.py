@@ -359,7 +359,9 @@ def limited(share: int) -> settings:
     return settings(max_examples=max(settings().max_examples // share, 4), stateful_step_count=15)
 
 
-TestRegistryMachine = RegistryMachine.TestCase
+TestRegistryMachine = pytest.mark.timeout(600)(
+    RegistryMachine.TestCase
+)  # each step audits every row
 TestRegistryMachine.settings = limited(4)
 
 
