@@ -59,6 +59,12 @@ def nothing_of_ours_blocks_the_event_loop() -> Iterator[None]:
         for function in blocking.functions.values():
             # Made once, before there is anything to wait for: it imports the driver.
             function.can_block_in("db/engine.py", "create_engine")
+            # Two looks at the places of the database and its log: microseconds.
+            function.can_block_in("db/_database.py", "_check_place")
+            function.can_block_in("starfish_disk/sqlite_file.py", "check_in_place")
+            function.can_block_in("starfish_disk/sqlite_file.py", "prepare")
+            function.can_block_in("starfish_disk/place.py", "check")
+            function.can_block_in("starfish_http/callers/_token_file.py", "_stamp")
             # asyncpg looks for a password file and a home folder whenever it connects.
             function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")
         yield

@@ -122,9 +122,9 @@ async def _look(database_url: str, content: Path) -> dict[str, int]:
     async with engine.connect() as connection:
         assert await _rows(connection) == before
     await engine.dispose()
-    return {str(row.file_id): row.size for row in before}
+    return {str(row.id): row.size_bytes for row in before}
 
 
 async def _rows(connection: Any) -> list[Any]:
-    files = select(artifact_files).order_by(artifact_files.c.file_id)
+    files = select(artifact_files).order_by(artifact_files.c.id)
     return list((await connection.execute(files)).all())

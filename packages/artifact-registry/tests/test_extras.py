@@ -18,7 +18,8 @@ def test_the_command_names_its_extra_in_one_line() -> None:
 
     assert done.returncode == 1
     assert done.stderr == (
-        "artifact-registry needs the extra cli: pip install 'starfish-artifact-registry[cli]'\n"
+        "artifact-registry needs the extra cli: "
+        "pip install --find-links dist 'starfish-artifact-registry[cli]'\n"
     )
 
 

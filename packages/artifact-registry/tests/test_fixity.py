@@ -111,6 +111,7 @@ async def test_all_packages_are_checked_but_deleted_ones(
     await make_package(registry, {}, finalize=False)
     deleted = await make_package(registry, {"gone": b"4444"}, retention_class="working")
     clock.advance(31 * 24 * 60 * 60 * 1000)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
     await registry.delete_package(deleted, reason="done", actor="bob")
     place(tmp_path, b"22").unlink()
     seen: list[FixityProgress] = []
@@ -131,6 +132,7 @@ async def test_what_has_no_bytes_is_not_checked(
 ) -> None:
     package_id = await make_package(registry, FILES, retention_class="working")
     clock.advance(31 * 24 * 60 * 60 * 1000)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
     await registry.delete_package(package_id, reason="done", actor="bob")
 
     with pytest.raises(IllegalPackageStateError):

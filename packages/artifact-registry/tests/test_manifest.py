@@ -70,7 +70,7 @@ def _changed(golden: dict[str, Any], *path: str | int, value: Any) -> bytes:
         (("package", "metadata"), [], "metadata"),
         (("files",), [], "belongs to no file"),
         (("storage_receipts",), [], "no receipt"),
-        (("files", 0, "relative_path"), "../a", "no path of a file"),
+        (("files", 0, "relative_path"), "../a", "not a path of a file"),
         (("files", 0, "size"), 6, "no receipt"),
         (("files", 0, "size"), -1, "no receipt"),
         (("files", 0, "sha256"), "blake3:" + "0" * 64, "swapped"),

@@ -21,14 +21,19 @@ from packaging.requirements import Requirement
 from starfish_artifact_registry import manifest as manifests
 from starfish_artifact_registry.checkpoint import Checkpoint, sign_checkpoint
 from starfish_artifact_registry.errors import ProofError, ProofFilesError
-from starfish_artifact_registry.model._event_digest import (
-    GENESIS_DIGEST,
-    event_digest,
-    payload_digest,
-    record_digest,
+from starfish_artifact_registry.model._catalogue import (
+    FileIngested,
+    PackageCreated,
+    PackageDeleted,
+    PackageExpired,
+    RetentionHeld,
+    storage_location_id,
 )
+from starfish_artifact_registry.model._event_codec import encode_payload
+from starfish_artifact_registry.model._event_digest import payload_digest, record_bytes
+from starfish_artifact_registry.model._merkle import inclusion_proof, leaf_hash, root_of
 from starfish_artifact_registry.proof import ProvedEvent, encode_proof, verify_proof
-from starfish_artifact_registry.proof import _verify as proofs
+from starfish_artifact_registry.proof import main as proof_main
 from starfish_protocol import cbor
 from starfish_protocol.address import ContentAddress
 
@@ -46,8 +51,8 @@ def id_of(name: str) -> UUID:
 def a_manifest(package_id: UUID = PACKAGE, content: dict[str, bytes] = CONTENT) -> bytes:
     address = {path: ContentAddress.of(data) for path, data in content.items()}
     receipts = {
-        id_of(str(address[path])): manifests.StorageReceipt(
-            storage_location_id=id_of(str(address[path])),
+        storage_location_id("local", address[path]): manifests.StorageReceipt(
+            storage_location_id=storage_location_id("local", address[path]),
             backend_id="local",
             content_address=address[path],
             size=len(data),
@@ -57,7 +62,7 @@ def a_manifest(package_id: UUID = PACKAGE, content: dict[str, bytes] = CONTENT) 
     return manifests.encode(
         manifests.Manifest(
             package=manifests.ManifestPackage(
-                id=package_id,
+                id=str(package_id),
                 name="name",
                 producer="producer",
                 subject="subject",
@@ -78,7 +83,7 @@ def a_manifest(package_id: UUID = PACKAGE, content: dict[str, bytes] = CONTENT) 
                     sha256=ContentAddress.of(data, "sha256"),
                     ingested_at=WHEN,
                     ingested_by="ada",
-                    storage_location_id=id_of(str(address[path])),
+                    storage_location_id=storage_location_id("local", address[path]),
                 )
                 for path, data in sorted(content.items(), key=lambda item: item[0].encode())
             ),
@@ -89,21 +94,21 @@ def a_manifest(package_id: UUID = PACKAGE, content: dict[str, bytes] = CONTENT) 
 
 @dataclass
 class Log:
-    """A log of its own making, with the digests and nothing else of the registry."""
+    """A log of its own making, with the tree and nothing else of the registry."""
 
-    digests: list[bytes]
-    items: list[ProvedEvent | bytes]
+    leaves: list[bytes]
+    events: list[ProvedEvent]
 
     @classmethod
     def of(cls, *entries: tuple[str, bytes] | None) -> Log:
         """One entry for each event: type and payload of the package's own, None for others'."""
-        log = cls([GENESIS_DIGEST], [])
+        log = cls([], [])
         for sequence, entry in enumerate(entries, 1):
             event_type, payload = entry or ("v1.package.created", b"secret of others")
             event = ProvedEvent(
                 sequence, id_of(f"event {sequence}"), event_type, "ada", WHEN, payload
             )
-            record = record_digest(
+            record = record_bytes(
                 sequence=sequence,
                 event_id=event.event_id,
                 package_id=PACKAGE if entry else UUID(int=2),
@@ -112,46 +117,89 @@ class Log:
                 actor="ada",
                 created_at_ms=1767323045678,
             )
-            log.digests.append(event_digest(log.digests[-1], record))
-            log.items.append(event if entry else record)
+            log.leaves.append(leaf_hash(record))
+            if entry:
+                log.events.append(event)
         return log
 
+    @property
+    def root(self) -> bytes:
+        return root_of(self.leaves)
+
     def checkpoint(self, **changes: Any) -> Checkpoint:
-        values = {"sequence": len(self.items), "event_digest": self.digests[-1]} | changes
+        values = {"sequence": len(self.leaves), "root_hash": self.root} | changes
         return sign_checkpoint(
-            values["sequence"], values["event_digest"], created_at=WHEN, private_key=SEED
+            values["sequence"],
+            bytes(32),
+            root_hash=values["root_hash"],
+            created_at=WHEN,
+            private_key=SEED,
         )
 
     def proof(self, **changes: Any) -> bytes:
-        first = next(
-            place for place, item in enumerate(self.items) if isinstance(item, ProvedEvent)
+        payloads = [e.payload for e in self.events if e.event_type == "v1.package.finalized"]
+        hashes = inclusion_proof(
+            sorted({event.sequence - 1 for event in self.events} | {len(self.leaves) - 1}),
+            len(self.leaves),
+            lambda start, end: root_of(self.leaves[start:end]),
         )
-        payloads = [
-            item.payload
-            for item in self.items
-            if isinstance(item, ProvedEvent) and item.event_type == "v1.package.finalized"
-        ]
         return encode_proof(
             **{
                 "package_id": PACKAGE,
                 "manifest_digest": ContentAddress.of(payloads[0] if payloads else b""),
-                "first_sequence": first + 1,
-                "previous_digest": self.digests[first],
-                "events": self.items[first:],
-                "head_digest": self.digests[-1],
+                "events": self.events,
+                "tree_size": len(self.leaves),
+                "hashes": hashes,
+                "last_leaf": self.leaves[-1],
+                "root_hash": self.root,
             }
             | changes
         )
 
 
-CREATED = ("v1.package.created", b"\xa0")
+def ingested(path: str, **changes: Any) -> tuple[str, bytes]:
+    data = CONTENT[path]
+    address = ContentAddress.of(data)
+    values: dict[str, Any] = {
+        "file_id": id_of(path),
+        "relative_path": path,
+        "media_type": "text/plain",
+        "size": len(data),
+        "content_address": address,
+        "sha256": ContentAddress.of(data, "sha256"),
+        "backend_id": "local",
+        "storage_location_id": storage_location_id("local", address),
+    }
+    return "v1.file.ingested", encode_payload(FileIngested(**(values | changes)))
+
+
+def created(**changes: Any) -> tuple[str, bytes]:
+    values: dict[str, Any] = {
+        "name": "name",
+        "producer": "producer",
+        "subject": "subject",
+        "retention_class": "raw-evidence",
+        "retention_days": 3650,
+        "metadata": {"case": 7},
+    }
+    return "v1.package.created", encode_payload(PackageCreated(**(values | changes)))
+
+
+CREATED = created()
+INGESTED = [ingested(path) for path in CONTENT]
 FINALIZED = ("v1.package.finalized", a_manifest())
 CLEAR_SCREEN = ("v1.\x1b[2J", b"\xa0")
-HELD = ("v1.retention.held", b"\xa0")
+HELD = (
+    "v1.retention.held",
+    encode_payload(RetentionHeld(hold_id=UUID(int=7), reason="case")),
+)
+EXPIRED = ("v1.package.expired", encode_payload(PackageExpired(retain_until=WHEN)))
+DELETED = ("v1.package.deleted", encode_payload(PackageDeleted(reason="space")))
+WHOLE = [CREATED, *INGESTED, FINALIZED]
 
 
 def a_log() -> Log:
-    return Log.of(None, CREATED, None, None, FINALIZED, None, HELD, None)
+    return Log.of(None, CREATED, None, None, *INGESTED, FINALIZED, None, HELD, None)
 
 
 def test_a_proof_says_what_the_log_holds_of_the_package() -> None:
@@ -163,10 +211,13 @@ def test_a_proof_says_what_the_log_holds_of_the_package() -> None:
     assert proof.manifest_bytes == a_manifest()
     assert [(event.sequence, event.event_type) for event in proof.events] == [
         (2, "v1.package.created"),
-        (5, "v1.package.finalized"),
-        (7, "v1.retention.held"),
+        (5, "v1.file.ingested"),
+        (6, "v1.file.ingested"),
+        (7, "v1.file.ingested"),
+        (8, "v1.package.finalized"),
+        (10, "v1.retention.held"),
     ]
-    assert (proof.head_sequence, proof.head_digest) == (8, log.digests[-1])
+    assert (proof.head_sequence, proof.root_hash) == (11, log.root)
     assert (proof.checkpoint, proof.files_checked) == (None, None)
 
 
@@ -174,23 +225,43 @@ def test_a_proof_discloses_nothing_of_other_packages() -> None:
     proof = a_log().proof()
 
     assert b"secret of others" not in proof
-    assert len(cbor.decode(proof)["events"][1]) == 2 * 32
+    assert len(cbor.decode(proof)["hashes"]) == 3 * 32
 
 
 def test_a_proof_may_start_with_the_log() -> None:
-    assert verify_proof(Log.of(CREATED, FINALIZED).proof()).head_sequence == 2
+    assert verify_proof(Log.of(*WHOLE).proof()).head_sequence == 5
 
 
 @pytest.mark.parametrize(
     "entries",
     [
-        pytest.param([CREATED], id="never finalized"),
-        pytest.param([CREATED, FINALIZED, FINALIZED], id="finalized twice"),
-        pytest.param([FINALIZED], id="never created"),
-        pytest.param([CREATED, FINALIZED, CLEAR_SCREEN], id="commands for the terminal"),
-        pytest.param([CREATED, ("v1.package.finalized", b"\xa0")], id="no manifest"),
+        pytest.param([CREATED, *INGESTED], id="never finalized"),
+        pytest.param([*WHOLE, FINALIZED], id="finalized twice"),
+        pytest.param([*INGESTED, FINALIZED], id="never created"),
+        pytest.param([CREATED, *WHOLE], id="created twice"),
+        pytest.param([*WHOLE, CLEAR_SCREEN], id="commands for the terminal"),
+        pytest.param([CREATED, ("v1.package.finalized", b"\xa0")], id="not a manifest"),
         pytest.param(
-            [CREATED, ("v1.package.finalized", a_manifest(UUID(int=3)))], id="of another package"
+            [CREATED, *INGESTED, ("v1.package.finalized", a_manifest(UUID(int=3)))],
+            id="of another package",
+        ),
+        pytest.param([CREATED, *INGESTED[1:], FINALIZED], id="one file more in the manifest"),
+        pytest.param([*WHOLE, INGESTED[0]], id="a file after the end"),
+        pytest.param([CREATED, INGESTED[0], *INGESTED, FINALIZED], id="a file twice"),
+        pytest.param([created(producer="another"), *WHOLE[1:]], id="another producer"),
+        pytest.param(
+            [
+                CREATED,
+                ingested("a.txt", sha256=ContentAddress.of(b"another", "sha256")),
+                *[one for path, one in zip(CONTENT, INGESTED, strict=True) if path != "a.txt"],
+                FINALIZED,
+            ],
+            id="another hash in the event",
+        ),
+        pytest.param([*WHOLE, EXPIRED], id="expired before its date"),
+        pytest.param([*WHOLE, DELETED], id="deleted before its date"),
+        pytest.param(
+            [created(retention_days=0), *WHOLE[1:], HELD, DELETED], id="deleted under hold"
         ),
     ],
 )
@@ -204,17 +275,18 @@ def test_a_history_that_cannot_be_is_refused(entries: list[tuple[str, bytes]]) -
     [
         {"package_id": UUID(int=2)},
         {"manifest_digest": ContentAddress.of(b"another")},
-        {"first_sequence": 3},
-        {"first_sequence": 1},
-        {"first_sequence": 0},
-        {"first_sequence": -1},
-        {"previous_digest": bytes(32)},
-        {"previous_digest": b"short"},
-        {"head_digest": bytes(32)},
-        {"head_digest": b""},
+        {"tree_size": 10},
+        {"tree_size": 12},
+        {"tree_size": 0},
+        {"tree_size": -1},
+        {"root_hash": bytes(32)},
+        {"root_hash": b""},
+        {"last_leaf": bytes(32)},
+        {"last_leaf": b""},
+        {"hashes": []},
+        {"hashes": [b"\x11" * 31]},
+        {"hashes": [b"\x11" * 32]},
         {"events": []},
-        {"events": [b"\x11" * 31]},
-        {"events": [b"\x11" * 32]},
     ],
     ids=str,
 )
@@ -223,22 +295,20 @@ def test_fields_that_do_not_agree_are_refused(changes: dict[str, Any]) -> None:
         verify_proof(a_log().proof(**changes))
 
 
-@pytest.mark.parametrize("place", [0, 3, 5])
-def test_an_event_that_says_something_else_breaks_the_chain(place: int) -> None:
+@pytest.mark.parametrize("place", range(6))
+def test_an_event_that_says_something_else_is_not_in_the_tree(place: int) -> None:
     log = a_log()
-    events = log.items[1:]
-    event = events[place]
-    assert isinstance(event, ProvedEvent)
-    events[place] = replace(event, actor="eve")
+    events = [*log.events]
+    events[place] = replace(events[place], actor="eve")
 
-    with pytest.raises(ProofError, match="chain of digests"):
+    with pytest.raises(ProofError, match="root"):
         verify_proof(log.proof(events=events))
 
 
-@pytest.mark.parametrize("place", range(7))
-def test_an_event_left_out_breaks_the_chain(place: int) -> None:
+@pytest.mark.parametrize("place", range(6))
+def test_an_event_left_out_does_not_give_the_root(place: int) -> None:
     log = a_log()
-    events = log.items[1:]
+    events = [*log.events]
     del events[place]
 
     with pytest.raises(ProofError):
@@ -260,9 +330,16 @@ def test_a_trusted_signature_anchors_the_proof() -> None:
         (None, [PUBLIC]),
         ({}, ["00" * 32]),
         ({"sequence": 7}, [PUBLIC]),
-        ({"event_digest": bytes(32)}, [PUBLIC]),
+        ({"root_hash": bytes(32)}, [PUBLIC]),
+        ({"root_hash": None}, [PUBLIC]),
     ],
-    ids=["no checkpoint", "by somebody else", "of an earlier event", "of another log"],
+    ids=[
+        "no checkpoint",
+        "by somebody else",
+        "of an earlier event",
+        "of another log",
+        "without a root",
+    ],
 )
 def test_a_proof_that_nobody_trusted_speaks_for_is_refused(
     changes: dict[str, Any] | None, keys: list[str]
@@ -408,7 +485,7 @@ import runpy, sys
 for name in ("sqlalchemy", "aiosqlite", "asyncpg", "obstore", "fastapi", "typer", "sqlite3"):
     sys.modules[name] = None
 sys.argv[0] = "proof"
-runpy.run_module("starfish_artifact_registry.proof._verify", run_name="__main__", alter_sys=True)
+runpy.run_module("starfish_artifact_registry.proof", run_name="__main__", alter_sys=True)
 """
 
 
@@ -430,7 +507,7 @@ def installed_with_protocol() -> set[str]:
 
 
 def test_the_verifier_imports_nothing_but_protocol_and_what_comes_with_it() -> None:
-    code = "import sys, starfish_artifact_registry.proof._verify; print(*sys.modules)"
+    code = "import sys, starfish_artifact_registry.proof; print(*sys.modules)"
     clean = subprocess.run(
         [sys.executable, "-c", "import sys; print(*sys.modules)"],
         capture_output=True, text=True, check=True,
@@ -445,7 +522,8 @@ def test_the_verifier_imports_nothing_but_protocol_and_what_comes_with_it() -> N
 
     ours = {"starfish_artifact_registry", "starfish_protocol"}
     assert ours <= names
-    assert names - ours - sys.stdlib_module_names <= installed_with_protocol()
+    # `_openssl` is a part of cryptography that it registers without a package.
+    assert names - ours - sys.stdlib_module_names - {"_openssl"} <= installed_with_protocol()
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -473,11 +551,11 @@ def test_the_command_works_without_any_database_library(proof_file: Path, folder
     assert answer["holds"] is True
     assert answer["package_id"] == str(PACKAGE)
     assert answer["files_checked"] == 3
-    assert [event["sequence"] for event in answer["events"]] == [2, 5, 7]
+    assert [event["sequence"] for event in answer["events"]] == [2, 5, 6, 7, 8, 10]
 
 
 def main(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    status = proofs.main([str(argument) for argument in arguments])
+    status = proof_main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
 
@@ -489,7 +567,7 @@ def test_the_command_says_in_words_what_holds(
 
     assert status == 0
     assert "the proof holds: package 00000000-0000-0000-0000-000000000001, 'name'" in out
-    assert "event 5: v1.package.finalized by 'ada'" in out
+    assert "event 8: v1.package.finalized by 'ada'" in out
     assert "no signature was checked" in out
 
 
@@ -502,7 +580,7 @@ def test_the_commands_exit_status_is_the_answer(
 
     assert main(capsys, damaged)[0] == 1
     with pytest.raises(SystemExit) as usage:
-        proofs.main([])
+        proof_main([])
     assert usage.value.code == 2
     capsys.readouterr()
     status, _, err = main(capsys, proof_file, "--files", folder)

@@ -156,8 +156,8 @@ async def test_a_search_reads_an_index_and_not_the_table(engine: AsyncEngine) ->
         plan = await connection.execute(
             text(
                 "EXPLAIN QUERY PLAN SELECT * FROM artifact_packages WHERE producer = 'p'"
-                " AND (created_at, package_id) > ('2026', 'a') ORDER BY created_at, package_id"
+                " AND (created_at, id) > ('2026', 'a') ORDER BY created_at, id"
             )
         )
         (step,) = [row[3] for row in plan]
-    assert "USING INDEX ix_artifact_packages_producer_created_at_package_id" in step
+    assert "USING INDEX ix_artifact_packages_producer_created_at_id" in step

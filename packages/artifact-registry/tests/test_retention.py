@@ -76,6 +76,7 @@ async def test_after_its_date_a_package_expires_and_is_deleted(
     (file,) = await registry.list_files(package_id)
     manifest = await registry.get_manifest_bytes(package_id)
     clock.advance(30 * DAY_MS)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
 
     await registry.expire_package(package_id, actor="clerk")
     expired = await registry.get_package(package_id)
@@ -98,6 +99,7 @@ async def test_a_package_may_be_deleted_without_expiring_first(
     registry: Registry, package_id: UUID, clock: ManualClock
 ) -> None:
     clock.advance(31 * DAY_MS)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
 
     await registry.delete_package(package_id, reason="done", actor="bob")
 
@@ -110,6 +112,7 @@ async def test_every_hold_must_be_released(
     first = await registry.hold_package(package_id, reason="case 1", actor="ada")
     second = await registry.hold_package(package_id, reason="case 2", actor="eve")
     clock.advance(31 * DAY_MS)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
 
     with pytest.raises(PackageHeldError) as refused:
         await registry.delete_package(package_id, reason="space", actor="bob")
@@ -132,6 +135,7 @@ async def test_an_expired_package_can_still_be_held(
     registry: Registry, package_id: UUID, clock: ManualClock
 ) -> None:
     clock.advance(31 * DAY_MS)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
     await registry.expire_package(package_id, actor="clerk")
     await registry.hold_package(package_id, reason="late", actor="ada")
 
@@ -152,6 +156,7 @@ async def test_a_tombstone_takes_nothing_any_more(
     registry: Registry, package_id: UUID, clock: ManualClock
 ) -> None:
     clock.advance(31 * DAY_MS)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
     await registry.delete_package(package_id, reason="done", actor="bob")
 
     for call in (
@@ -207,6 +212,7 @@ async def test_expire_due_takes_what_is_past_its_date_and_not_held(
     await registry.hold_package(held, reason="case", actor="ada")
     open_one = await make_package(registry, {}, retention_class="working", finalize=False)
     clock.advance(30 * DAY_MS)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
     await make_package(registry, FILES, retention_class="working")
 
     assert await registry.expire_due(actor="clerk", limit=1) == [old]
@@ -240,6 +246,7 @@ async def test_a_hold_and_a_deletion_at_once_have_one_winner(
     repetition: int, registry: Registry, other: Registry, package_id: UUID, clock: ManualClock
 ) -> None:
     clock.advance(31 * DAY_MS)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
 
     held, deleted = await asyncio.gather(
         (registry, other)[repetition % 2].hold_package(package_id, reason="case", actor="ada"),
@@ -262,6 +269,7 @@ async def test_the_log_still_verifies_and_counts_every_event(
     hold_id = await registry.hold_package(package_id, reason="case", actor="ada")
     await registry.release_hold(package_id, hold_id, reason="settled", actor="ada")
     clock.advance(31 * DAY_MS)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
     await registry.expire_package(package_id, actor="clerk")
     await registry.delete_package(package_id, reason="done", actor="bob")
 
@@ -271,6 +279,7 @@ async def test_the_log_still_verifies_and_counts_every_event(
     assert types[3:] == [
         "v1.retention.held",
         "v1.retention.released",
+        "v1.clock.confirmed",
         "v1.package.expired",
         "v1.package.deleted",
     ]

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from starfish_artifact_registry.model._manifest import Manifest
     from starfish_artifact_registry.proof._verify import PackageProof, verify_proof
     from starfish_artifact_registry.registry import Registry
+    from starfish_artifact_registry.registry._log import AuditReport
     from starfish_artifact_registry.storage._base import ContentBackend
     from starfish_artifact_registry.storage._dataplane import InProcessDataPlane
     from starfish_artifact_registry.storage._local import LocalBackend
+    from starfish_artifact_registry.views._audit import Difference
     from starfish_artifact_registry.views._files import FileRecord
     from starfish_artifact_registry.views._query import Hold, PackageRecord
     from starfish_artifact_registry.views._replay import replay
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 
 __version__ = version("starfish-artifact-registry")
 __all__ = (
+    "AuditReport",
     "Checkpoint",
     "ContentBackend",
+    "Difference",
     "Event",
     "FileRecord",
     "FixityProgress",
@@ -61,6 +65,8 @@ __all__ = (
     "verify_proof",
 )
 _HOMES: Final = {
+    "AuditReport": "registry._log",
+    "Difference": "views._audit",
     "Checkpoint": "checkpoint",
     "ContentBackend": "storage",
     "Event": "events",

@@ -12,14 +12,21 @@
   - RetentionError                  package_id
     - PackageHeldError              hold_ids
     - RetentionPeriodError          retain_until
+    - ClockNotConfirmedError        now, confirmed
   - HoldNotFoundError               package_id, hold_id
   - InvalidQueryError               a filter, cursor or limit (also a ValueError)
   - ContentNotFoundError            address, backend_id
   - ContentDamagedError             address, backend_id, actual
   - LogDamagedError                 sequence, reason
+    - IllegalHistoryError           package_id: the event must not follow those before it
+  - ViewsDifferError                differences: tables and log do not agree
+  - DigestMismatchError             algorithm, expected, actual (also a ValueError)
   - UnknownEventTypeError           event_type
   - DatabaseUnavailableError        nothing was stored
     - CommitUncertainError          the connection was lost during the commit
+    - DatabaseReplacedError         its file was moved, removed or replaced
+  - ForeignDatabaseError            path, reason: a file of another application
+  - NotInitialisedError             nobody has made the tables
   - ManifestError                   not a manifest of this version (also a ValueError)
   - CheckpointError                 malformed, or nobody trusted signed it (also a ValueError)
   - ProofError                      an exported proof that proves nothing (also a ValueError)
@@ -42,14 +49,19 @@ from starfish_protocol.errors import StarfishError
 
 __all__ = (
     "CheckpointError",
+    "ClockNotConfirmedError",
     "CommitUncertainError",
     "ContentDamagedError",
     "ContentNotFoundError",
+    "DatabaseReplacedError",
     "DatabaseUnavailableError",
+    "DigestMismatchError",
     "DuplicateRelativePathError",
     "ExportRefusedError",
     "FileNotFoundInRegistryError",
+    "ForeignDatabaseError",
     "HoldNotFoundError",
+    "IllegalHistoryError",
     "IllegalPackageStateError",
     "ImportRefusedError",
     "InvalidQueryError",
@@ -57,6 +69,7 @@ __all__ = (
     "InvalidValueError",
     "LogDamagedError",
     "ManifestError",
+    "NotInitialisedError",
     "PackageExistsError",
     "PackageHeldError",
     "PackageNotFoundError",
@@ -71,6 +84,7 @@ __all__ = (
     "StorageUnavailableError",
     "UnknownEventTypeError",
     "UnknownRetentionClassError",
+    "ViewsDifferError",
 )
 
 
@@ -172,6 +186,42 @@ class LogDamagedError(RegistryError):
         """How that shows."""
 
 
+class IllegalHistoryError(LogDamagedError):
+    """An event must not follow those before it, although the digests fit."""
+
+    def __init__(self, sequence: int, package_id: UUID, reason: str) -> None:
+        super().__init__(sequence, f"in the history of package {package_id}: {reason}")
+        self.package_id = package_id
+        """The package whose history it breaks."""
+
+
+class ViewsDifferError(RegistryError):
+    """A table that is derived from the log differs from it; `replay` makes the tables again."""
+
+    def __init__(self, differences: tuple[str, ...]) -> None:
+        more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+        super().__init__(
+            f"the tables differ from the log: {differences[0]}{more}; 'replay' makes them again"
+        )
+        self.differences = differences
+        """A sentence for each difference."""
+
+
+class DigestMismatchError(RegistryError, ValueError):
+    """The bytes are others than the caller says; nothing refers to them."""
+
+    def __init__(self, algorithm: str, expected: str, actual: str) -> None:
+        super().__init__(
+            f"the {algorithm} digest of the bytes is {actual}, the caller says {expected}"
+        )
+        self.algorithm = algorithm
+        """The hash function, or ``size``."""
+        self.expected = expected
+        """The caller's value."""
+        self.actual = actual
+        """The value of the bytes that came."""
+
+
 class UnknownEventTypeError(RegistryError):
     """An event has a type or a version that this version of the code does not know.
 
@@ -195,6 +245,34 @@ class CommitUncertainError(DatabaseUnavailableError):
 
     Look before you repeat the call: it may have taken place.
     """
+
+
+class DatabaseReplacedError(DatabaseUnavailableError):
+    """The database's file was moved, removed or replaced while it was open.
+
+    A write would go where nobody reads it again; open the registry anew.
+    """
+
+
+class ForeignDatabaseError(RegistryError):
+    """The file belongs to another application; it is left as it is."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} is not a registry's database: {reason}")
+        self.path = path
+        """The file."""
+        self.reason = reason
+        """How that shows."""
+
+
+class NotInitialisedError(RegistryError):
+    """The database has no tables of a registry: nobody made them yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database has no tables of a registry; "
+            "'await create_schema(engine)' or 'artifact-registry init' makes them"
+        )
 
 
 class PackageExistsError(RegistryError):
@@ -235,6 +313,22 @@ class RetentionPeriodError(RetentionError):
         super().__init__(package_id, f"is retained {when}")
         self.retain_until = retain_until
         """From when on it may go, aware UTC; ``None`` when its class keeps it for ever."""
+
+
+class ClockNotConfirmedError(RetentionError):
+    """The date has passed by a clock that ran ahead of the log, and nobody has confirmed it."""
+
+    def __init__(self, package_id: UUID, now: datetime, confirmed: datetime) -> None:
+        super().__init__(
+            package_id,
+            f"is past its date only if it is {now.isoformat()} now, while the log has seen no more "
+            f"than {confirmed.isoformat()} go by day by day; if the clock is right, confirm it with "
+            "confirm_clock or 'artifact-registry retention confirm-clock'",
+        )
+        self.now = now
+        """The time by the registry's clock, aware UTC."""
+        self.confirmed = confirmed
+        """The time that has passed by the log, in steps of at most a day."""
 
 
 class HoldNotFoundError(RegistryError):

@@ -108,6 +108,7 @@ def test_what_is_refused_is_named_and_the_rest_is_taken(
     run: Run, run_json: RunJson, package: str, folder: Path
 ) -> None:
     run("ingest", package, folder / "two.html")
+    (folder / "two.html").write_text("other bytes")
     (folder / "cafe\u0301").write_text("not NFC")
 
     answer = run_json("ingest", package, folder, folder / "gone", status=1)

@@ -47,8 +47,8 @@ async def test_a_refused_command_disturbs_no_other(
     package_id = await registry.create_package(**package_fields)
 
     outcomes = await asyncio.gather(
-        ingest(registry, package_id, "a"),
-        ingest(registry, package_id, "a"),
+        ingest(registry, package_id, "a", b"one"),
+        ingest(registry, package_id, "a", b"another"),
         ingest(registry, uuid4(), "a"),
         registry.create_package(**package_fields | {"retention_class": "none"}),
         ingest(registry, package_id, "b"),

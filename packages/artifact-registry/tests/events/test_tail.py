@@ -110,10 +110,11 @@ async def test_arguments_that_mean_nothing_are_refused(
 async def test_a_reader_is_told_when_the_database_cannot_be_had(
     dataplane: InProcessDataPlane, tmp_path: Any
 ) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path / 'missing' / 'file.sqlite'}")
+    (tmp_path / "file").write_text("in the way")
+    engine = create_engine(f"sqlite:///{tmp_path / 'file' / 'file.sqlite'}")
     registry = Registry(engine, dataplane, RegistryViewWriter())
 
-    with pytest.raises(DatabaseUnavailableError, match="unable to open"):
+    with pytest.raises(DatabaseUnavailableError):
         await anext(registry.tail_events())
     await engine.dispose()
 

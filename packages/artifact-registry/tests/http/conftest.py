@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from starfish_artifact_registry.db.engine import create_engine
 from starfish_artifact_registry.db.schema import create_schema
-from starfish_artifact_registry.http import HttpLimits, create_registry_router
+from starfish_artifact_registry.http import HttpLimits, anyone, create_registry_router
 from starfish_artifact_registry.registry import Registry
 
 PACKAGE = {
@@ -72,6 +72,7 @@ def limits() -> HttpLimits:
 def make_app(registry: Registry, limits: HttpLimits) -> Callable[..., FastAPI]:
     def make(**options: Any) -> FastAPI:
         app = FastAPI()
+        options = {"authenticate": anyone} | options
         router = create_registry_router(registry, limits=limits, **options)
         app.include_router(router, prefix="/v1")
         return app

@@ -11,10 +11,9 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from starfish_artifact_registry.errors import InvalidValueError
-from starfish_artifact_registry.http import Access
-from starfish_artifact_registry.http._token_file import TokenFile
+from starfish_artifact_registry.http import Access, create_registry_router
 from starfish_artifact_registry.registry import Registry
+from starfish_http.callers import TokenFile, create_token_role_resolver
 
 PACKAGE: dict[str, Any] = {
     "name": "night shift", "producer": "camera 7", "subject": "gate",
@@ -151,33 +150,95 @@ async def test_a_refused_upload_is_not_read_before_its_answer(
     assert happened == [401, "http.response.body", "read", "http.response.body"]
 
 
-async def test_a_file_of_tokens_knows_actors_by_hashes(tmp_path: Path) -> None:
+async def test_a_router_is_not_made_without_a_word_about_callers(registry: Registry) -> None:
+    with pytest.raises(TypeError):
+        create_registry_router(registry)  # type: ignore[call-arg] - what a hurried caller writes
+    with pytest.raises(TypeError, match="anyone"):
+        create_registry_router(registry, authenticate=None)  # type: ignore[arg-type]
+
+
+HOLD = {"reason": "case 7"}
+
+
+@pytest.mark.parametrize(
+    ("roles", "allowed"),
+    [
+        ((), {"create", "list"}),
+        (("read",), {"list"}),
+        (("write",), {"create"}),
+        (("read", "hold"), {"list", "hold"}),
+        (("release",), {"release"}),
+        (("delete",), {"delete"}),
+    ],
+    ids=str,
+)
+async def test_a_token_may_do_what_its_roles_say(
+    make_app: Callable[..., FastAPI],
+    registry: Registry,
+    tmp_path: Path,
+    roles: tuple[str, ...],
+    allowed: set[str],
+) -> None:
     tokens = TokenFile(tmp_path / "tokens")
-    ada, ben = [await asyncio.to_thread(tokens.add, actor) for actor in ("ada", "camera 7")]
+    token = await asyncio.to_thread(tokens.create, "camera", roles=roles)
+    package_id = await registry.create_package(**PACKAGE, actor="ada")
+    hold_id = await registry.hold_package(package_id, reason="court", actor="counsel")
+    package = f"/packages/{package_id}"
+    app = make_app(authenticate=create_token_role_resolver(tokens))
 
-    assert await tokens.authenticate(ada) == "ada"
-    assert await tokens.authenticate(ben) == "camera 7"
-    assert await tokens.authenticate(ada[:-1]) is None
-    text = (tmp_path / "tokens").read_text()
-    assert ada not in text
-    assert (tmp_path / "tokens").stat().st_mode & 0o077 == 0
-    (tmp_path / "tokens").write_text(f"# only one is left\n\n{text.splitlines()[1]}\n")
-    assert await tokens.authenticate(ada) is None
-    assert await tokens.authenticate(ben) == "camera 7"
+    async with client_of(app) as client:
+        headers = {"authorization": f"Bearer {token}"}
+        answers = {
+            "create": await client.post("/packages", json=PACKAGE, headers=headers),
+            "list": await client.get("/packages", headers=headers),
+            "hold": await client.post(f"{package}/holds", json=HOLD, headers=headers),
+            "delete": await client.post(f"{package}/delete", json=HOLD, headers=headers),
+            "release": await client.post(
+                f"{package}/holds/{hold_id}/release", json=HOLD, headers=headers
+            ),
+        }
+
+    assert {name for name, answer in answers.items() if answer.status_code != 403} == allowed
 
 
-@pytest.mark.parametrize("actor", ["", " a", "a\nb", "é", "a" * 201])
-def test_an_actor_that_cannot_stand_in_a_line_is_refused(tmp_path: Path, actor: str) -> None:
-    with pytest.raises(InvalidValueError):
-        TokenFile(tmp_path / "tokens").add(actor)
+async def test_a_holder_may_release_the_own_hold_and_no_other(
+    make_app: Callable[..., FastAPI], registry: Registry, tmp_path: Path
+) -> None:
+    tokens = TokenFile(tmp_path / "tokens")
+    token = await asyncio.to_thread(tokens.create, "ada", roles=["hold"])
+    package_id = await registry.create_package(**PACKAGE, actor="ada")
+    own, other = [
+        await registry.hold_package(package_id, reason="case", actor=actor)
+        for actor in ("ada", "counsel")
+    ]
+    app = make_app(authenticate=create_token_role_resolver(tokens))
 
-    assert not (tmp_path / "tokens").exists()
+    async with client_of(app) as client:
+        statuses = [
+            (
+                await client.post(
+                    f"/packages/{package_id}/holds/{hold_id}/release",
+                    json=HOLD,
+                    headers={"authorization": f"Bearer {token}"},
+                )
+            ).status_code
+            for hold_id in (other, own)
+        ]
+
+    assert statuses == [403, 204]
 
 
-def test_a_damaged_file_of_tokens_is_named_by_its_line(tmp_path: Path) -> None:
-    (tmp_path / "tokens").write_text("# fine\nsecret ada\n")
+async def test_a_revoked_token_is_refused_from_the_next_request_on(
+    make_app: Callable[..., FastAPI], tmp_path: Path
+) -> None:
+    tokens = TokenFile(tmp_path / "tokens")
+    token = await asyncio.to_thread(tokens.create, "ada")
+    app = make_app(authenticate=create_token_role_resolver(tokens))
 
-    with pytest.raises(InvalidValueError, match="line 2") as caught:
-        TokenFile(tmp_path / "tokens").read()
+    async with client_of(app) as client:
+        headers = {"authorization": f"Bearer {token}"}
+        before = await client.get("/packages", headers=headers)
+        await asyncio.to_thread(tokens.revoke, "ada")
+        after = await client.get("/packages", headers=headers)
 
-    assert "secret" not in str(caught.value)
+    assert (before.status_code, after.status_code) == (200, 401)

@@ -25,9 +25,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from starfish_artifact_registry.http import HttpLimits
-from starfish_artifact_registry.http._access import Authenticator
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage._content_folder import Draft
+from starfish_http.callers import anyone
 
 pytestmark = pytest.mark.network
 PACKAGE = json.dumps(
@@ -79,13 +79,13 @@ def limits(limits: HttpLimits, linger_s: float, body_interval_s: float) -> HttpL
 
 
 @pytest.fixture
-def authenticate() -> Authenticator | None:
-    return None
+def authenticate() -> Any:
+    return anyone
 
 
 @pytest.fixture
 async def server(
-    make_app: Callable[..., FastAPI], authenticate: Authenticator | None
+    make_app: Callable[..., FastAPI], authenticate: Any
 ) -> AsyncGenerator[uvicorn.Server]:
     app = make_app(authenticate=authenticate)
     config = uvicorn.Config(app, port=0, lifespan="off", ws="none", log_level="critical")
@@ -144,7 +144,7 @@ async def test_dots_that_nobody_resolved_are_refused(
 async def test_a_body_beyond_the_limit_is_refused_before_it_comes(live: Client, files: str) -> None:
     status, headers, body = await live.ask("PUT", f"{files}/a", content_length=1_000_001)
 
-    assert (status, body["error"], body["max_bytes"]) == (413, "body_too_large", 1_000_000)
+    assert (status, body["error"], body["maxBytes"]) == (413, "body_too_large", 1_000_000)
     assert headers["connection"] == "close"
 
 

@@ -20,7 +20,7 @@ from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.engine import create_engine
 from starfish_artifact_registry.db.schema import create_schema
 from starfish_artifact_registry.events import RegistryViewWriter
-from starfish_artifact_registry.http import HttpLimits, create_registry_router
+from starfish_artifact_registry.http import HttpLimits, anyone, create_registry_router
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
 
@@ -36,7 +36,9 @@ def application() -> FastAPI:
     app = FastAPI()
     limits = HttpLimits(heartbeat_s=0.01, event_stream_s=0.02)
     registry = Registry(engine, dataplane, RegistryViewWriter())
-    app.include_router(create_registry_router(registry, limits=limits), prefix="/v1")
+    app.include_router(
+        create_registry_router(registry, authenticate=anyone, limits=limits), prefix="/v1"
+    )
     return app
 
 

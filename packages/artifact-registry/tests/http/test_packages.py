@@ -86,7 +86,7 @@ async def test_the_state_of_a_package_decides(client: httpx.AsyncClient, package
     assert (early.status_code, early.json()["error"]) == (409, "illegal_package_state")
     assert (twice.status_code, twice.json()["error"]) == (409, "duplicate_relative_path")
     assert twice.json()["relative_path"] == "a"
-    assert (again.status_code, again.json()["status"]) == (409, "finalized")
+    assert (again.status_code, again.json()["package_status"]) == (409, "finalized")
     assert (late.status_code, late.json()["error"]) == (409, "illegal_package_state")
 
 
@@ -102,7 +102,8 @@ async def test_an_unknown_package_is_404(client: httpx.AsyncClient, method: str,
     if method != "HEAD":
         assert answer.json() == {
             "error": "package_not_found",
-            "message": f"there is no package {unknown} in this registry",
+            "detail": f"there is no package {unknown} in this registry",
+            "status": 404,
             "package_id": unknown,
         }
 
@@ -125,7 +126,7 @@ async def test_an_unknown_package_is_404(client: httpx.AsyncClient, method: str,
          400, "invalid_value"),
         (json.dumps({**PACKAGE, "retention_class": "x"}).encode(), 400, "unknown_retention_class"),
         (json.dumps({**PACKAGE, "metadata": {"a": "x" * 20_000}}).encode(), 413, "body_too_large"),
-        (b"[" * 9_000, 400, "invalid_request"),
+        (b"[" * 9_000, 400, "bad_request"),
     ],
 )  # fmt: skip
 async def test_a_package_that_cannot_be_made_is_refused(
@@ -136,7 +137,7 @@ async def test_a_package_that_cannot_be_made_is_refused(
     )
 
     assert (answer.status_code, answer.json()["error"]) == (status, code), answer.text
-    assert isinstance(answer.json()["message"], str)
+    assert isinstance(answer.json()["detail"], str)
 
 
 async def test_what_is_wrong_with_a_body_is_listed(client: httpx.AsyncClient) -> None:

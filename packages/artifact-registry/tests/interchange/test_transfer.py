@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -82,8 +83,11 @@ async def test_a_package_comes_back_with_the_same_manifest_digest(
     assert manifest == await registry.get_manifest_bytes(package_id)
     for name in ("name", "metadata", "status", "file_count", "total_bytes"):
         assert getattr(after, name) == getattr(before, name)
-    for name in ("created_at", "created_by", "finalized_at", "finalized_by", "retain_until"):
+    for name in ("created_at", "created_by", "finalized_at", "finalized_by"):
         assert getattr(after, name) == getattr(before, name)
+    assert (after.imported_by, before.imported_by) == ("bob", None)
+    assert after.imported_at is not None
+    assert after.retain_until == after.imported_at + timedelta(days=3650)
     assert await elsewhere.list_files(package_id) == await registry.list_files(package_id)
     assert await read_all(elsewhere, package_id) == FILES
     assert (await elsewhere.verify_all()).ok
@@ -163,6 +167,7 @@ async def test_only_a_finalized_package_is_exported(
         await registry.export_package(package_id, tmp_path / "out", "zip")  # type: ignore[arg-type] - that is refused
     await registry.finalize_package(package_id, actor="ada")
     clock.advance(31 * 24 * 60 * 60 * 1000)
+    await registry.confirm_clock(reason="the wall clock", actor="ada")
     await registry.delete_package(package_id, reason="done", actor="bob")
     with pytest.raises(IllegalPackageStateError):
         await registry.export_package(package_id, tmp_path / "out", form)

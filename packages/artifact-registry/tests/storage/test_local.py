@@ -212,7 +212,7 @@ async def test_what_is_not_ours_is_neither_listed_nor_read(backend: LocalBackend
     os.mkfifo(path_of(backend, pipe))
 
     assert [entry.address async for entry in backend.list()] == [address]
-    with pytest.raises(StorageUnavailableError, match="no file"):
+    with pytest.raises(StorageUnavailableError, match="not a file"):
         await read_all(backend, pipe)
 
 

@@ -11,11 +11,15 @@ from starfish_artifact_registry.db._revision import revision_of
 from starfish_artifact_registry.db.migrate import migrate
 from starfish_artifact_registry.error_codes import ErrorCode, error_code
 from starfish_artifact_registry.errors import RegistryError
-from starfish_artifact_registry.http import Access, HttpLimits, create_registry_router
-from starfish_artifact_registry.http._application import create_registry_app
-from starfish_artifact_registry.http._token_file import TokenFile
+from starfish_artifact_registry.http import (
+    Access,
+    HttpLimits,
+    create_registry_app,
+    create_registry_router,
+)
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.views._files import FileRecord
+from starfish_http.callers import TokenFile, create_token_role_resolver
 
 
 async def actor_of(token: str) -> str | None:
@@ -32,8 +36,9 @@ async def use(registry: Registry, engine: AsyncEngine, file_id: UUID, error: Reg
     )
     assert_type(router, APIRouter)
     tokens = TokenFile(Path("tokens"))
-    assert_type(create_registry_app(registry, authenticate=tokens.authenticate), FastAPI)
-    assert_type(tokens.add("ada"), str)
+    assert_type(
+        create_registry_app(registry, authenticate=create_token_role_resolver(tokens)), FastAPI
+    )
     assert_type(await migrate(engine), str | None)
     assert_type(await revision_of(engine), str | None)
     assert_type(await registry.find_file(file_id), FileRecord)

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import getpass
 import inspect
 import io
+import os
+import socket
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
+from typing import Annotated, Any, Concatenate, Final, ParamSpec, TypeVar, get_type_hints
 
 import typer
 from sqlalchemy.exc import SQLAlchemyError
@@ -27,13 +30,26 @@ from starfish_artifact_registry.cli._place import RegistryPlace, locate
 from starfish_artifact_registry.error_codes import error_code, error_facts
 from starfish_artifact_registry.errors import RegistryError
 from starfish_artifact_registry.registry import Registry
+from starfish_disk.errors import DiskError
+from starfish_http.errors import TokenFileError
 
-__all__ = ("Actor", "Session", "command")
+__all__ = (
+    "LOCAL_ACTOR",
+    "Actor",
+    "BackendIdOption",
+    "DatabaseOption",
+    "JsonOption",
+    "RegistryOption",
+    "Session",
+    "StorageOption",
+    "command",
+)
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 _WHERE = "Where the registry is"
-_RegistryFolder = Annotated[
+RegistryOption = Annotated[
     Path | None,
     typer.Option(
         "--registry",
@@ -44,7 +60,7 @@ _RegistryFolder = Annotated[
         show_default=False,
     ),
 ]
-_Database = Annotated[
+DatabaseOption = Annotated[
     str | None,
     typer.Option(
         envvar="ARTIFACT_REGISTRY_DATABASE",
@@ -54,7 +70,7 @@ _Database = Annotated[
         show_default=False,
     ),
 ]
-_Storage = Annotated[
+StorageOption = Annotated[
     str | None,
     typer.Option(
         envvar="ARTIFACT_REGISTRY_STORAGE",
@@ -64,7 +80,7 @@ _Storage = Annotated[
         show_default=False,
     ),
 ]
-_BackendId = Annotated[
+BackendIdOption = Annotated[
     str | None,
     typer.Option(
         "--backend-id",
@@ -74,14 +90,29 @@ _BackendId = Annotated[
         show_default=False,
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 Actor = Annotated[
     str,
     typer.Option(
-        envvar="ARTIFACT_REGISTRY_ACTOR", help="Whom the log names as the one who did it."
+        envvar="ARTIFACT_REGISTRY_ACTOR",
+        help="Whom the log names as the one who did it; user@host if not said.",
+        show_default=False,
     ),
 ]
 """The option of every command that writes to the log."""
+
+
+def _local_actor() -> str:
+    """Who runs this process, and where."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+LOCAL_ACTOR: Final = _local_actor()
+"""The actor where none is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +147,7 @@ def command(
         function: Callable[Concatenate[Session, P], Awaitable[None]],
     ) -> Callable[..., None]:
         def run(
+            context: typer.Context,
             *arguments: Any,
             registry: Path | None,
             database: str | None,
@@ -124,7 +156,12 @@ def command(
             as_json: bool,
             **options: Any,
         ) -> None:
-            output = Output(name, as_json=as_json)
+            shared = context.find_root().obj or {}
+            output = Output(name, as_json=as_json or shared.get("as_json", False))
+            registry = _chosen(context, "registry", registry, shared)
+            database = _chosen(context, "database", database, shared)
+            storage = _chosen(context, "storage", storage, shared)
+            backend_id = _chosen(context, "backend_id", backend_id, shared)
             session = Session(
                 output, functools.partial(locate, registry, database, storage, backend_id)
             )
@@ -136,17 +173,32 @@ def command(
     return decorate
 
 
+def _chosen(context: typer.Context, name: str, value: T, shared: Mapping[str, Any]) -> T:
+    """The option behind the command's name, else the one before it, else that of the environment."""
+    source = context.get_parameter_source(name)
+    is_given = source is not None and source.name == "COMMANDLINE"
+    if not is_given and shared.get(name) is not None:
+        found: T = shared[name]
+        return found
+    return value
+
+
 def _describe(run: Callable[..., None], function: Callable[..., Any]) -> None:
     """Give the wrapper the signature that Typer reads: the command's own and the common options."""
     hints = get_type_hints(function, include_extras=True)
     own = list(inspect.signature(function).parameters.values())[1:]
-    parameters = [each.replace(annotation=hints[each.name]) for each in own]
+    parameters = [
+        inspect.Parameter(
+            "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+        ),
+        *(each.replace(annotation=hints[each.name]) for each in own),
+    ]
     for option, annotation in (
-        ("registry", _RegistryFolder),
-        ("database", _Database),
-        ("storage", _Storage),
-        ("backend_id", _BackendId),
-        ("as_json", _Json),
+        ("registry", RegistryOption),
+        ("database", DatabaseOption),
+        ("storage", StorageOption),
+        ("backend_id", BackendIdOption),
+        ("as_json", JsonOption),
     ):
         parameters.append(
             inspect.Parameter(
@@ -176,6 +228,12 @@ def _run(command: Awaitable[None], output: Output) -> None:
     except BrokenPipeError:
         # The reader went away, as `head` does.
         output.reader_has_gone()
+    except DiskError as error:
+        output.error("unavailable", f"{error.path}: {error.reason}")
+        raise typer.Exit(ExitStatus.UNAVAILABLE) from error
+    except TokenFileError as error:
+        output.error("token_file", str(error))
+        raise typer.Exit(ExitStatus.REFUSED) from error
     except RegistryError as error:
         row = error_code(error)
         output.error(row.code, str(error), error_facts(error))

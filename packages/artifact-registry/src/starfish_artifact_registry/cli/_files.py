@@ -16,7 +16,7 @@ from uuid import UUID
 
 import typer
 
-from starfish_artifact_registry.cli._command import Actor, Session, command
+from starfish_artifact_registry.cli._command import LOCAL_ACTOR, Actor, Session, command
 from starfish_artifact_registry.cli._exit_status import exit_status
 from starfish_artifact_registry.cli._packages import PackageId
 from starfish_artifact_registry.cli._progress import Meter, meter
@@ -28,10 +28,12 @@ from starfish_artifact_registry.cli._source_files import (
 from starfish_artifact_registry.cli._terminal_text import printable, readable_size
 from starfish_artifact_registry.error_codes import ErrorCode, error_code
 from starfish_artifact_registry.errors import RegistryError
+from starfish_disk.errors import DiskError, FileChangedError
 
 __all__ = ("add_file_commands",)
 
 _UNREADABLE = ErrorCode("source_unreadable", 400)
+_CHANGED = ErrorCode("source_changed", 400)
 
 
 def add_file_commands(app: typer.Typer) -> None:
@@ -65,12 +67,27 @@ async def ingest(
     parallel: Annotated[
         int, typer.Option(min=1, max=64, metavar="N", help="Files on their way at a time.")
     ] = 8,
-    actor: Actor = "cli",
+    normalize: Annotated[
+        bool,
+        typer.Option(
+            "--normalize",
+            help="Bring names to NFC, as disks of a Mac do not; the original is kept.",
+        ),
+    ] = False,
+    allow_changing: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changing", help="Take files that change while they are read; the log says so."
+        ),
+    ] = False,
+    actor: Actor = LOCAL_ACTOR,
 ) -> None:
     """Add files to a package; refused files are named, and the others are added all the same."""
     done = _Ingested()
     sources = await asyncio.to_thread(
-        _find, paths, f"{prefix.rstrip('/')}/" if prefix else "", done
+        functools.partial(
+            _find, paths, f"{prefix.rstrip('/')}/" if prefix else "", done, normalize=normalize
+        )
     )
     for skipped in done.skipped:
         session.output.note(f"skipped {skipped['path']}: {skipped['reason']}")
@@ -87,13 +104,21 @@ async def ingest(
                         relative_path=source.relative_path,
                         media_type=media_type or source.media_type,
                         actor=actor,
+                        facts=source.facts | ({"may_have_changed": True} if allow_changing else {}),
                     )
-                    await _ingest_one(add, source, done, progress)
+                    await _ingest_one(add, source, done, progress, may_change=allow_changing)
 
             waiting = sources[::-1]
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(min(parallel, len(sources))):
-                    workers.create_task(worker(waiting))
+            try:
+                async with asyncio.TaskGroup() as workers:
+                    for _ in range(min(parallel, len(sources))):
+                        workers.create_task(worker(waiting))
+            except asyncio.CancelledError:
+                session.output.note(
+                    f"interrupted: {len(done.files)} of {len(sources)} files are in the package; "
+                    "run the same command again to go on"
+                )
+                raise
     if done.fatal is not None:
         raise done.fatal
     _report(session, package_id, done, progress)
@@ -126,12 +151,14 @@ async def get(
     )
 
 
-def _find(paths: list[Path], prefix: str, done: _Ingested) -> list[SourceFile]:
+def _find(paths: list[Path], prefix: str, done: _Ingested, *, normalize: bool) -> list[SourceFile]:
     sources: list[SourceFile] = []
     for path in paths:
         try:
-            for found in find_source_files(path, prefix):
-                if isinstance(found, SkippedFile):
+            for found in find_source_files(path, prefix, normalize=normalize):
+                if isinstance(found, SkippedFile) and found.path == path:
+                    _refuse(done, path, _UNREADABLE, f"it is {found.reason}, which is not followed")
+                elif isinstance(found, SkippedFile):
                     done.skipped.append({"path": str(found.path), "reason": found.reason})
                 else:
                     sources.append(found)
@@ -141,10 +168,17 @@ def _find(paths: list[Path], prefix: str, done: _Ingested) -> list[SourceFile]:
 
 
 async def _ingest_one(
-    add: Callable[..., Awaitable[UUID]], source: SourceFile, done: _Ingested, progress: Meter
+    add: Callable[..., Awaitable[UUID]],
+    source: SourceFile,
+    done: _Ingested,
+    progress: Meter,
+    *,
+    may_change: bool,
 ) -> None:
     try:
-        async with contextlib.aclosing(source.read(progress.add_bytes)) as stream:
+        async with contextlib.aclosing(
+            source.read(progress.add_bytes, may_change=may_change)
+        ) as stream:
             file_id = await add(stream=stream)
     except RegistryError as error:
         row = error_code(error)
@@ -152,8 +186,10 @@ async def _ingest_one(
             done.fatal = error  # the next file would meet the same
             return
         _refuse(done, source.path, row, str(error))
-    except OSError as error:
-        _refuse(done, source.path, _UNREADABLE, error.strerror or str(error))
+    except FileChangedError as error:
+        _refuse(done, source.path, _CHANGED, error.reason)
+    except DiskError as error:
+        _refuse(done, source.path, _UNREADABLE, error.reason)
     else:
         done.files.append({"relative_path": source.relative_path, "file_id": str(file_id)})
         progress.add_file()

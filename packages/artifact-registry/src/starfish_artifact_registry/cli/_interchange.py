@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from starfish_artifact_registry.cli._command import Actor, Session, command
+from starfish_artifact_registry.cli._command import LOCAL_ACTOR, Actor, Session, command
 from starfish_artifact_registry.cli._packages import PackageId
 from starfish_artifact_registry.cli._progress import Meter, meter
 from starfish_artifact_registry.cli._terminal_text import printable
@@ -47,7 +47,7 @@ async def import_(
     session: Session,
     source: Annotated[Path, typer.Argument(metavar="DIR", help="A bag or a layout.")],
     *,
-    actor: Actor = "cli",
+    actor: Actor = LOCAL_ACTOR,
 ) -> None:
     """Take a package from a folder that `export` wrote; prints its id, which it keeps."""
     async with session.registry() as registry:

@@ -7,6 +7,13 @@ from typing import Annotated
 
 import typer
 
+from starfish_artifact_registry.cli._command import (
+    BackendIdOption,
+    DatabaseOption,
+    JsonOption,
+    RegistryOption,
+    StorageOption,
+)
 from starfish_artifact_registry.cli._files import add_file_commands
 from starfish_artifact_registry.cli._find import add_find_commands
 from starfish_artifact_registry.cli._interchange import add_interchange_commands
@@ -32,7 +39,7 @@ def build_app() -> typer.Typer:
         help="Packages of files as evidence: an append-only log, content by hash, and proof.",
         epilog=_EPILOG,
         no_args_is_help=True,
-        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
@@ -59,9 +66,22 @@ def _show_version(value: bool) -> None:  # noqa: FBT001 - Typer hands the flag o
 
 
 def _root(
+    context: typer.Context,
     *,
+    registry: RegistryOption = None,
+    database: DatabaseOption = None,
+    storage: StorageOption = None,
+    backend_id: BackendIdOption = None,
+    as_json: JsonOption = False,
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
     ] = False,
 ) -> None:
     """Packages of files as evidence: an append-only log, content by hash, and proof."""
+    context.obj = {
+        "registry": registry,
+        "database": database,
+        "storage": storage,
+        "backend_id": backend_id,
+        "as_json": as_json,
+    }

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from starfish_artifact_registry.cli._command import Actor, Session, command
+from starfish_artifact_registry.cli._command import LOCAL_ACTOR, Actor, Session, command
 
 __all__ = ("add_package_commands",)
 
@@ -42,7 +42,7 @@ async def create(
         Path | None,
         typer.Option("--meta-file", metavar="FILE", help="A JSON object to be kept with it."),
     ] = None,
-    actor: Actor = "cli",
+    actor: Actor = LOCAL_ACTOR,
 ) -> None:
     """Open a new package and print its id."""
     described = _metadata(metadata or [], metadata_file)
@@ -58,7 +58,7 @@ async def create(
     session.output.result({"package_id": str(package_id)}, str(package_id))
 
 
-async def finalize(session: Session, package_id: PackageId, *, actor: Actor = "cli") -> None:
+async def finalize(session: Session, package_id: PackageId, *, actor: Actor = LOCAL_ACTOR) -> None:
     """Close a package for ever and print the address of its manifest."""
     async with session.registry() as registry:
         digest = await registry.finalize_package(package_id, actor=actor)

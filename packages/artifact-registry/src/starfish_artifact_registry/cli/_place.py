@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = ("RegistryPlace", "locate")
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
-_NEEDS = "this {0} needs the extra {1}: pip install 'starfish-artifact-registry[{1}]'"
+_NEEDS = (
+    "this {0} needs the extra {1}: pip install --find-links dist 'starfish-artifact-registry[{1}]'"
+)
 _LEGAL = "sqlite:///PATH or postgresql://USER@HOST/DATABASE"
 
 
@@ -42,7 +44,9 @@ class RegistryPlace:
     """The storage's name in the log."""
 
     def __str__(self) -> str:
-        return f"{self.database.render_as_string(hide_password=True)} with {self.storage}"
+        # A file is named as it was typed, and not as the URL that it becomes.
+        database = self.database_file or self.database.render_as_string(hide_password=True)
+        return f"{database} with {self.storage}"
 
     @property
     def database_file(self) -> Path | None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from starfish_artifact_registry.cli._command import Actor, Session, command
+from starfish_artifact_registry.cli._command import LOCAL_ACTOR, Actor, Session, command
 from starfish_artifact_registry.cli._exit_status import ExitStatus
 from starfish_artifact_registry.cli._packages import PackageId
 from starfish_artifact_registry.cli._progress import Meter, meter
@@ -20,6 +20,7 @@ from starfish_artifact_registry.model._checkpoint import Checkpoint
 from starfish_artifact_registry.model._json_form import json_form
 from starfish_artifact_registry.proof import _verify as proofs
 from starfish_artifact_registry.registry import Registry
+from starfish_disk import create_file
 
 __all__ = ("add_proof_commands",)
 
@@ -46,6 +47,7 @@ def add_proof_commands(app: typer.Typer) -> None:
     command(app, "export-proof")(export_proof)
     command(app, "verify-proof")(verify_proof)
     command(app, "checkpoint")(checkpoint)
+    command(app, "make-key")(make_key)
 
 
 async def verify(
@@ -62,9 +64,9 @@ async def verify(
         ),
     ] = None,
     keys: _Keys = None,
-    actor: Actor = "cli",
+    actor: Actor = LOCAL_ACTOR,
 ) -> None:
-    """Walk the log's chain of digests and hash every stored file again; name what has changed."""
+    """Check the chain, every history, table and trigger, and every stored byte; name differences."""
     if keys and not checkpoints:
         raise typer.BadParameter("--key says who may sign a checkpoint: give --checkpoint too")
     known = [
@@ -72,9 +74,10 @@ async def verify(
     ]
     async with session.registry() as registry:
         log = await registry.verify_log(checkpoints=known, trusted_keys=keys or ())
+        audited = await registry.audit()
         reports: list[FixityReport] = []
         packages = files = size = 0
-        if log.damage is None:
+        if log.damage is None and not any(d.kind == "history" for d in audited.differences):
             with meter(session.output) as progress:
                 packages, files, size = await _check_files(
                     registry, package_ids, actor, progress, reports
@@ -91,7 +94,9 @@ async def verify(
     ]
     if log.damage is not None:
         lines.append(f"LOG      {printable(str(log.damage))}")
+    lines += [f"{each.kind.upper():<8} {printable(each.text)}" for each in audited.differences]
     result = {
+        "differences": json_form(audited.differences),
         "log": {
             "head_sequence": log.head_sequence,
             "head_digest": log.head_digest.hex(),
@@ -106,6 +111,9 @@ async def verify(
     if lines:
         session.output.failed_check(result, "\n".join(lines))
         raise typer.Exit(ExitStatus.REFUSED)
+    if known and not keys:
+        signers = ", ".join(sorted({each.public_key for each in known}))
+        session.output.note(f"signed by {signers}; name the keys that you trust with --key")
     session.output.result(result, f"ok: {log.head_sequence} events, {counted}")
 
 
@@ -158,20 +166,18 @@ async def verify_proof(
         "files": len(found.manifest.files),
         "files_checked": found.files_checked,
         "head_sequence": found.head_sequence,
-        "head_digest": found.head_digest.hex(),
+        "root_hash": found.root_hash.hex(),
         "signed_by": None if found.checkpoint is None else found.checkpoint.public_key,
     }
     lines = [
         f"the proof holds: {printable(package.name)}, {len(found.manifest.files)} files",
         f"manifest {found.manifest_digest}",
-        f"log head {found.head_digest.hex()} at event {found.head_sequence}",
+        f"tree of {found.head_sequence} events, root {found.root_hash.hex()}",
     ]
     if found.checkpoint is not None:
         lines.append(f"signed by {found.checkpoint.public_key}")
     elif not keys:
-        lines.append(
-            "nobody's signature was asked for: compare the log head with one that you trust"
-        )
+        lines.append("nobody's signature was asked for: compare the root with one that you trust")
     session.output.result(result, "\n".join(lines))
 
 
@@ -195,6 +201,17 @@ async def checkpoint(
         {"sequence": signed.sequence, "public_key": signed.public_key, "path": str(output)},
         f"event {signed.sequence} signed by {signed.public_key}: {printable(str(output))}",
     )
+
+
+async def make_key(session: Session, *, output: _Output) -> None:
+    """Make an Ed25519 key that signs checkpoints; prints its public half."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    key = Ed25519PrivateKey.generate()
+    line = f"{key.private_bytes_raw().hex()}\n".encode()
+    await asyncio.to_thread(create_file, output, line)
+    public = key.public_key().public_bytes_raw().hex()
+    session.output.result({"public_key": public, "path": str(output)}, public)
 
 
 async def _check_files(

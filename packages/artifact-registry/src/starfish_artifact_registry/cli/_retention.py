@@ -8,7 +8,7 @@ from uuid import UUID
 
 import typer
 
-from starfish_artifact_registry.cli._command import Actor, Session, command
+from starfish_artifact_registry.cli._command import LOCAL_ACTOR, Actor, Session, command
 from starfish_artifact_registry.cli._packages import PackageId
 from starfish_artifact_registry.cli._terminal_text import readable_size
 from starfish_artifact_registry.model._json_form import json_form
@@ -25,12 +25,13 @@ def add_retention_commands(app: typer.Typer) -> None:
     command(group, "release")(release)
     command(group, "expire")(expire)
     command(group, "delete")(delete)
+    command(group, "confirm-clock")(confirm_clock)
     app.add_typer(group, name="retention")
     command(app, "gc")(gc)
 
 
 async def hold(
-    session: Session, package_id: PackageId, *, reason: _Reason, actor: Actor = "cli"
+    session: Session, package_id: PackageId, *, reason: _Reason, actor: Actor = LOCAL_ACTOR
 ) -> None:
     """Forbid that a package goes, whatever its date; prints the id of the hold."""
     async with session.registry() as registry:
@@ -44,7 +45,7 @@ async def release(
     hold_id: Annotated[UUID, typer.Argument(metavar="HOLD", help="Id of the hold.")],
     *,
     reason: _Reason,
-    actor: Actor = "cli",
+    actor: Actor = LOCAL_ACTOR,
 ) -> None:
     """Lift a hold."""
     async with session.registry() as registry:
@@ -60,7 +61,7 @@ async def expire(
         UUID | None, typer.Argument(metavar="[PACKAGE]", help="This one; else all that are due.")
     ] = None,
     *,
-    actor: Actor = "cli",
+    actor: Actor = LOCAL_ACTOR,
 ) -> None:
     """Say in the log that packages are past their retention date; they stay readable."""
     expired: list[UUID] = []
@@ -75,12 +76,19 @@ async def expire(
 
 
 async def delete(
-    session: Session, package_id: PackageId, *, reason: _Reason, actor: Actor = "cli"
+    session: Session, package_id: PackageId, *, reason: _Reason, actor: Actor = LOCAL_ACTOR
 ) -> None:
     """Make a package past its date a tombstone; `gc` then removes its bytes."""
     async with session.registry() as registry:
         await registry.delete_package(package_id, reason=reason, actor=actor)
     session.output.result({"package_id": str(package_id)}, f"deleted {package_id}")
+
+
+async def confirm_clock(session: Session, *, reason: _Reason, actor: Actor = LOCAL_ACTOR) -> None:
+    """Confirm that this machine's clock is right, after a pause of more than a day or a jump."""
+    async with session.registry() as registry:
+        now = await registry.confirm_clock(reason=reason, actor=actor)
+    session.output.result({"confirmed": json_form(now)}, f"confirmed: it is {now.isoformat()}")
 
 
 async def gc(

@@ -6,15 +6,19 @@ import asyncio
 import mimetypes
 import os
 import stat
+import unicodedata
 from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from starfish_disk import SafeFolder
+from starfish_disk.errors import FileChangedError
 
 __all__ = ("SkippedFile", "SourceFile", "find_source_files")
 
 _CHUNK = 1024 * 1024
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
-"""A link is not followed and a pipe does not block, also when it took a file's place meanwhile."""
 _MEDIA_TYPES = mimetypes.MimeTypes(filenames=())
 """The table of Python itself: the same on every machine."""
 
@@ -28,6 +32,8 @@ class SourceFile:
     """In the package."""
     size: int
     """When it was found; it may grow until it is read."""
+    facts: dict[str, Any]
+    """Its time and mode, as the file system has them."""
 
     @property
     def media_type(self) -> str:
@@ -35,22 +41,31 @@ class SourceFile:
         found, encoding = _MEDIA_TYPES.guess_type(self.relative_path)
         return found if found is not None and encoding is None else "application/octet-stream"
 
-    async def read(self, on_bytes: Callable[[int], None]) -> AsyncGenerator[bytes]:
-        """Its bytes, in chunks.
+    async def read(
+        self, on_bytes: Callable[[int], None], *, may_change: bool
+    ) -> AsyncGenerator[bytes]:
+        """Its bytes, in chunks, to its end.
+
+        Args:
+            on_bytes: called with the size of each chunk.
+            may_change: do not compare the file before and after.
 
         Raises:
-            OSError: it cannot be read, or is not a regular file any more.
+            DiskError: it cannot be read, is not a regular file any more, or changed meanwhile.
         """
-        descriptor, chunk = await asyncio.to_thread(_open, self.path)
-        try:
-            while chunk:
-                on_bytes(len(chunk))
-                yield chunk
-                if len(chunk) < _CHUNK:
-                    return
-                chunk = await asyncio.to_thread(os.read, descriptor, _CHUNK)
-        finally:
-            os.close(descriptor)
+        with ExitStack() as opened:
+            chunks = await asyncio.to_thread(self._open, opened)
+            try:
+                while chunk := await asyncio.to_thread(next, chunks, b""):
+                    on_bytes(len(chunk))
+                    yield chunk
+            except FileChangedError:
+                if not may_change:
+                    raise
+
+    def _open(self, opened: ExitStack) -> Iterator[bytes]:
+        folder = opened.enter_context(SafeFolder(self.path.parent))
+        return opened.enter_context(folder.open_file(self.path.name)).chunks(_CHUNK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +76,45 @@ class SkippedFile:
     reason: str
 
 
-def find_source_files(root: Path, prefix: str) -> Iterator[SourceFile | SkippedFile]:
-    """What there is at a path: the file itself, or every file below a folder, in order of names.
+def find_source_files(
+    root: Path, prefix: str, *, normalize: bool = False
+) -> Iterator[SourceFile | SkippedFile]:
+    """The file at a path, or every file below a folder, in order of names.
 
-    A link below a folder is not followed: what it leads to may be anywhere. A path that was named
-    by itself may be a link to a folder or a file.
+    No link is followed, also where it was named by itself: it may lead anywhere.
+
+    Args:
+        root: the file or the folder.
+        prefix: stands before each path in the package.
+        normalize: bring names to the normalization form C; the fact ``original_path`` tells the
+            name on the disk.
 
     Raises:
         OSError: a folder cannot be read.
     """
-    status = root.stat()
-    if stat.S_ISDIR(status.st_mode):
-        yield from _below(root, prefix)
+    status = root.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        yield SkippedFile(root, "a symbolic link")
+    elif stat.S_ISDIR(status.st_mode):
+        for found in _below(root, prefix):
+            yield found if isinstance(found, SkippedFile) else _named(found, normalize=normalize)
     elif stat.S_ISREG(status.st_mode):
-        yield SourceFile(root.resolve(), prefix + root.name, status.st_size)
+        found = SourceFile(root, prefix + root.name, status.st_size, _facts(status))
+        yield _named(found, normalize=normalize)
     else:
         yield SkippedFile(root, "neither file nor folder")
+
+
+def _named(file: SourceFile, *, normalize: bool) -> SourceFile:
+    name = unicodedata.normalize("NFC", file.relative_path)
+    if not normalize or name == file.relative_path:
+        return file
+    facts = file.facts | {"original_path": file.relative_path}
+    return replace(file, relative_path=name, facts=facts)
+
+
+def _facts(status: os.stat_result) -> dict[str, Any]:
+    return {"modified_at": status.st_mtime_ns // 1_000_000, "mode": stat.S_IMODE(status.st_mode)}
 
 
 def _below(folder: Path, prefix: str) -> Iterator[SourceFile | SkippedFile]:
@@ -89,18 +127,7 @@ def _below(folder: Path, prefix: str) -> Iterator[SourceFile | SkippedFile]:
         elif entry.is_dir(follow_symlinks=False):
             yield from _below(path, f"{prefix}{entry.name}/")
         elif entry.is_file(follow_symlinks=False):
-            size = entry.stat(follow_symlinks=False).st_size
-            yield SourceFile(path, f"{prefix}{entry.name}", size)
+            status = entry.stat(follow_symlinks=False)
+            yield SourceFile(path, f"{prefix}{entry.name}", status.st_size, _facts(status))
         else:
             yield SkippedFile(path, "neither file nor folder")
-
-
-def _open(path: Path) -> tuple[int, bytes]:
-    descriptor = os.open(path, _OPEN)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is not a regular file any more")  # noqa: TRY301 - closed below
-        return descriptor, os.read(descriptor, _CHUNK)
-    except BaseException:
-        os.close(descriptor)
-        raise

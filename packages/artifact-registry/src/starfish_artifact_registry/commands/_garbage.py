@@ -35,10 +35,11 @@ from starfish_artifact_registry.db.schema import (
     collected_content,
     storage_locations,
 )
-from starfish_artifact_registry.errors import StorageUnavailableError
+from starfish_artifact_registry.errors import StorageUnavailableError, ViewsDifferError
 from starfish_artifact_registry.model._catalogue import storage_location_id
 from starfish_artifact_registry.storage._base import ContentInfo, StoredContent
 from starfish_artifact_registry.storage._dataplane import InProcessDataPlane
+from starfish_artifact_registry.views._audit import audit
 from starfish_protocol.clock import Clock
 
 __all__ = ("DEFAULT_GRACE", "GarbageReport", "check_content", "collect_garbage")
@@ -77,6 +78,7 @@ async def collect_garbage(
     if grace < timedelta(0):
         raise ValueError(f"grace is {grace}; it must not be negative")
     before = clock.now() - grace
+    await _check_views(database)
     await _check_backend_id(database, dataplane)
     report = GarbageReport(0, 0, 0, 0)
     batch: list[ContentInfo] = []
@@ -144,6 +146,13 @@ async def _check_backend_id(database: Database, dataplane: InProcessDataPlane) -
         )
 
 
+async def _check_views(database: Database) -> None:
+    """Refuse to look for references in tables that are not those of the log."""
+    found = [difference.text async for difference in audit(database)]
+    if found:
+        raise ViewsDifferError(tuple(found))
+
+
 async def _collect(
     database: Database,
     dataplane: InProcessDataPlane,
@@ -177,14 +186,13 @@ async def _collect(
 async def _orphans(
     connection: AsyncConnection, locations: Sequence[UUID] | dict[UUID, ContentInfo]
 ) -> list[UUID]:
-    row = artifact_files.c
+    place = storage_locations.c.storage_location_id
     wanted = (
-        select(row.storage_location_id)
+        select(place)
         .distinct()
-        .join(artifact_packages)
-        .where(
-            row.storage_location_id.in_(list(locations)), artifact_packages.c.status != "deleted"
-        )
+        .join(artifact_files, artifact_files.c.id == storage_locations.c.artifact_file_id)
+        .join(artifact_packages, artifact_packages.c.id == artifact_files.c.package_id)
+        .where(place.in_(list(locations)), artifact_packages.c.status != "deleted")
     )
     used = set((await connection.execute(wanted)).scalars())
     return [location for location in locations if location not in used]

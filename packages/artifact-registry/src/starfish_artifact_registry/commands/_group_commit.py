@@ -24,11 +24,13 @@ from starfish_artifact_registry.errors import (
     DatabaseUnavailableError,
 )
 from starfish_artifact_registry.limits import Limits
+from starfish_artifact_registry.log._clock import LogClock
 from starfish_artifact_registry.log._head import notify
 from starfish_artifact_registry.log._log import (
     Head,
     digest_at,
 )
+from starfish_artifact_registry.model._moment import from_ms, to_ms
 from starfish_artifact_registry.views._writer import ViewWriter
 from starfish_protocol.clock import Clock
 
@@ -72,6 +74,7 @@ class GroupCommit:
         self._limits = limits
         self._on_commit = on_commit
         self._new_id = new_id
+        self._log_clock = LogClock()
         self._waiting: deque[_Waiting] = deque()
         self._writer: asyncio.Task[None] | None = None
 
@@ -155,13 +158,20 @@ class GroupCommit:
         refused: list[tuple[_Waiting, Exception]],
     ) -> Head:
         state = CommandState(
-            connection, self._view_writer, now=self._clock.now(), new_id=self._new_id
+            connection,
+            self._view_writer,
+            now=from_ms(to_ms(self._clock.now())),
+            new_id=self._new_id,
+            log_clock=self._log_clock,
         )
         await state.load(
             {key for one in group for key in one.packages},
             {path for one in group for path in one.paths},
             {key for one in group for key in one.locations},
         )
+        # The log's own time never goes back, whatever the clock of the machine does.
+        if state.newest is not None:
+            state.now = max(state.now, state.newest)
         before = state.head
         for one in group:
             try:

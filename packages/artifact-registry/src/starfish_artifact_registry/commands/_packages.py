@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -9,13 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.commands._garbage import check_content
-from starfish_artifact_registry.commands._state import CommandState, Decide, Decision
-from starfish_artifact_registry.db.schema import (
-    artifact_files,
-    artifact_packages,
-    events,
-    storage_locations,
+from starfish_artifact_registry.commands._state import (
+    CommandState,
+    Decide,
+    Decision,
+    PackageState,
 )
+from starfish_artifact_registry.db.schema import events
 from starfish_artifact_registry.errors import (
     DuplicateRelativePathError,
     IllegalPackageStateError,
@@ -23,31 +24,26 @@ from starfish_artifact_registry.errors import (
     LogDamagedError,
     PackageNotFoundError,
 )
-from starfish_artifact_registry.model import _manifest as manifests
 from starfish_artifact_registry.model._catalogue import (
+    ContentRepaired,
     FileIngested,
     PackageCreated,
     PackageFinalized,
     storage_location_id,
 )
-from starfish_artifact_registry.model._event_codec import NewEvent
-from starfish_artifact_registry.model._manifest import (
-    Manifest,
-    ManifestFile,
-    ManifestPackage,
-    StorageReceipt,
-)
+from starfish_artifact_registry.model._event_codec import EncodedPayload, NewEvent
+from starfish_artifact_registry.model._history import PackageHistory
 from starfish_artifact_registry.storage._base import StoredContent
 from starfish_artifact_registry.storage._dataplane import InProcessDataPlane
 from starfish_protocol.address import ContentAddress
 
 __all__ = (
-    "build_manifest",
-    "check_file",
+    "check_takes_file",
     "create_package",
     "finalize_package",
     "ingest_file",
     "read_manifest_bytes",
+    "repaired",
 )
 
 
@@ -77,23 +73,16 @@ def create_package(
     return decide
 
 
-async def check_file(
-    state: CommandState, package_id: UUID, relative_path: str, *, max_files: int
-) -> None:
-    """Return if a package takes a file at this path.
+def check_takes_file(package_id: UUID, package: PackageState, *, max_files: int) -> None:
+    """Return if a package takes one more file.
 
     Raises:
-        DuplicateRelativePathError: it has one there.
         IllegalPackageStateError: it takes none any more.
         InvalidValueError: it has as many as it may have.
-        PackageNotFoundError: there is no such package.
     """
-    package = await state.package(package_id)
     if package.status != "created":
         action = "it takes no files; only a created package does"
         raise IllegalPackageStateError(package_id, package.status, action)
-    if await state.has_path(package_id, relative_path):
-        raise DuplicateRelativePathError(package_id, relative_path)
     if package.file_count >= max_files:
         raise InvalidValueError("file_count", package.file_count + 1, f"at most {max_files}")
 
@@ -107,11 +96,19 @@ def ingest_file(
     dataplane: InProcessDataPlane,
     actor: str,
     max_files: int,
+    facts: dict[str, Any] | None = None,
 ) -> Decide[UUID]:
-    """Add a file whose bytes are stored."""
+    """Add a file whose bytes are stored; the same bytes at the same path again are the same file."""
 
     async def decide(state: CommandState) -> Decision[UUID]:
-        await check_file(state, package_id, relative_path, max_files=max_files)
+        package = await state.package(package_id)
+        known = await state.file_at(package_id, relative_path)
+        if known is not None:
+            if known.content_address != stored.address:
+                raise DuplicateRelativePathError(package_id, relative_path)
+            await check_content(state, dataplane, stored)
+            return Decision(known.file_id, repaired(package_id, stored, dataplane, actor))
+        check_takes_file(package_id, package, max_files=max_files)
         await check_content(state, dataplane, stored)
         ingested = FileIngested(
             file_id=state.new_id(),
@@ -122,86 +119,59 @@ def ingest_file(
             sha256=stored.sha256,
             backend_id=dataplane.backend_id,
             storage_location_id=storage_location_id(dataplane.backend_id, stored.address),
+            facts=facts or {},
         )
-        return Decision(ingested.file_id, [NewEvent(package_id, ingested, actor)])
+        return Decision(
+            ingested.file_id,
+            [
+                *repaired(package_id, stored, dataplane, actor),
+                NewEvent(package_id, ingested, actor),
+            ],
+        )
 
     return decide
 
 
-def finalize_package(package_id: UUID, *, actor: str) -> Decide[ContentAddress]:
-    """Close a package; its manifest is made of the views."""
+def repaired(
+    package_id: UUID,
+    stored: StoredContent,
+    dataplane: InProcessDataPlane,
+    actor: str,
+    source: str = "ingest",
+) -> list[NewEvent]:
+    """The event of a damaged copy that good bytes have replaced, if there was one."""
+    if not stored.healed:
+        return []
+    fact = ContentRepaired(
+        content_address=stored.address, backend_id=dataplane.backend_id, source=source
+    )
+    return [NewEvent(package_id, fact, actor)]
+
+
+def finalize_package(
+    package_id: UUID, known: PackageHistory, *, actor: str
+) -> Decide[ContentAddress]:
+    """Close a package; its manifest is the sum of its events.
+
+    Args:
+        package_id: the package.
+        known: its history some time before, so that little is left to read under the log's lock.
+        actor: who closes it.
+    """
 
     async def decide(state: CommandState) -> Decision[ContentAddress]:
-        package = await state.package(package_id)
-        if package.status != "created":
+        history = await state.history(package_id, known)
+        if history.status != "created":
             action = "it cannot be finalized; only a created package can"
-            raise IllegalPackageStateError(package_id, package.status, action)
-        manifest = await build_manifest(state, package_id, finalized_by=actor)
-        address = ContentAddress.of(manifests.encode(manifest))
-        return Decision(address, [NewEvent(package_id, PackageFinalized(manifest=manifest), actor)])
+            raise IllegalPackageStateError(package_id, str(history.status), action)
+        data = await asyncio.to_thread(
+            history.manifest_bytes, finalized_at=state.now, finalized_by=actor
+        )
+        payload = EncodedPayload(PackageFinalized.event_type, data)
+        event = NewEvent(package_id, payload, actor, state.now)
+        return Decision(await asyncio.to_thread(ContentAddress.of, data), [event])
 
     return decide
-
-
-async def build_manifest(state: CommandState, package_id: UUID, *, finalized_by: str) -> Manifest:
-    """Make the manifest of a package, as of the time of the append, out of the views.
-
-    Raises:
-        PackageNotFoundError: there is no such package.
-    """
-    connection = await state.connection()
-    wanted = select(artifact_packages).where(artifact_packages.c.package_id == package_id)
-    package = (await connection.execute(wanted)).one_or_none()
-    if package is None:
-        raise PackageNotFoundError(package_id)
-    files = [
-        ManifestFile(
-            id=row.file_id,
-            relative_path=row.relative_path,
-            media_type=row.media_type,
-            size=row.size,
-            content_address=ContentAddress.parse(row.content_address),
-            sha256=ContentAddress.parse(row.sha256),
-            ingested_at=row.ingested_at,
-            ingested_by=row.ingested_by,
-            storage_location_id=row.storage_location_id,
-        )
-        for row in await connection.execute(
-            select(artifact_files).where(artifact_files.c.package_id == package_id)
-        )
-    ]
-    used = (
-        select(storage_locations)
-        .join(artifact_files)
-        .where(artifact_files.c.package_id == package_id)
-        .distinct()
-    )
-    receipts = [
-        StorageReceipt(
-            storage_location_id=row.storage_location_id,
-            backend_id=row.backend_id,
-            content_address=ContentAddress.parse(row.content_address),
-            size=row.size,
-        )
-        for row in await connection.execute(used)
-    ]
-    return Manifest(
-        package=ManifestPackage(
-            id=package.package_id,
-            name=package.name,
-            producer=package.producer,
-            subject=package.subject,
-            retention_class=package.retention_class,
-            metadata=package.metadata,
-            created_at=package.created_at,
-            created_by=package.created_by,
-            finalized_at=state.now,
-            finalized_by=finalized_by,
-        ),
-        # Not by the database: its order of texts depends on its locale.
-        files=tuple(sorted(files, key=lambda file: file.relative_path.encode())),
-        storage_receipts=tuple(sorted(receipts, key=lambda one: str(one.storage_location_id))),
-    )
 
 
 async def read_manifest_bytes(connection: AsyncConnection, package_id: UUID) -> bytes:
@@ -209,22 +179,23 @@ async def read_manifest_bytes(connection: AsyncConnection, package_id: UUID) -> 
 
     Raises:
         IllegalPackageStateError: it is not finalized.
-        LogDamagedError: the bytes are not those that its digest promises.
+        LogDamagedError: the bytes are not those that their digest promises.
         PackageNotFoundError: there is no such package.
     """
-    row = artifact_packages.c
-    wanted = select(row.status, row.manifest_digest).where(row.package_id == package_id)
-    package = (await connection.execute(wanted)).one_or_none()
-    if package is None:
-        raise PackageNotFoundError(package_id)
-    if package.manifest_digest is None:
-        action = "it has no manifest yet; only a finalized package has"
-        raise IllegalPackageStateError(package_id, package.status, action)
-    finalized = select(events.c.sequence, events.c.payload).where(
-        events.c.package_id == package_id, events.c.event_type == PackageFinalized.event_type
+    row = events.c
+    facts = select(row.sequence, row.event_type, row.payload, row.payload_digest).where(
+        row.package_id == package_id,
+        row.event_type != FileIngested.event_type,
+        row.event_type.in_((PackageCreated.event_type, PackageFinalized.event_type)),
     )
-    event = (await connection.execute(finalized)).one()
-    payload: bytes = event.payload
-    if str(ContentAddress.of(payload)) != package.manifest_digest:
-        raise LogDamagedError(event.sequence, f"its payload is not {package.manifest_digest}")
+    found = {fact.event_type: fact for fact in await connection.execute(facts)}
+    if PackageCreated.event_type not in found:
+        raise PackageNotFoundError(package_id)
+    finalized = found.get(PackageFinalized.event_type)
+    if finalized is None:
+        action = "it has no manifest yet; only a finalized package has"
+        raise IllegalPackageStateError(package_id, "created", action)
+    payload: bytes = finalized.payload
+    if ContentAddress.of(payload).digest != finalized.payload_digest:
+        raise LogDamagedError(finalized.sequence, "its payload does not have its digest")
     return payload

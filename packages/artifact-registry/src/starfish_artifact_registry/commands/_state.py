@@ -37,14 +37,24 @@ from starfish_artifact_registry.errors import (
     PackageNotFoundError,
     UnknownRetentionClassError,
 )
+from starfish_artifact_registry.log._clock import LogClock
+from starfish_artifact_registry.log._histories import read_history
 from starfish_artifact_registry.log._log import (
     Head,
     append_events,
     chain_events,
 )
-from starfish_artifact_registry.model._catalogue import FileIngested, PackageCreated
+from starfish_artifact_registry.model._catalogue import (
+    FileIngested,
+    PackageCreated,
+    PackageDeleted,
+    PackageExpired,
+    PackageFinalized,
+)
 from starfish_artifact_registry.model._event_codec import Event, NewEvent
 from starfish_artifact_registry.model._event_digest import GENESIS_DIGEST
+from starfish_artifact_registry.model._history import PackageHistory
+from starfish_artifact_registry.views._files import FileRecord, find_file
 from starfish_artifact_registry.views._writer import ViewWriter
 
 __all__ = ("CommandState", "Decide", "Decision", "PackageState", "RequestedPath")
@@ -56,6 +66,14 @@ _IDS_OF_ONE_STATEMENT: Final = 1000
 """An import refers to more contents than a statement may have parameters."""
 
 
+_STATUS_AFTER: Final = {
+    PackageCreated.event_type: "created",
+    PackageFinalized.event_type: "finalized",
+    PackageExpired.event_type: "expired",
+    PackageDeleted.event_type: "deleted",
+}
+
+
 def _kind(name: str) -> ColumnElement[str]:
     return literal_column(f"'{name}'", Text)
 
@@ -65,26 +83,38 @@ _NO_TEXT: Final = cast(null(), Text)
 _NO_NUMBER: Final = cast(null(), events.c.sequence.type)
 _NO_DIGEST: Final = cast(null(), events.c.event_digest.type)
 _NEWEST: Final = select(func.max(events.c.sequence)).scalar_subquery()
+_NO_MOMENT: Final = cast(null(), events.c.created_at.type)
 _HEAD: Final[Select[*tuple[Any, ...]]] = select(
-    *(_kind("head"), _NO_ID, _NO_TEXT, events.c.sequence, events.c.event_digest)
+    *(_kind("head"), _NO_ID, _NO_TEXT, events.c.sequence, events.c.event_digest),
+    *(_NO_ID, events.c.created_at),
 ).where(events.c.sequence == _NEWEST)
 _PACKAGE: Final = artifact_packages.c
+_EVENT: Final = events.c
 _FILE: Final = artifact_files.c
 _LOCATION: Final = collected_content.c.storage_location_id
 _LOOK_UP: Final[dict[str, Select[*tuple[Any, ...]]]] = {
+    # The status is the newest of these events; the count is a cap only, so a table may tell it.
     "packages": select(
-        *(_kind("package"), _PACKAGE.package_id),
-        *(_PACKAGE.status, _PACKAGE.file_count, _NO_DIGEST),
-    ).where(_PACKAGE.package_id.in_(bindparam("packages", expanding=True))),
-    "paths": select(
-        *(_kind("path"), _FILE.package_id),
-        *(_FILE.relative_path, _NO_NUMBER, _NO_DIGEST),
-    ).where(tuple_(_FILE.package_id, _FILE.relative_path).in_(bindparam("paths", expanding=True))),
-    "locations": select(*(_kind("collected"), _LOCATION, _NO_TEXT, _NO_NUMBER, _NO_DIGEST)).where(
-        _LOCATION.in_(bindparam("locations", expanding=True))
+        *(_kind("fact"), _EVENT.package_id, _EVENT.event_type, _EVENT.sequence, _NO_DIGEST),
+        *(_NO_ID, _NO_MOMENT),
+    ).where(
+        _EVENT.package_id.in_(bindparam("packages", expanding=True)),
+        _EVENT.event_type != FileIngested.event_type,
+        _EVENT.event_type.in_(list(_STATUS_AFTER)),
     ),
+    "counts": select(
+        *(_kind("count"), _PACKAGE.id, _NO_TEXT, _PACKAGE.file_count, _NO_DIGEST),
+        *(_NO_ID, _NO_MOMENT),
+    ).where(_PACKAGE.id.in_(bindparam("counts", expanding=True))),
+    "paths": select(
+        *(_kind("path"), _FILE.package_id, _FILE.relative_path, _NO_NUMBER, _NO_DIGEST),
+        *(_FILE.id, _NO_MOMENT),
+    ).where(tuple_(_FILE.package_id, _FILE.relative_path).in_(bindparam("paths", expanding=True))),
+    "locations": select(
+        *(_kind("collected"), _LOCATION, _NO_TEXT, _NO_NUMBER, _NO_DIGEST, _NO_ID, _NO_MOMENT)
+    ).where(_LOCATION.in_(bindparam("locations", expanding=True))),
 }
-"""All that a group of commands asks for has these five columns, to be read by one statement."""
+"""All that a group of commands asks for has these seven columns, to be read by one statement."""
 
 
 @cache
@@ -126,18 +156,23 @@ class CommandState:
         *,
         now: datetime,
         new_id: Callable[[], UUID],
+        log_clock: LogClock | None = None,
     ) -> None:
         self.now = now
         """The time of the append, which new events get unless they bring their own."""
         self.new_id = new_id
         """Makes ids."""
+        self.newest: datetime | None = None
+        """The time of the newest event; known after `load`."""
         self.head = Head(0, GENESIS_DIGEST)
         """The end of the log, events of commands before this one included; known after `load`."""
         self._connection = connection
+        self._log_clock = log_clock or LogClock()
         self._view_writer = view_writer
         self._pending: list[Event] = []
         self._packages: dict[UUID, PackageState | None] = {}
-        self._paths: dict[RequestedPath, bool] = {}
+        self._paths: dict[RequestedPath, UUID | None] = {}
+        self._histories: dict[UUID, PackageHistory] = {}
         self._collected: dict[UUID, bool] = {}
         self._retention_classes: dict[str, int | None] | None = None
 
@@ -170,12 +205,50 @@ class CommandState:
             await self.load(packages=[package_id])
         return self._packages[package_id]
 
+    async def history(
+        self, package_id: UUID, known: PackageHistory | None = None
+    ) -> PackageHistory:
+        """The fold of a package's events.
+
+        Args:
+            package_id: the package.
+            known: an earlier state of it, so that only later events are read.
+
+        Raises:
+            IllegalHistoryError: an event must not follow those before it.
+            PackageNotFoundError: there is no such package.
+        """
+        known = self._histories.get(package_id, known)
+        history = await read_history(await self.connection(), package_id, known)
+        self._histories[package_id] = history
+        return history
+
+    async def confirmed_now(self) -> datetime:
+        """The time that retention may trust: see `LogClock`."""
+        return await self._log_clock.confirmed(self._connection, self.now)
+
     async def has_path(self, package_id: UUID, relative_path: str) -> bool:
         """Whether a package has a file at this path."""
         path = (package_id, relative_path)
         if path not in self._paths:
             await self.load(paths=[path])
-        return self._paths[path]
+        return self._paths[path] is not None
+
+    def known_file(self, package_id: UUID, relative_path: str) -> UUID | None:
+        """The id of the file at a path that was asked for before."""
+        return self._paths.get((package_id, relative_path))
+
+    async def file_at(self, package_id: UUID, relative_path: str) -> FileRecord | None:
+        """The file of a package at this path, ``None`` when there is none.
+
+        Raises:
+            ViewsDifferError: the row of the file is not the one of its event.
+        """
+        if not await self.has_path(package_id, relative_path):
+            return None
+        file_id = self._paths[package_id, relative_path]
+        assert file_id is not None  # noqa: S101  for the type checker
+        return await find_file(await self.connection(), file_id)
 
     async def was_collected(self, storage_location_id: UUID) -> bool:
         """Whether garbage collection ever took, or was about to take, the content there.
@@ -217,23 +290,36 @@ class CommandState:
     async def _load(
         self, packages: list[UUID], paths: list[RequestedPath], locations: list[UUID]
     ) -> None:
-        wanted = {"packages": packages, "paths": paths, "locations": locations}
+        wanted: dict[str, Sequence[object]] = {
+            "packages": packages,
+            "counts": packages,
+            "paths": paths,
+            "locations": locations,
+        }
         asked = {name: ids for name, ids in wanted.items() if ids}
         query = _query(*asked)
         self._packages |= dict.fromkeys(packages)
-        self._paths |= dict.fromkeys(paths, False)
+        self._paths |= dict.fromkeys(paths)
+        statuses: dict[UUID, tuple[int, str]] = {}
+        counts: dict[UUID, int] = {}
         self._collected |= dict.fromkeys(locations, False)
         self.head = Head(0, GENESIS_DIGEST)
-        for kind, key, value, number, digest in await self._connection.execute(query, asked):
+        rows = await self._connection.execute(query, asked)
+        for kind, key, value, number, digest, other, moment in rows:
             match kind:
                 case "head":
                     self.head = Head(number, digest)
-                case "package":
-                    self._packages[key] = PackageState(value, number)
+                    self.newest = moment
+                case "fact":
+                    statuses[key] = max(statuses.get(key, (0, "")), (number, _STATUS_AFTER[value]))
+                case "count":
+                    counts[key] = number
                 case "path":
-                    self._paths[key, value] = True
+                    self._paths[key, value] = other
                 case _:
                     self._collected[key] = True
+        for key, (_, status) in statuses.items():
+            self._packages[key] = PackageState(status, counts.get(key, 0))
 
     def record(self, new: Sequence[NewEvent]) -> None:
         """Give the events of a decision their places; stored by the next `flush`."""
@@ -256,11 +342,11 @@ class CommandState:
         match event.payload:
             case PackageCreated():
                 self._packages[event.package_id] = PackageState("created", 0)
-            case FileIngested(relative_path=relative_path):
+            case FileIngested(relative_path=relative_path, file_id=file_id):
                 package = self._packages.pop(event.package_id, None)
                 if package is not None:
                     package = replace(package, file_count=package.file_count + 1)
                     self._packages[event.package_id] = package
-                self._paths[event.package_id, relative_path] = True
+                self._paths[event.package_id, relative_path] = file_id
             case _:
                 self._packages.pop(event.package_id, None)

@@ -1,1 +1,3 @@
 """The tables, their seeds, and connections to them."""
+
+__all__ = ()

@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Table, event
 
-__all__ = ("APPEND_ONLY_SQL", "refuse_changes")
+__all__ = ("APPEND_ONLY_NAMES", "APPEND_ONLY_SQL", "refuse_changes")
 
 APPEND_ONLY_SQL: Final[dict[str, tuple[str, ...]]] = {
     "sqlite": (
@@ -32,6 +32,11 @@ FOR EACH STATEMENT EXECUTE FUNCTION events_refuse_change()""",
     ),
 }
 """Statements by dialect, in order, for `sqlalchemy.Connection.exec_driver_sql`."""
+APPEND_ONLY_NAMES: Final = {
+    "sqlite": ("events_refuse_update", "events_refuse_delete", "events_refuse_replace"),
+    "postgresql": ("events_refuse_change",),
+}
+"""The triggers that must be there, by dialect."""
 
 
 def refuse_changes(events: Table) -> None:

@@ -16,7 +16,16 @@ from sqlalchemy import Engine, StaticPool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from starfish_artifact_registry.errors import CommitUncertainError, DatabaseUnavailableError
+from starfish_artifact_registry.db._sqlite_place import check_of
+from starfish_artifact_registry.errors import (
+    CommitUncertainError,
+    DatabaseReplacedError,
+    DatabaseUnavailableError,
+    ForeignDatabaseError,
+    NotInitialisedError,
+    RegistryError,
+)
+from starfish_disk.errors import DiskError, ForeignError, PlaceChangedError
 
 __all__ = ("Database", "is_database_error", "translated_errors")
 
@@ -52,6 +61,7 @@ class Database:
             )
         self.engine: Final = engine
         """The engine, as it was given."""
+        self._check_place = check_of(engine.sync_engine)
         # What a waiter for the lock reads next must be what the one before it has written.
         self._writer = (
             engine.execution_options(isolation_level="READ COMMITTED")
@@ -69,6 +79,7 @@ class Database:
         async with self._turn():
             with translated_errors():
                 async with self.engine.connect() as connection:
+                    self._check_place()
                     yield connection
 
     @asynccontextmanager
@@ -89,6 +100,7 @@ class Database:
                 # A failed commit may leave the transaction open, and the pool would hand it on.
                 await connection.invalidate(error)
                 raise CommitUncertainError(f"the commit failed: {error}") from error
+            self._check_place()
 
     @asynccontextmanager
     async def locked(self) -> AsyncGenerator[AsyncConnection]:
@@ -100,6 +112,7 @@ class Database:
         async with self._turn():
             with translated_errors():
                 async with self._writer.connect() as connection:
+                    self._check_place()
                     await connection.execute(_LOCK_LOG[self.dialect])
                     await self._refuse_autocommit(connection)
                     yield connection
@@ -130,14 +143,32 @@ def translated_errors() -> Generator[None]:
     try:
         yield
     except Exception as error:
+        if isinstance(error, DiskError):
+            raise _of_disk(error) from error
         if not is_database_error(error):
             raise
+        if _is_missing_table(error):
+            raise NotInitialisedError from error
         reason = str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__]
         raise DatabaseUnavailableError(f"the database is unavailable: {reason[0]}") from error
+
+
+def _of_disk(error: DiskError) -> RegistryError:
+    if isinstance(error, ForeignError):
+        return ForeignDatabaseError(str(error.path), error.reason)
+    if isinstance(error, PlaceChangedError):
+        return DatabaseReplacedError(f"{error.path}: {error.reason}")
+    return DatabaseUnavailableError(f"the database is unavailable: {error.path}: {error.reason}")
+
+
+def _is_missing_table(error: Exception) -> bool:
+    cause = getattr(error, "orig", None) or error
+    text = str(cause)
+    return getattr(cause, "sqlstate", None) == "42P01" or "no such table: " in text
 
 
 def is_database_error(error: Exception) -> bool:
     """Whether a driver, the pool or the connection raised it."""
     # asyncpg's own errors pass SQLAlchemy by when they happen while connecting.
     of_driver = type(error).__module__.partition(".")[0] == "asyncpg"
-    return of_driver or isinstance(error, SQLAlchemyError | OSError)
+    return of_driver or isinstance(error, SQLAlchemyError | OSError | DiskError)

@@ -23,12 +23,14 @@ from sqlalchemy import (
     UniqueConstraint,
     Uuid,
     select,
+    text,
 )
 from sqlalchemy.event import listen
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from starfish_artifact_registry.db._append_only import refuse_changes
 from starfish_artifact_registry.db._column_types import CanonicalJson, UtcMilliseconds
+from starfish_artifact_registry.db._database import translated_errors
 from starfish_artifact_registry.db.seed import RETENTION_CLASS_SEEDS
 
 __all__ = (
@@ -39,6 +41,7 @@ __all__ = (
     "collected_content",
     "create_schema",
     "events",
+    "log_tiles",
     "metadata",
     "registry_revision",
     "retention_classes",
@@ -74,12 +77,19 @@ events = Table(
     Index(None, "package_id", "sequence"),
 )
 """The log."""
+Index(
+    "ix_events_facts",
+    events.c.package_id,
+    events.c.sequence,
+    sqlite_where=events.c.event_type != "v1.file.ingested",
+    postgresql_where=events.c.event_type != "v1.file.ingested",
+)
 refuse_changes(events)
 
 artifact_packages = Table(
     "artifact_packages",
     metadata,
-    Column("package_id", Uuid, primary_key=True),
+    Column("id", Uuid, primary_key=True),
     Column("name", Text, nullable=False),
     Column("producer", Text, nullable=False),
     Column("subject", Text, nullable=False),
@@ -94,60 +104,53 @@ artifact_packages = Table(
     Column("finalized_at", UtcMilliseconds),
     Column("finalized_by", Text),
     Column("last_event_sequence", _SEQUENCE, nullable=False),
-    Index(None, "created_at", "package_id"),
-    Index(None, "name", "created_at", "package_id"),
-    Index(None, "producer", "created_at", "package_id"),
-    Index(None, "subject", "created_at", "package_id"),
-    Index(None, "retention_class", "created_at", "package_id"),
-    Index(None, "status", "created_at", "package_id"),
+    Column("imported_at", UtcMilliseconds),
+    Column("imported_by", Text),
+    Index(None, "created_at", "id"),
+    Index(None, "name", "created_at", "id"),
+    Index(None, "producer", "created_at", "id"),
+    Index(None, "subject", "created_at", "id"),
+    Index(None, "retention_class", "created_at", "id"),
+    Index(None, "status", "created_at", "id"),
 )
 """One row for each package, deleted ones included."""
 
 artifact_metadata = Table(
     "artifact_metadata",
     metadata,
-    Column("package_id", Uuid, ForeignKey(artifact_packages.c.package_id), primary_key=True),
+    Column("package_id", Uuid, ForeignKey(artifact_packages.c.id), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("value", Text, nullable=False),
     Index(None, "key", "value", "package_id"),
 )
 """One row for each member of a package's metadata, to find packages by; see `index_entry`."""
 
-storage_locations = Table(
-    "storage_locations",
-    metadata,
-    Column("storage_location_id", Uuid, primary_key=True),
-    Column("backend_id", Text, nullable=False),
-    Column("content_address", String(71), nullable=False),
-    Column("size", _SEQUENCE, nullable=False),
-    Column("first_event_sequence", _SEQUENCE, nullable=False),
-    UniqueConstraint("backend_id", "content_address"),
-)
-"""Where content is; one row for all files that share it."""
-
 artifact_files = Table(
     "artifact_files",
     metadata,
-    Column("file_id", Uuid, primary_key=True),
-    Column("package_id", Uuid, ForeignKey(artifact_packages.c.package_id), nullable=False),
+    Column("id", Uuid, primary_key=True),
+    Column("package_id", Uuid, ForeignKey(artifact_packages.c.id), nullable=False),
     Column("relative_path", Text, nullable=False),
     Column("media_type", Text, nullable=False),
-    Column("size", _SEQUENCE, nullable=False),
+    Column("size_bytes", _SEQUENCE, nullable=False),
     Column("content_address", String(71), nullable=False),
     Column("sha256", String(71), nullable=False),
-    Column(
-        "storage_location_id",
-        Uuid,
-        ForeignKey(storage_locations.c.storage_location_id),
-        nullable=False,
-        index=True,
-    ),
     Column("ingested_at", UtcMilliseconds, nullable=False),
     Column("ingested_by", Text, nullable=False),
     Column("event_sequence", _SEQUENCE, nullable=False),
     UniqueConstraint("package_id", "relative_path"),
 )
 """One row for each file of each package."""
+
+storage_locations = Table(
+    "storage_locations",
+    metadata,
+    Column("artifact_file_id", Uuid, primary_key=True),
+    Column("storage_location_id", Uuid, nullable=False, index=True),
+    Column("backend_id", Text, nullable=False),
+    Column("content_address", String(71), nullable=False),
+)
+"""Where the content of each file is: one row a file; files that share content share the id of its place."""
 
 retention_classes = Table(
     "retention_classes",
@@ -161,7 +164,7 @@ retention_classes = Table(
 retention_state = Table(
     "retention_state",
     metadata,
-    Column("package_id", Uuid, ForeignKey(artifact_packages.c.package_id), primary_key=True),
+    Column("package_id", Uuid, ForeignKey(artifact_packages.c.id), primary_key=True),
     Column("retention_days", _SEQUENCE),
     Column("retain_until", UtcMilliseconds, index=True),
     Column("holds", CanonicalJson, nullable=False),
@@ -171,7 +174,7 @@ retention_state = Table(
 """From when on a package may go, and what forbids it; ``retain_until`` NULL is for ever."""
 
 
-SCHEMA_REVISION: Final = "0001"
+SCHEMA_REVISION: Final = "0002"
 """The revision of these tables; `starfish_artifact_registry.db.migrate` brings older ones here."""
 
 registry_revision = Table(
@@ -186,6 +189,15 @@ def _stamp(revision: Table, connection: Connection, **_options: object) -> None:
 
 listen(registry_revision, "after_create", _stamp)
 
+log_tiles = Table(
+    "log_tiles",
+    metadata,
+    Column("level", Integer, primary_key=True),
+    Column("position", _SEQUENCE, primary_key=True),
+    Column("hashes", LargeBinary, nullable=False),
+)
+"""The Merkle tree over the log, in tiles of up to 256 hashes; it follows from the events."""
+
 collected_content = Table(
     "collected_content",
     metadata,
@@ -196,11 +208,27 @@ collected_content = Table(
 anybody ingests: a command that finds its content here looks whether the bytes are there."""
 
 
+_LOCK: Final = {
+    # Python's driver begins a transaction for rows only, not for tables.
+    "sqlite": "BEGIN IMMEDIATE",
+    "postgresql": "SELECT pg_advisory_xact_lock(hashtext('artifact_registry_revision'))",
+}
+
+
 async def create_schema(engine: AsyncEngine) -> None:
-    """Make the tables and seed the retention classes; tables that exist stay as they are."""
-    async with engine.begin() as connection:
-        await connection.run_sync(metadata.create_all)
-        known = set((await connection.execute(select(retention_classes.c.name))).scalars())
-        missing = [seed for seed in RETENTION_CLASS_SEEDS if seed["name"] not in known]
-        if missing:
-            await connection.execute(retention_classes.insert(), missing)
+    """Make the tables and seed the retention classes; tables that exist stay as they are.
+
+    Raises:
+        DatabaseUnavailableError: the database does not answer.
+        ForeignDatabaseError: the file belongs to another application; it is left as it is.
+    """
+    with translated_errors():
+        async with engine.connect() as connection:
+            # Several processes may do this at once: the others wait and find it done.
+            await connection.execute(text(_LOCK[engine.dialect.name]))
+            await connection.run_sync(metadata.create_all)
+            known = set((await connection.execute(select(retention_classes.c.name))).scalars())
+            missing = [seed for seed in RETENTION_CLASS_SEEDS if seed["name"] not in known]
+            if missing:
+                await connection.execute(retention_classes.insert(), missing)
+            await connection.commit()

@@ -2,6 +2,9 @@
 
 from starfish_artifact_registry.model._catalogue import (
     EVENT_TYPES,
+    NO_PACKAGE,
+    ClockConfirmed,
+    ContentRepaired,
     EventPayload,
     FileIngested,
     FixityChecked,
@@ -19,6 +22,9 @@ from starfish_artifact_registry.views._writer import RegistryViewWriter, ViewWri
 
 __all__ = (
     "EVENT_TYPES",
+    "NO_PACKAGE",
+    "ClockConfirmed",
+    "ContentRepaired",
     "Event",
     "EventPayload",
     "FileIngested",

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from fastapi.exceptions import RequestValidationError
 
-from starfish_artifact_registry.http._error_responses import answer_to
 from starfish_artifact_registry.http._router import create_registry_router
 from starfish_artifact_registry.registry import Registry
+from starfish_http.errors import problem_handlers
 
 __all__ = ("create_registry_app",)
 
 
-def create_registry_app(registry: Registry, **router_options: Any) -> FastAPI:
+def create_registry_app(
+    registry: Registry, *, authenticate: Callable[[Any], Awaitable[Any]], **router_options: Any
+) -> FastAPI:
     """An application of nothing but a registry's routes, with its OpenAPI document.
 
     Args:
         registry: the registry; it stays the caller's.
+        authenticate: who is calling; see `create_registry_router`.
         router_options: passed on to `create_registry_router`.
     """
     app = FastAPI(
@@ -31,10 +33,10 @@ def create_registry_app(registry: Registry, **router_options: Any) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(create_registry_router(registry, **router_options))
+    app.include_router(
+        create_registry_router(registry, authenticate=authenticate, **router_options)
+    )
 
-    async def unknown_path(_request: Request, error: Exception) -> Response:
-        return answer_to(error)
-
-    app.add_exception_handler(HTTPException, unknown_path)
+    for kind, answer in problem_handlers(RequestValidationError).items():
+        app.add_exception_handler(kind, answer)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -9,7 +10,8 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from starfish_artifact_registry.http._access import AccessControl
+from starfish_artifact_registry.errors import PackageNotFoundError
+from starfish_artifact_registry.http._access import AccessControl, refused
 from starfish_artifact_registry.http._error_responses import error_responses, route_class
 from starfish_artifact_registry.http._limits import HttpLimits
 from starfish_artifact_registry.model._json_form import json_form
@@ -75,7 +77,12 @@ def add_custody_routes(
         request: Request, package_id: _PackageId, hold_id: UUID, because: Because
     ) -> Response:
         """Lift a hold."""
-        actor = await access.admit(request, "release", package_id)
+        wanted = await access.identify(request, "release", package_id)
+        if not await access.allows(wanted):
+            own = await _is_holder(registry, package_id, hold_id, wanted.actor)
+            if not await access.allows(replace(wanted, is_own_hold=own)):
+                raise refused(wanted)
+        actor = wanted.actor
         await registry.release_hold(package_id, hold_id, reason=because.reason, actor=actor)
         return Response(status_code=204)
 
@@ -115,6 +122,14 @@ def add_custody_routes(
             route_class_override=route_class(limits, max_body_bytes=limits.max_json_bytes),
             **description,
         )
+
+
+async def _is_holder(registry: Registry, package_id: UUID, hold_id: UUID, actor: str) -> bool:
+    try:
+        package = await registry.get_package(package_id)
+    except PackageNotFoundError:
+        return False
+    return any(hold.hold_id == hold_id and hold.actor == actor for hold in package.holds)
 
 
 _PROOF: dict[int | str, dict[str, Any]] = {

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 from collections.abc import AsyncGenerator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from starfish_artifact_registry.http._access import AccessControl
 from starfish_artifact_registry.http._error_responses import error_responses, route_class
-from starfish_artifact_registry.http._event_stream import event_stream
 from starfish_artifact_registry.http._limits import HttpLimits
-from starfish_artifact_registry.http._refusals import RequestRefusedError
-from starfish_artifact_registry.http._streamed_response import StreamedResponse
+from starfish_artifact_registry.model._event_codec import Event
+from starfish_artifact_registry.model._event_form import event_form
 from starfish_artifact_registry.registry import Registry
+from starfish_http.events import EventStream, StreamBudget, format_event
 
 __all__ = ("add_event_routes",)
 
@@ -29,17 +33,25 @@ def add_event_routes(
     closing: asyncio.Event | None,
 ) -> None:
     """Add the stream of events."""
-    open_streams = 0
+    budget = StreamBudget(total=limits.max_event_streams, per_caller=limits.max_event_streams + 1)
 
-    async def counted(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-        nonlocal open_streams
-        open_streams += 1
-        try:
-            async for chunk in chunks:
-                yield chunk
-        finally:
-            open_streams -= 1
-            await chunks.aclose()
+    async def counted(
+        request: Request, actor: str, events: AsyncGenerator[Event]
+    ) -> AsyncGenerator[bytes]:
+        looked_at = asyncio.get_running_loop().time()
+        with budget.enter(actor):
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    now = asyncio.get_running_loop().time()
+                    if now - looked_at >= limits.heartbeat_s:
+                        looked_at = now
+                        if not await access.is_current(request):
+                            return
+                    yield format_event(
+                        json.dumps(event_form(event), separators=(",", ":")),
+                        event=event.event_type,
+                        id_=str(event.sequence),
+                    )
 
     async def get_events(
         request: Request,
@@ -56,26 +68,18 @@ def add_event_routes(
         ] = None,
     ) -> Response:
         """The log from a place on, then each event as soon as it is there."""
-        await access.admit(request, "events")
-        if open_streams >= limits.max_event_streams:
-            raise RequestRefusedError(
-                503,
-                "too_many_streams",
-                f"{limits.max_event_streams} event streams are open already",
-                headers={"retry-after": "5"},
-            )
+        actor = await access.admit(request, "events")
+        with budget.enter(actor):
+            pass  # refused now, where an answer can still say so
         after = since if last_event_id is None else int(last_event_id)
-        stream = event_stream(
-            registry.tail_events(since_sequence=after),
-            heartbeat_s=limits.heartbeat_s,
-            lifetime_s=limits.event_stream_s,
-            closing=closing,
-        )
-        return StreamedResponse(
-            counted(stream),
-            media_type="text/event-stream",
-            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-            unread_timeout_s=limits.unread_timeout_s,
+        return _Streamed(
+            EventStream(
+                counted(request, actor, registry.tail_events(since_sequence=after)),
+                heartbeat_s=limits.heartbeat_s,
+                lifetime_s=limits.event_stream_s,
+                unread_s=limits.unread_timeout_s,
+                stopping=closing,
+            )
         )
 
     router.add_api_route(
@@ -93,3 +97,15 @@ def add_event_routes(
         },
         route_class_override=route_class(limits, max_body_bytes=limits.max_json_bytes),
     )
+
+
+class _Streamed(Response):
+    """An event stream, as FastAPI takes one from a route."""
+
+    def __init__(self, stream: EventStream) -> None:
+        super().__init__(media_type="text/event-stream")
+        self._stream = stream
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._stream(scope, receive, send)

@@ -4,32 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from starfish_artifact_registry.errors import FileNotFoundInRegistryError
-from starfish_artifact_registry.http._access import Access, AccessControl
-from starfish_artifact_registry.http._byte_range import RangeNotSatisfiableError, requested_range
-from starfish_artifact_registry.http._entity_tags import (
-    entity_tag,
-    is_in_range_condition,
-    is_not_modified,
-)
+from starfish_artifact_registry.http._access import AccessControl
 from starfish_artifact_registry.http._error_responses import error_responses, route_class
 from starfish_artifact_registry.http._limits import HttpLimits
-from starfish_artifact_registry.http._refusals import RequestRefusedError
 from starfish_artifact_registry.http._registration import ETAG, add_get
 from starfish_artifact_registry.http._streamed_response import StreamedResponse
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.views._files import FileRecord
+from starfish_http.entity_tags import etag_of, is_not_modified
+from starfish_http.ranges import range_of
 
 __all__ = ("add_file_routes",)
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._ -]")
-_Condition = Annotated[str | None, Header(max_length=4096)]
 _BYTES = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
 
 
@@ -41,39 +36,26 @@ def add_file_routes(
     async def get_file(
         request: Request,
         file_id: Annotated[UUID, Path(description="Id of the file.")],
-        range_: Annotated[str | None, Header(alias="range", max_length=4096)] = None,
-        if_none_match: _Condition = None,
-        if_range: _Condition = None,
     ) -> Response:
         """The bytes of a file, all of them checked against its hash, or one range unchecked."""
-        actor = await access.identify(request)
+        access_to = await access.identify(request, "read")
         file = await registry.find_file(file_id)
-        if not await access.allows(Access(actor, "read", file.package_id)):
+        if not await access.allows(replace(access_to, package_id=file.package_id)):
             # The same answer as for a file that is not there: an id must not be probed.
             raise FileNotFoundInRegistryError(file_id)
-        tag = entity_tag(file.content_address)
-        headers = _headers(file, tag)
-        if is_not_modified(if_none_match, tag):
+        tag = etag_of(str(file.content_address))
+        headers = _headers(file, tag.decode())
+        if is_not_modified(request.scope, tag):
             return Response(status_code=304, headers=headers)
-        try:
-            part = (
-                requested_range(range_, file.size) if is_in_range_condition(if_range, tag) else None
-            )
-        except RangeNotSatisfiableError:
-            raise RequestRefusedError(
-                416,
-                "range_not_satisfiable",
-                f"the file has {file.size} bytes",
-                headers={"content-range": f"bytes */{file.size}"},
-                size=file.size,
-            ) from None
+        part = range_of(request.scope, file.size, tag)
         start, end = (0, file.size) if part is None else (part.start, part.end)
         headers["content-length"] = str(end - start)
         if part is not None:
             headers["content-range"] = part.content_range(file.size)
         status = 200 if part is None else 206
         if request.method == "HEAD":
-            return Response(status_code=status, headers=headers, media_type=file.media_type)
+            headers["content-type"] = file.media_type
+            return Response(status_code=status, headers=headers)
         chunks = (
             await registry.read_verified(file)
             if part is None

@@ -20,7 +20,7 @@ class HttpLimits:
     """Bytes of one uploaded file; one more is answered 413 and nothing is stored."""
     max_json_bytes: int = 256 * 1024
     """Bytes of the body of any other request: it is read whole."""
-    body_interval_s: float = 30.0
+    body_interval_s: float = 10.0
     """How long a client may take for ``min_body_bytes`` of a body, or for the rest of it."""
     min_body_bytes: int = 16 * 1024
     """What has to arrive within ``body_interval_s``: a client that drips is cut off too."""

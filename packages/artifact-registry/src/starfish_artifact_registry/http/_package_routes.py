@@ -6,19 +6,20 @@ import contextlib
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from starfish_artifact_registry.http._access import AccessControl
+from starfish_artifact_registry.http._content_digests import expected_digests
 from starfish_artifact_registry.http._content_negotiation import best_media_type
-from starfish_artifact_registry.http._entity_tags import entity_tag, is_not_modified
 from starfish_artifact_registry.http._error_responses import error_responses, route_class
 from starfish_artifact_registry.http._limits import HttpLimits
 from starfish_artifact_registry.http._paths import RELATIVE_PATH, check_path_encoding
-from starfish_artifact_registry.http._refusals import RequestRefusedError
 from starfish_artifact_registry.http._registration import ETAG, LOCATION, add_get, router_prefix
 from starfish_artifact_registry.registry import Registry
+from starfish_http.entity_tags import etag_of, is_not_modified
+from starfish_http.errors import RequestRefusedError
 from starfish_protocol.address import ContentAddress
 
 __all__ = ("add_package_routes",)
@@ -90,11 +91,22 @@ def add_package_routes(
         return PackageCreatedAnswer(package_id=package_id)
 
     async def ingest_file(
-        request: Request, package_id: PackageId, relative_path: str
+        request: Request,
+        package_id: PackageId,
+        relative_path: str,
+        digest: Annotated[
+            str | None,
+            Query(max_length=200, description="`sha256:…` or `blake3:…` that the bytes must have."),
+        ] = None,
     ) -> JSONResponse:
         """Add a file. The body is its bytes, stored while they arrive; all of them or none."""
         actor = await access.admit(request, "ingest", package_id)
         check_path_encoding(request, relative_path)
+        if "content-range" in request.headers:
+            raise RequestRefusedError(
+                400, "partial_content", "a part of a file is refused; send all of its bytes"
+            )
+        expected = expected_digests(request, digest)
         async with contextlib.aclosing(request.stream()) as stream:
             file_id = await registry.ingest_file(
                 package_id,
@@ -102,6 +114,7 @@ def add_package_routes(
                 media_type=request.headers.get("content-type") or _DEFAULT_MEDIA_TYPE,
                 stream=stream,
                 actor=actor,
+                expected=expected,
             )
         path = f"/packages/{request.path_params['package_id']}/files/{relative_path}"
         return JSONResponse(
@@ -124,7 +137,6 @@ def add_package_routes(
         request: Request,
         package_id: PackageId,
         accept: Annotated[str | None, Header(include_in_schema=False)] = None,
-        if_none_match: Annotated[str | None, Header(max_length=4096)] = None,
     ) -> Response:
         """The manifest of a finalized package, byte for byte."""
         await access.admit(request, "read", package_id)
@@ -134,9 +146,9 @@ def add_package_routes(
                 406, "not_acceptable", f"a manifest is {' or '.join(_MANIFEST_FORMS)}"
             )
         content = await registry.get_manifest_bytes(package_id, _MANIFEST_FORMS[media_type])
-        tag = entity_tag(ContentAddress.of(content))
-        headers = {"etag": tag, "vary": "Accept", "x-content-type-options": "nosniff"}
-        if is_not_modified(if_none_match, tag):
+        tag = etag_of(str(ContentAddress.of(content)))
+        headers = {"etag": tag.decode(), "vary": "Accept", "x-content-type-options": "nosniff"}
+        if is_not_modified(request.scope, tag):
             return Response(status_code=304, headers=headers)
         return Response(content, media_type=media_type, headers=headers)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from starfish_artifact_registry.http._access import AccessControl, Authenticator, Authorizer
+from starfish_artifact_registry.http._access import AccessControl, Authorizer
 from starfish_artifact_registry.http._custody_routes import add_custody_routes
 from starfish_artifact_registry.http._error_responses import route_class
 from starfish_artifact_registry.http._event_routes import add_event_routes
@@ -17,8 +18,9 @@ from starfish_artifact_registry.http._file_routes import add_file_routes
 from starfish_artifact_registry.http._limits import HttpLimits
 from starfish_artifact_registry.http._package_routes import add_package_routes
 from starfish_artifact_registry.http._query_routes import add_query_routes
-from starfish_artifact_registry.http._refusals import RequestRefusedError
 from starfish_artifact_registry.registry import Registry
+from starfish_http.callers import as_authenticator
+from starfish_http.errors import RequestRefusedError
 
 __all__ = ("create_registry_router",)
 
@@ -28,23 +30,30 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"}
 def create_registry_router(
     registry: Registry,
     *,
-    authenticate: Authenticator | None = None,
+    authenticate: Callable[[Any], Awaitable[Any]],
     authorize: Authorizer | None = None,
     limits: HttpLimits | None = None,
     closing: asyncio.Event | None = None,
 ) -> APIRouter:
     """Serve a registry over HTTP.
 
-    Every answer that is not a success is JSON ``{"error": code, "message": …}``. Without
-    ``authenticate`` everybody may do everything, under whichever name the header
-    ``Registry-Actor`` gives: for a service that only trusted programs reach.
+    Every answer that is not a success is JSON ``{"error": code, "detail": …, "status": …}``.
 
     Args:
         registry: the registry; it stays the caller's.
-        authenticate: answers which actor a bearer token belongs to.
-        authorize: answers whether an actor may do something; everybody may everything without.
+        authenticate: who is calling. An `Authenticator` of ``starfish_http.callers``, such as
+            ``create_token_role_resolver(TokenFile(…))``; a function of a request; or a function
+            that answers which actor a bearer token belongs to. ``anyone`` lets everybody in, under
+            whichever name the header ``Registry-Actor`` gives: for a service that only trusted
+            programs reach.
+        authorize: answers whether a caller may do something. Without it, callers who have roles or
+            a token of a file may do what `ROLES` says, and all others everything.
         limits: what one request may cost.
-        closing: set it when the service stops: streams of events end, which else would be waited for.
+        closing: set it when the service stops: streams of events end, which else would be waited
+            for. Under ``starfish_http.serve`` they end by themselves.
+
+    Raises:
+        TypeError: ``authenticate`` is ``None`` or cannot be called.
 
     Examples:
         >>> from fastapi import FastAPI
@@ -58,7 +67,7 @@ def create_registry_router(
         ...     return app
     """
     router = APIRouter(tags=["registry"])
-    access = AccessControl(authenticate, authorize)
+    access = AccessControl(as_authenticator(authenticate, plain="token"), authorize)
     limits = limits or HttpLimits()
     for add in (
         add_package_routes,
@@ -68,7 +77,9 @@ def create_registry_router(
     ):
         add(router, registry, access, limits)
     add_event_routes(router, registry, access, limits, closing)
-    _refuse_other_methods(router, route_class(limits, max_body_bytes=limits.max_json_bytes))
+    _refuse_other_methods(
+        router, route_class(limits, max_body_bytes=limits.max_json_bytes, any_query=True)
+    )
     return router
 
 
@@ -91,7 +102,7 @@ def _refuse_other_methods(router: APIRouter, route_class: type[APIRoute]) -> Non
 def _refusal(allowed: str) -> Callable[[], Awaitable[None]]:
     async def refuse() -> None:
         raise RequestRefusedError(
-            405, "method_not_allowed", f"legal here: {allowed}", headers={"allow": allowed}
+            405, "method_not_allowed", f"allowed here: {allowed}", headers={"allow": allowed}
         )
 
     return refuse

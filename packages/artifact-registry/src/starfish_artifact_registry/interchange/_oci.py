@@ -110,22 +110,13 @@ async def read_layout(folder: SourceFolder, *, max_files: int) -> PackageSource:
     if layout.get("imageLayoutVersion") != _LAYOUT["imageLayoutVersion"]:
         raise ImportRefusedError("oci-layout", "imageLayoutVersion is not 1.0.0")
     index = await _read_json(folder, "index.json", _MAX_INDEX_BYTES)
-    packages = [
-        descriptor
-        for descriptor in _members(index, "manifests", "index.json")
-        if descriptor.get("artifactType") == ARTIFACT_TYPE
-    ]
+    packages = await _packages(folder, index)
     if index.get("schemaVersion") != 2 or len(packages) != 1:
         raise ImportRefusedError(
             "index.json", f"it lists {len(packages)} artifacts of type {ARTIFACT_TYPE}, not one"
         )
-    image_path, image_bytes = await _read_blob(folder, packages[0], _IMAGE_TYPE, "index.json")
-    image = _parse_json(image_path, image_bytes)
-    if (image.get("schemaVersion"), image.get("mediaType"), image.get("artifactType")) != (
-        2,
-        _IMAGE_TYPE,
-        ARTIFACT_TYPE,
-    ):
+    ((image_path, image),) = packages
+    if (image.get("schemaVersion"), image.get("mediaType")) != (2, _IMAGE_TYPE):
         raise ImportRefusedError(image_path, f"it is not an image manifest of type {ARTIFACT_TYPE}")
     config = image.get("config")
     if type(config) is not dict:
@@ -153,6 +144,24 @@ async def read_layout(folder: SourceFolder, *, max_files: int) -> PackageSource:
         return folder.stream(_blob_path(file.sha256), file.size)
 
     return PackageSource(manifest, manifest_bytes, read)
+
+
+async def _packages(folder: SourceFolder, index: _Json) -> list[tuple[str, _Json]]:
+    """Path and image manifest of each package; signatures and other artifacts may lie beside.
+
+    The type in a descriptor is optional, and copies drop it: the manifest itself has it.
+    """
+    found: list[tuple[str, _Json]] = []
+    for descriptor in _members(index, "manifests", "index.json"):
+        if descriptor.get("artifactType") not in {None, ARTIFACT_TYPE}:
+            continue
+        if descriptor.get("mediaType") != _IMAGE_TYPE:
+            continue
+        path, data = await _read_blob(folder, descriptor, _IMAGE_TYPE, "index.json")
+        image = _parse_json(path, data)
+        if image.get("artifactType") == ARTIFACT_TYPE:
+            found.append((path, image))
+    return found
 
 
 def _image(manifest: Manifest, manifest_bytes: bytes) -> _Json:

@@ -49,6 +49,22 @@ class SourceFolder:
         """
         return await self._run(path, partial(self._read, path, max_bytes))
 
+    async def size(self, path: str) -> int:
+        """Length of a file in bytes.
+
+        Raises:
+            ImportRefusedError: it is missing, or not a regular file.
+        """
+        return await self._run(path, partial(self._size, path))
+
+    async def has_file(self, path: str) -> bool:
+        """Whether there is a regular file at a path."""
+        try:
+            await self.size(path)
+        except ImportRefusedError:
+            return False
+        return True
+
     async def stream(self, path: str, size: int) -> AsyncIterator[bytes]:
         """A file of exactly ``size`` bytes, in chunks.
 
@@ -89,6 +105,13 @@ class SourceFolder:
         if len(data) > max_bytes:
             raise ImportRefusedError(path, f"it has more than {max_bytes} bytes")
         return data
+
+    def _size(self, path: str) -> int:
+        descriptor = self._open_file(path)
+        try:
+            return os.fstat(descriptor).st_size
+        finally:
+            os.close(descriptor)
 
     def _open_file(self, path: str) -> int:
         folders, _, name = path.rpartition("/")

@@ -8,44 +8,58 @@ of them at once, or none.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+import asyncio
+import mimetypes
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.commands._garbage import check_content
-from starfish_artifact_registry.commands._packages import read_manifest_bytes
+from starfish_artifact_registry.commands._packages import read_manifest_bytes, repaired
 from starfish_artifact_registry.commands._state import CommandState, Decide, Decision
 from starfish_artifact_registry.db._database import Database
 from starfish_artifact_registry.db.schema import artifact_files
 from starfish_artifact_registry.errors import (
+    DigestMismatchError,
     IllegalPackageStateError,
     ImportRefusedError,
     InvalidValueError,
     PackageExistsError,
 )
+from starfish_artifact_registry.interchange._archive import unpacked
 from starfish_artifact_registry.interchange._bagit import read_bag, write_bag
 from starfish_artifact_registry.interchange._oci import read_layout, write_layout
-from starfish_artifact_registry.interchange._package_source import PackageSource
+from starfish_artifact_registry.interchange._package_source import (
+    ForeignFile,
+    ForeignPackage,
+    PackageSource,
+)
 from starfish_artifact_registry.interchange._source_folder import SourceFolder, source_folder
 from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.model import _manifest as manifests
 from starfish_artifact_registry.model._catalogue import (
+    EventPayload,
     FileIngested,
     PackageCreated,
     PackageFinalized,
     PackageImported,
     storage_location_id,
 )
-from starfish_artifact_registry.model._event_codec import NewEvent
+from starfish_artifact_registry.model._event_codec import EncodedPayload, NewEvent, encode_payload
+from starfish_artifact_registry.model._history import Fact, PackageHistory
 from starfish_artifact_registry.model._manifest import Manifest, ManifestFile
 from starfish_artifact_registry.model._package_metadata import check_metadata
 from starfish_artifact_registry.storage._base import StoredContent
 from starfish_artifact_registry.storage._dataplane import InProcessDataPlane
+from starfish_artifact_registry.storage._expected import expecting
 from starfish_artifact_registry.views._query import find_package
 from starfish_protocol import cbor
 
@@ -67,6 +81,11 @@ class TransferProgress:
     """Bytes that were read."""
 
 
+FOREIGN_RETENTION_CLASS: Final = "raw-evidence"
+"""How long a package that another program made is kept."""
+_MEDIA_TYPES: Final = mimetypes.MimeTypes(filenames=())
+"""The table of Python itself: the same on every machine."""
+T = TypeVar("T")
 OnProgress = Callable[[TransferProgress], None]
 
 
@@ -74,8 +93,8 @@ class Execute(Protocol):
     """Runs a command in the next group commit."""
 
     def __call__(
-        self, decide: Decide[None], *, packages: Collection[UUID], locations: Collection[UUID]
-    ) -> Awaitable[None]:
+        self, decide: Decide[T], *, packages: Collection[UUID], locations: Collection[UUID]
+    ) -> Awaitable[T]:
         """Run it."""
         ...
 
@@ -118,14 +137,52 @@ async def import_package(
     on_progress: OnProgress | None = None,
 ) -> UUID:
     """Take a package from a folder; see `Registry.import_package`."""
+    if await asyncio.to_thread(source_path.is_file):
+        with ExitStack() as opened:
+            unpack = partial(
+                opened.enter_context, unpacked(source_path, max_files=limits.max_files)
+            )
+            folder_path = await asyncio.to_thread(unpack)
+            try:
+                return await _import_folder(
+                    *(database, dataplane, execute, early_state, folder_path),
+                    actor=actor,
+                    limits=limits,
+                    on_progress=on_progress,
+                )
+            finally:
+                await asyncio.to_thread(opened.close)
+    return await _import_folder(
+        *(database, dataplane, execute, early_state, source_path),
+        actor=actor,
+        limits=limits,
+        on_progress=on_progress,
+    )
+
+
+async def _import_folder(
+    database: Database,
+    dataplane: InProcessDataPlane,
+    execute: Execute,
+    early_state: Callable[[AsyncConnection], CommandState],
+    source_path: Path,
+    *,
+    actor: str,
+    limits: Limits,
+    on_progress: OnProgress | None,
+) -> UUID:
     async with source_folder(source_path) as folder:
         form, source = await _open(folder, limits.max_files)
+        meter = _Meter(on_progress)
+        if isinstance(source, ForeignPackage):
+            return await _import_foreign(
+                dataplane, execute, source, source_path.name, form=form, actor=actor, meter=meter
+            )
         manifest = source.manifest
-        package_id = manifest.package.id
+        package_id = UUID(manifest.package.id)
         async with database.read() as connection:
             # What will be refused is refused before gigabytes are read.
             await _new_events(early_state(connection), manifest, form, dataplane.backend_id, actor)
-        meter = _Meter(on_progress)
         stored = {file.id: await _store(dataplane, source, file, meter) for file in manifest.files}
         # The first may have been waiting for the last beyond any time of grace.
         for file in manifest.files:
@@ -137,6 +194,7 @@ async def import_package(
         new = await _new_events(state, manifest, form, dataplane.backend_id, actor)
         for content in contents.values():
             await check_content(state, dataplane, content)
+            new += repaired(package_id, content, dataplane, actor, "import")
         return Decision(None, new)
 
     await execute(
@@ -147,7 +205,108 @@ async def import_package(
     return package_id
 
 
-async def _open(folder: SourceFolder, max_files: int) -> tuple[ExportFormat, PackageSource]:
+async def _import_foreign(
+    dataplane: InProcessDataPlane,
+    execute: Execute,
+    source: ForeignPackage,
+    folder_name: str,
+    *,
+    form: ExportFormat,
+    actor: str,
+    meter: _Meter,
+) -> UUID:
+    """Make a package of a bag that another program made, described by its ``bag-info.txt``."""
+    stored: list[tuple[ForeignFile, StoredContent]] = []
+    for file in source.files:
+        stream = expecting(meter.of(source.read(file)), file.digests, file.size)
+        try:
+            stored.append((file, await dataplane.put(stream)))
+        except DigestMismatchError as error:
+            raise ImportRefusedError(file.path, str(error)) from error
+    created_from = _described(source.info, folder_name)
+
+    async def decide(state: CommandState) -> Decision[UUID]:
+        package_id = state.new_id()
+        try:
+            payloads: list[EventPayload] = [
+                PackageCreated(
+                    **created_from,
+                    retention_class=FOREIGN_RETENTION_CLASS,
+                    retention_days=await state.retention_days(FOREIGN_RETENTION_CLASS),
+                    metadata=check_metadata({"bag_info": source.info} if source.info else {}),
+                )
+            ]
+        except InvalidValueError as error:
+            raise ImportRefusedError("bag-info.txt", str(error)) from error
+        new: list[NewEvent] = []
+        for file, content in stored:
+            await check_content(state, dataplane, content)
+            new += repaired(package_id, content, dataplane, actor, "import")
+            payloads.append(
+                FileIngested(
+                    file_id=state.new_id(),
+                    relative_path=file.relative_path,
+                    media_type=_media_type(file.relative_path),
+                    size=content.size,
+                    content_address=content.address,
+                    sha256=content.sha256,
+                    backend_id=dataplane.backend_id,
+                    storage_location_id=storage_location_id(dataplane.backend_id, content.address),
+                )
+            )
+        sealed = await asyncio.to_thread(_seal, package_id, payloads, actor, state.now)
+        events = [NewEvent(package_id, payload, actor, state.now) for payload in payloads]
+        return Decision(
+            package_id,
+            [
+                *events,
+                NewEvent(package_id, sealed, actor, state.now),
+                NewEvent(package_id, PackageImported(source_format=form), actor),
+                *new,
+            ],
+        )
+
+    addresses = {content.address for _, content in stored}
+    return await execute(
+        decide,
+        packages=[],
+        locations=[storage_location_id(dataplane.backend_id, address) for address in addresses],
+    )
+
+
+def _seal(
+    package_id: UUID, payloads: Sequence[EventPayload], actor: str, now: datetime
+) -> EncodedPayload:
+    history = PackageHistory(package_id)
+    for sequence, payload in enumerate(payloads, 1):
+        history.add(Fact(sequence, payload, encode_payload(payload), b"", actor, now))
+    data = history.manifest_bytes(finalized_at=now, finalized_by=actor)
+    return EncodedPayload(PackageFinalized.event_type, data)
+
+
+def _described(info: Mapping[str, str | list[str]], folder_name: str) -> dict[str, str]:
+    def first(*names: str) -> str:
+        for name in names:
+            value = info.get(name)
+            if value:
+                return value if isinstance(value, str) else value[0]
+        return folder_name or "bag"
+
+    return {
+        "name": first("External-Identifier", "Internal-Sender-Identifier"),
+        "producer": first("Source-Organization", "Contact-Name"),
+        "subject": first("External-Description", "Internal-Sender-Description"),
+    }
+
+
+def _media_type(path: str) -> str:
+    found, encoding = _MEDIA_TYPES.guess_type(path)
+    return found if found is not None and encoding is None else "application/octet-stream"
+
+
+async def _open(
+    folder: SourceFolder, max_files: int
+) -> tuple[ExportFormat, PackageSource | ForeignPackage]:
     names = await folder.names()
     if "bagit.txt" in names:
         return "bagit", await read_bag(folder, max_files=max_files)
@@ -179,8 +338,9 @@ async def _new_events(
         UnknownRetentionClassError: it does not know the retention class.
     """
     package = manifest.package
-    if await state.find_package(package.id) is not None:
-        raise PackageExistsError(package.id)
+    package_id = UUID(package.id)
+    if await state.find_package(package_id) is not None:
+        raise PackageExistsError(package_id)
     await _check_file_ids(await state.connection(), [file.id for file in manifest.files])
     if cbor.encode(check_metadata(package.metadata)) != cbor.encode(package.metadata):
         raise ImportRefusedError("metadata", "its numbers are not in their canonical form")
@@ -195,16 +355,16 @@ async def _new_events(
             metadata=package.metadata,
         )
         return [
-            NewEvent(package.id, created, package.created_by, package.created_at),
-            *(_ingested(package.id, file, backend_id) for file in manifest.files),
+            NewEvent(package_id, created, package.created_by, package.created_at),
+            *(_ingested(package_id, file, backend_id) for file in manifest.files),
             NewEvent(
-                package.id,
+                package_id,
                 PackageFinalized(manifest=manifest),
                 package.finalized_by,
                 package.finalized_at,
             ),
             NewEvent(
-                package.id,
+                package_id,
                 PackageImported(source_format=form),
                 actor,
             ),
@@ -223,6 +383,7 @@ def _ingested(package_id: UUID, file: ManifestFile, backend_id: str) -> NewEvent
         sha256=file.sha256,
         backend_id=backend_id,
         storage_location_id=storage_location_id(backend_id, file.content_address),
+        facts=file.facts,
     )
     return NewEvent(package_id, ingested, file.ingested_by, file.ingested_at)
 
@@ -230,7 +391,7 @@ def _ingested(package_id: UUID, file: ManifestFile, backend_id: str) -> NewEvent
 async def _check_file_ids(connection: AsyncConnection, file_ids: Sequence[UUID]) -> None:
     if len(set(file_ids)) != len(file_ids):
         raise ImportRefusedError("manifest", "two of its files have the same id")
-    column = artifact_files.c.file_id
+    column = artifact_files.c.id
     for start in range(0, len(file_ids), _CHUNK):
         wanted = select(column).where(column.in_(file_ids[start : start + _CHUNK])).limit(1)
         taken = (await connection.execute(wanted)).scalar()

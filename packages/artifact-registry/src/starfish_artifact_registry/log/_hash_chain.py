@@ -35,7 +35,7 @@ from starfish_artifact_registry.model._checkpoint import Checkpoint
 from starfish_artifact_registry.model._event_codec import Event
 from starfish_artifact_registry.model._moment import to_ms
 
-__all__ = ("LogReport", "check_events", "read_checked_events", "verify_log")
+__all__ = ("LogReport", "check_digests", "check_events", "read_checked_events", "verify_log")
 
 _COLUMNS: Final = [events.c[field.name] for field in fields(Event)]
 _BINARY: Final = {"payload", "payload_digest", "prev_digest", "event_digest"}
@@ -145,6 +145,16 @@ def _check_event(head: Head, event: Event) -> Head:
         raise LogDamagedError(head.sequence + 1, f"it is missing; {event.sequence} is next")
     if event.prev_digest != head.event_digest:
         raise LogDamagedError(event.sequence, "it does not follow the event before it")
+    check_digests(event)
+    return Head(event.sequence, event.event_digest)
+
+
+def check_digests(event: Event) -> None:
+    """Return if the payload and the envelope of an event have their digests.
+
+    Raises:
+        LogDamagedError: they have not.
+    """
     if digests.payload_digest(event.payload) != event.payload_digest:
         raise LogDamagedError(event.sequence, "its payload does not have its digest")
     record = digests.record_digest(
@@ -158,7 +168,6 @@ def _check_event(head: Head, event: Event) -> Head:
     )
     if digests.event_digest(event.prev_digest, record) != event.event_digest:
         raise LogDamagedError(event.sequence, "its envelope does not have its digest")
-    return Head(event.sequence, event.event_digest)
 
 
 def _check_against(expected: Mapping[int, set[bytes]], head: Head) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.db.schema import events
 from starfish_artifact_registry.errors import LogDamagedError
+from starfish_artifact_registry.log._tiles import extend_tiles
 from starfish_artifact_registry.model._event_codec import Event, NewEvent, chain_event
 from starfish_artifact_registry.model._event_digest import GENESIS_DIGEST
 
@@ -89,6 +90,8 @@ async def append_events(connection: AsyncConnection, chained: Sequence[Event]) -
     """Store events whose first follows the head; the connection has locked the log."""
     rows = [dict(zip(_NAMES, _values(event), strict=True)) for event in chained]
     await connection.execute(_INSERT, rows)
+    if chained:
+        await extend_tiles(connection, chained[0].sequence - 1, chained[-1].sequence)
 
 
 async def read_events(

@@ -14,7 +14,7 @@ from starfish_artifact_registry.log._head import LogHead
 from starfish_artifact_registry.log._log import head_of_log, read_events
 from starfish_artifact_registry.log._tail import POLL_INTERVAL_S
 from starfish_artifact_registry.model._event_codec import Event
-from starfish_protocol.events import SubscriptionPruned
+from starfish_protocol.events import SubscriptionClosed, SubscriptionPruned
 
 __all__ = ("LogSource", "LogSubscription")
 
@@ -86,10 +86,11 @@ class LogSubscription:
     async def pull_batch(self, max_events: int, timeout: float | None) -> Sequence[Event]:
         """Take the events that are there, oldest first, waiting for the first one at most ``timeout`` seconds.
 
-        A cancelled call has taken nothing; a closed subscription gives nothing.
+        A cancelled call has taken nothing.
 
         Raises:
             DatabaseUnavailableError: the database does not answer.
+            SubscriptionClosed: it was closed.
             SubscriptionPruned: more than its capacity were waiting; those it held were taken.
         """
         loop = asyncio.get_running_loop()
@@ -101,10 +102,12 @@ class LogSubscription:
                 return batch
             left = None if deadline is None else deadline - loop.time()
             # Closed while the database was asked: nobody would wake this call any more.
-            if self._closed.is_set() or (left is not None and left <= 0):
+            if self._closed.is_set():
                 break
+            if left is not None and left <= 0:
+                return []
             await self._head.beyond(self._after, left)
-        return []
+        raise SubscriptionClosed
 
     def close(self) -> None:
         """Stop receiving and wake the waiting reader; may be called twice."""

@@ -1,1 +1,3 @@
 """The facts and forms of the registry, without any input or output."""
+
+__all__ = ()

@@ -8,7 +8,7 @@ values are checked when an object is made, so both on append and on replay.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
 from uuid import UUID, uuid5
@@ -22,6 +22,9 @@ from starfish_protocol.address import ContentAddress
 
 __all__ = (
     "EVENT_TYPES",
+    "NO_PACKAGE",
+    "ClockConfirmed",
+    "ContentRepaired",
     "EventPayload",
     "FileIngested",
     "FixityChecked",
@@ -38,6 +41,8 @@ __all__ = (
 )
 
 _STORAGE_LOCATIONS: Final = UUID("8d0f3c1e-6b6f-5d0e-9c55-0c4b8ad0a4f7")
+NO_PACKAGE: Final = UUID(int=0)
+"""In the place of the package's id, in events that are about the registry as a whole."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _MEDIA_TYPE: Final = re.compile(
@@ -113,8 +118,8 @@ class PackageCreated:
     """What the user added: an object of JSON values."""
 
     def __post_init__(self) -> None:
-        for field in ("name", "producer", "subject", "retention_class"):
-            check_text(field, getattr(self, field))
+        for name in ("name", "producer", "subject", "retention_class"):
+            check_text(name, getattr(self, name))
         if self.retention_days is not None:
             _check_count("retention_days", self.retention_days)
         check_metadata(self.metadata)
@@ -141,16 +146,19 @@ class FileIngested:
     """The backend that took them."""
     storage_location_id: UUID
     """`storage_location_id` of the backend and the address."""
+    facts: dict[str, Any] = field(default_factory=dict[str, Any], metadata={"omit_empty": True})
+    """What the source said of the file: ``modified_at``, ``mode``, ``original_path`` and the like."""
 
     def __post_init__(self) -> None:
         check_relative_path(self.relative_path)
+        check_metadata(self.facts)
         check_media_type(self.media_type)
         _check_count("size", self.size)
         check_text("backend_id", self.backend_id)
-        for field, algorithm in (("content_address", "blake3"), ("sha256", "sha256")):
-            address: ContentAddress = getattr(self, field)
+        for name, algorithm in (("content_address", "blake3"), ("sha256", "sha256")):
+            address: ContentAddress = getattr(self, name)
             if address.algorithm != algorithm:
-                raise InvalidValueError(field, str(address), f"an address by {algorithm}")
+                raise InvalidValueError(name, str(address), f"an address by {algorithm}")
         if self.storage_location_id != storage_location_id(self.backend_id, self.content_address):
             legal = "the id computed from backend_id and content_address"
             raise InvalidValueError("storage_location_id", str(self.storage_location_id), legal)
@@ -234,6 +242,35 @@ class PackageDeleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClockConfirmed:
+    """Somebody has confirmed that the registry's clock is right; of no package, see `NO_PACKAGE`."""
+
+    event_type: ClassVar[str] = "v1.clock.confirmed"
+    reason: str
+    """How that is known."""
+
+    def __post_init__(self) -> None:
+        check_text("reason", self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentRepaired:
+    """A damaged or lost copy of a file's content was replaced by good bytes."""
+
+    event_type: ClassVar[str] = "v1.content.repaired"
+    content_address: ContentAddress
+    """BLAKE3 of the content that is whole again."""
+    backend_id: str
+    """The backend that holds it."""
+    source: str
+    """Where the good bytes came from: ``ingest``, ``import``, or a path or name of a storage."""
+
+    def __post_init__(self) -> None:
+        check_text("backend_id", self.backend_id)
+        check_text("source", self.source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PackageImported:
     """A package came from elsewhere; the events before this one tell what its manifest says."""
 
@@ -250,6 +287,8 @@ EventPayload = (
     | RetentionHeld
     | RetentionReleased
     | PackageImported
+    | ContentRepaired
+    | ClockConfirmed
     | PackageExpired
     | PackageDeleted
 )
@@ -265,6 +304,8 @@ EVENT_TYPES: Final[dict[str, type[EventPayload]]] = {
         RetentionHeld,
         RetentionReleased,
         PackageImported,
+        ContentRepaired,
+        ClockConfirmed,
         PackageExpired,
         PackageDeleted,
     )

@@ -13,10 +13,13 @@ field               type       what
 ``event_digest``    32 bytes   digest of the event at the head, which covers every event before it
 ``format``          text       ``starfish-registry-checkpoint``
 ``public_key``      32 bytes   Ed25519 public key of the signer
+``root_hash``       32 bytes   root of the Merkle tree of the first ``sequence`` events; not in
+                               version 1
 ``sequence``        integer    sequence of the event at the head, from 1
-``signature``       64 bytes   Ed25519 (RFC 8032) over the line ``starfish-registry-checkpoint-v1``,
-                               a newline, and the CBOR of this map without ``signature``
-``version``         integer    1
+``signature``       64 bytes   Ed25519 (RFC 8032) over the line ``starfish-registry-checkpoint-v1``
+                               (``-v2`` in version 2), a newline, and the CBOR of this map without
+                               ``signature``
+``version``         integer    2; 1 without ``root_hash``
 ==================  =========  ===================================================================
 """
 
@@ -39,6 +42,7 @@ __all__ = ("CHECKPOINT_FORMAT", "Checkpoint", "sign_checkpoint")
 CHECKPOINT_FORMAT: Final = "starfish-registry-checkpoint"
 """What the field ``format`` of a checkpoint says."""
 _DOMAIN: Final = b"starfish-registry-checkpoint-v1\n"
+_DOMAIN_2: Final = b"starfish-registry-checkpoint-v2\n"
 _MAX_BYTES: Final = 1024
 _FIELDS: Final = {
     "created_at": int,
@@ -70,6 +74,8 @@ class Checkpoint:
     """The signer's Ed25519 public key, 64 lowercase hex digits."""
     signature: bytes
     """The signature, 64 bytes; `verify` says whether it is good."""
+    root_hash: bytes | None = None
+    """Root of the Merkle tree of the first ``sequence`` events, 32 bytes; ``None`` in version 1."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.sequence < 1 << 63:
@@ -77,6 +83,7 @@ class Checkpoint:
         for name, value, size in (
             ("event_digest", self.event_digest, 32),
             ("signature", self.signature, 64),
+            ("root_hash", self.root_hash or bytes(32), 32),
         ):
             if len(value) != size:
                 raise CheckpointError(f"{name} of a checkpoint is {size} bytes, not {len(value)}")
@@ -93,16 +100,17 @@ class Checkpoint:
             CheckpointError: it is not exactly one checkpoint of version 1.
         """
         try:
-            fields = closed_map(
-                cbor.decode(data, max_depth=1, max_bytes=_MAX_BYTES), _FIELDS, "a checkpoint"
-            )
+            value = cbor.decode(data, max_depth=1, max_bytes=_MAX_BYTES)
+            names = _FIELDS | ({"root_hash": bytes} if _has_root(value) else {})
+            fields = closed_map(value, names, "a checkpoint")
             created_at = from_ms(fields["created_at"])
         except ValueError as error:
             raise CheckpointError(f"not a checkpoint: {error}") from error
-        if (fields["format"], fields["version"]) != (CHECKPOINT_FORMAT, 1):
+        version = 2 if "root_hash" in fields else 1
+        if (fields["format"], fields["version"]) != (CHECKPOINT_FORMAT, version):
             raise CheckpointError(
                 f"{fields['format']!r:.80} version {fields['version']} is not "
-                f"{CHECKPOINT_FORMAT} version 1"
+                f"{CHECKPOINT_FORMAT} version 1 or 2"
             )
         return cls(
             fields["sequence"],
@@ -110,6 +118,7 @@ class Checkpoint:
             created_at,
             fields["public_key"].hex(),
             fields["signature"],
+            fields.get("root_hash"),
         )
 
     def encode(self) -> bytes:
@@ -155,7 +164,12 @@ class Checkpoint:
 
 
 def sign_checkpoint(
-    sequence: int, event_digest: bytes, *, created_at: datetime, private_key: str
+    sequence: int,
+    event_digest: bytes,
+    *,
+    created_at: datetime,
+    private_key: str,
+    root_hash: bytes | None = None,
 ) -> Checkpoint:
     """Sign what the head of a log is.
 
@@ -164,6 +178,7 @@ def sign_checkpoint(
         event_digest: its digest, 32 bytes.
         created_at: the time of signing, aware; cut to the millisecond.
         private_key: Ed25519 private key (RFC 8032 seed), 64 lowercase hex digits.
+        root_hash: root of the Merkle tree up to that event; proofs can be anchored by it.
 
     Raises:
         CheckpointError: the sequence or the digest is none.
@@ -187,23 +202,30 @@ def sign_checkpoint(
         from_ms(to_ms(created_at)),
         key.public_key().public_bytes_raw().hex(),
         bytes(64),
+        root_hash,
     )
     return replace(unsigned, signature=key.sign(_signed_bytes(unsigned)))
 
 
+def _has_root(value: object) -> bool:
+    return isinstance(value, dict) and "root_hash" in value
+
+
 def _signed_fields(checkpoint: Checkpoint) -> dict[str, object]:
-    return {
+    root = {} if checkpoint.root_hash is None else {"root_hash": checkpoint.root_hash}
+    return root | {
         "created_at": to_ms(checkpoint.created_at),
         "event_digest": checkpoint.event_digest,
         "format": CHECKPOINT_FORMAT,
         "public_key": bytes.fromhex(checkpoint.public_key),
         "sequence": checkpoint.sequence,
-        "version": 1,
+        "version": 1 if checkpoint.root_hash is None else 2,
     }
 
 
 def _signed_bytes(checkpoint: Checkpoint) -> bytes:
-    return _DOMAIN + cbor.encode(_signed_fields(checkpoint))
+    domain = _DOMAIN if checkpoint.root_hash is None else _DOMAIN_2
+    return domain + cbor.encode(_signed_fields(checkpoint))
 
 
 def _key_bytes(key: str, what: str) -> bytes:
@@ -218,6 +240,6 @@ def _ed25519() -> ModuleType:
     except ImportError as error:
         raise ImportError(
             "signatures of checkpoints need the extra signing: "
-            'pip install "starfish-artifact-registry[signing]"'
+            'pip install --find-links dist "starfish-artifact-registry[signing]"'
         ) from error
     return ed25519

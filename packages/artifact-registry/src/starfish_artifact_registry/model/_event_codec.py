@@ -19,7 +19,17 @@ from starfish_artifact_registry.model._moment import from_ms, to_ms
 from starfish_artifact_registry.model._plain_values import from_plain, to_plain
 from starfish_protocol import cbor
 
-__all__ = ("Event", "NewEvent", "chain_event", "decode_payload", "encode_payload")
+__all__ = ("EncodedPayload", "Event", "NewEvent", "chain_event", "decode_payload", "encode_payload")
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPayload:
+    """A payload as its bytes, where reading it would only make them again."""
+
+    event_type: str
+    """A type of the catalogue."""
+    data: bytes
+    """Its deterministic CBOR."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +38,7 @@ class NewEvent:
 
     package_id: UUID
     """What it is about."""
-    payload: EventPayload
+    payload: EventPayload | EncodedPayload
     """What happened."""
     actor: str
     """Who did it."""
@@ -74,6 +84,10 @@ class Event:
         """The same as `event_type`."""
         return self.event_type
 
+    def undecoded(self) -> EncodedPayload:
+        """The payload as its bytes."""
+        return EncodedPayload(self.event_type, self.payload)
+
     def decoded(self) -> EventPayload:
         """Read the payload.
 
@@ -87,8 +101,10 @@ class Event:
             raise LogDamagedError(self.sequence, f"its payload is refused: {error}") from error
 
 
-def encode_payload(payload: EventPayload) -> bytes:
+def encode_payload(payload: EventPayload | EncodedPayload) -> bytes:
     """Encode what happened; for a finalized package these are the bytes of its manifest."""
+    if isinstance(payload, EncodedPayload):
+        return payload.data
     if isinstance(payload, PackageFinalized):
         return manifests.encode(payload.manifest)
     return cbor.encode(to_plain(payload))

@@ -19,7 +19,7 @@ from blake3 import blake3
 
 from starfish_protocol import cbor
 
-__all__ = ("GENESIS_DIGEST", "event_digest", "payload_digest", "record_digest")
+__all__ = ("GENESIS_DIGEST", "event_digest", "payload_digest", "record_bytes", "record_digest")
 
 GENESIS_DIGEST: Final = bytes(32)
 """What stands before the first event."""
@@ -35,6 +35,28 @@ def payload_digest(payload: bytes) -> bytes:
         'af1349b9f5f9a1a6'
     """
     return blake3(payload).digest()
+
+
+def record_bytes(
+    *,
+    sequence: int,
+    event_id: UUID,
+    package_id: UUID,
+    event_type: str,
+    payload_digest: bytes,
+    actor: str,
+    created_at_ms: int,
+) -> bytes:
+    """What one event says, as the deterministic CBOR that its record digest covers.
+
+    It is a leaf of the Merkle tree of the log, too.
+    """
+    return cbor.encode(
+        [
+            *(_RECORD, sequence, str(event_id), str(package_id), event_type),
+            *(payload_digest, actor, created_at_ms),
+        ]
+    )
 
 
 def record_digest(
@@ -61,11 +83,16 @@ def record_digest(
         ... ).hex()[:16]
         'c1898eff183ef38d'
     """
-    record = [
-        *(_RECORD, sequence, str(event_id), str(package_id), event_type),
-        *(payload_digest, actor, created_at_ms),
-    ]
-    return blake3(cbor.encode(record)).digest()
+    record = record_bytes(
+        sequence=sequence,
+        event_id=event_id,
+        package_id=package_id,
+        event_type=event_type,
+        payload_digest=payload_digest,
+        actor=actor,
+        created_at_ms=created_at_ms,
+    )
+    return blake3(record).digest()
 
 
 def event_digest(prev_digest: bytes, record_digest: bytes) -> bytes:

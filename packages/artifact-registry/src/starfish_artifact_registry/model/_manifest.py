@@ -17,7 +17,7 @@ ids are lowercase texts with hyphens, content addresses are ``<algorithm>:<lower
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 from uuid import UUID
@@ -37,6 +37,7 @@ __all__ = (
     "ManifestFile",
     "ManifestPackage",
     "StorageReceipt",
+    "assemble",
     "decode",
     "encode",
     "to_json",
@@ -50,8 +51,8 @@ MANIFEST_VERSION: Final = 1
 class ManifestPackage:
     """The package itself, as it was when it was finalized."""
 
-    id: UUID
-    """Its id."""
+    id: str
+    """Its id: a UUID in lowercase with hyphens."""
     name: str
     """What its producer calls it."""
     producer: str
@@ -96,6 +97,8 @@ class ManifestFile:
     """The actor who did."""
     storage_location_id: UUID
     """Which of the receipts is its own."""
+    facts: dict[str, Any] = field(default_factory=dict[str, Any], metadata={"omit_empty": True})
+    """What its source said of it; left out of the encoding where it is empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +166,37 @@ def encode(manifest: Manifest) -> bytes:
     return data
 
 
+def assemble(package: bytes, files: Sequence[bytes], receipts: Sequence[bytes]) -> bytes:
+    """Join the encoded parts of a manifest to the bytes that `encode` gives for the whole.
+
+    Args:
+        package: the CBOR of a `ManifestPackage`.
+        files: the CBOR of each `ManifestFile`, sorted by path.
+        receipts: the CBOR of each `StorageReceipt`, sorted by id.
+
+    Raises:
+        ManifestError: it is longer than `MAX_MANIFEST_BYTES` bytes.
+    """
+    members = {
+        "manifest_version": cbor.encode(MANIFEST_VERSION),
+        "package": package,
+        "files": _list(files),
+        "storage_receipts": _list(receipts),
+    }
+    keys = sorted((cbor.encode(name), value) for name, value in members.items())
+    data = bytes([0xA0 | len(keys)]) + b"".join(part for pair in keys for part in pair)
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ManifestError(f"a manifest of {len(data)} bytes; the limit is {MAX_MANIFEST_BYTES}")
+    return data
+
+
+def _list(items: Sequence[bytes]) -> bytes:
+    # The head of a list is that of a number of its length, of another major type.
+    head = bytearray(cbor.encode(len(items)))
+    head[0] |= 0x80
+    return bytes(head) + b"".join(items)
+
+
 def decode(data: bytes) -> Manifest:
     """Read a manifest; encoding it again gives the same bytes.
 
@@ -187,6 +221,8 @@ def to_json(manifest: Manifest) -> bytes:
 
 def _check_values(manifest: Manifest) -> None:
     """What the types do not say, for a manifest that came from outside."""
+    if str(UUID(manifest.package.id)) != manifest.package.id:
+        raise ManifestError(f"package.id {manifest.package.id!r:.80} is not a UUID in lowercase")
     check_metadata(manifest.package.metadata)
     for file in manifest.files:
         check_relative_path(file.relative_path)

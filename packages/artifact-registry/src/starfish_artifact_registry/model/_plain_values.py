@@ -34,7 +34,11 @@ def to_plain(value: Any) -> Any:
     if kind is tuple:
         return [to_plain(member) for member in value]
     if is_dataclass(value):
-        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+        return {
+            field.name: to_plain(member)
+            for field in fields(value)
+            if (member := getattr(value, field.name)) or not field.metadata.get("omit_empty")
+        }
     return value
 
 
@@ -69,14 +73,22 @@ def _reader_of(hint: Any) -> _Reader:
 def _dataclass_reader(cls: type[Any]) -> _Reader:
     hints = get_type_hints(cls)
     readers = {field.name: _reader_of(hints[field.name]) for field in fields(cls)}
+    optional = {field.name for field in fields(cls) if field.metadata.get("omit_empty")}
 
     def read(value: Any) -> Any:
-        if type(value) is not dict or cast("dict[str, Any]", value).keys() != readers.keys():
+        if (
+            type(value) is not dict
+            or cast("dict[str, Any]", value).keys() | optional != readers.keys()
+        ):
             raise ValueError(f"not a map of exactly {', '.join(readers)}")
         values: dict[str, Any] = {}
         for name, reader in readers.items():
+            if name in optional and name not in value:
+                continue
             try:
                 values[name] = reader(value[name])
+                if name in optional and not values[name]:
+                    raise ValueError("it is empty, so it must be left out")  # noqa: TRY301
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
         return cls(**values)

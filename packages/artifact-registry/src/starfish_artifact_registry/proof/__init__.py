@@ -1,5 +1,6 @@
 """Proofs of packages: one file that is checked without the registry, its database or a network."""
 
+from starfish_artifact_registry.model._merkle import verify_consistency
 from starfish_artifact_registry.proof._command import main
 from starfish_artifact_registry.proof._verify import (
     MAX_PROOF_BYTES,
@@ -17,5 +18,6 @@ __all__ = (
     "ProvedEvent",
     "encode_proof",
     "main",
+    "verify_consistency",
     "verify_proof",
 )

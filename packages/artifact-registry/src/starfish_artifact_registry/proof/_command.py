@@ -85,7 +85,7 @@ def _answer(proof: PackageProof) -> dict[str, Any]:
             for event in proof.events
         ],
         "head_sequence": proof.head_sequence,
-        "head_digest": proof.head_digest.hex(),
+        "root_hash": proof.root_hash.hex(),
         "signed_by": proof.checkpoint.public_key if proof.checkpoint else None,
         "signed_at": proof.checkpoint.created_at.isoformat() if proof.checkpoint else None,
     }
@@ -104,10 +104,10 @@ def _lines(answer: dict[str, Any]) -> Iterable[str]:
             f"event {event['sequence']}: {event['event_type']} "
             f"by {event['actor']!r} at {event['created_at']}"
         )
-    yield f"head of the log: event {answer['head_sequence']}, digest {answer['head_digest']}"
+    yield f"tree of the log: {answer['head_sequence']} events, root {answer['root_hash']}"
     if answer["signed_by"] is not None:
         yield f"signed by {answer['signed_by']} at {answer['signed_at']}"
     else:
-        yield "no signature was checked: compare the head with one that you know, or give --key"
+        yield "no signature was checked: compare the root with one that you know, or give --key"
     if answer["files_checked"] is not None:
         yield f"{answer['files_checked']} files in the folder are those of the manifest"

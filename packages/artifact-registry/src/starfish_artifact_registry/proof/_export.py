@@ -1,21 +1,24 @@
-"""Proofs out of the log: the package's own events, and one digest for each of the others'."""
+"""Proofs out of the log: the package's own events, and a few hashes of the tree over all others."""
 
 from __future__ import annotations
 
+import asyncio
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.commands._packages import read_manifest_bytes
 from starfish_artifact_registry.db.schema import events
 from starfish_artifact_registry.errors import LogDamagedError, ProofError
-from starfish_artifact_registry.log._hash_chain import read_checked_events
-from starfish_artifact_registry.log._log import Head, head_at, head_of_log
+from starfish_artifact_registry.log._hash_chain import check_digests
+from starfish_artifact_registry.log._log import Head, head_at, head_of_log, read_events
+from starfish_artifact_registry.log._tiles import TreeReader
+from starfish_artifact_registry.model._catalogue import FileIngested, PackageFinalized
 from starfish_artifact_registry.model._checkpoint import Checkpoint
-from starfish_artifact_registry.model._event_digest import record_digest
-from starfish_artifact_registry.model._moment import to_ms
-from starfish_artifact_registry.proof._verify import ProvedEvent, encode_proof
+from starfish_artifact_registry.model._event_codec import Event
+from starfish_artifact_registry.model._merkle import inclusion_gaps, inclusion_proof
+from starfish_artifact_registry.proof._verify import ProvedEvent, encode_proof, verify_proof
 from starfish_protocol.address import ContentAddress
 
 __all__ = ("export_proof",)
@@ -32,29 +35,70 @@ async def export_proof(
 
     Raises:
         IllegalPackageStateError: the package is not finalized.
-        LogDamagedError: an event on the way is not as it was written.
+        LogDamagedError: an event of the package, or the tree, is not as it was written.
         PackageNotFoundError: there is no such package.
         ProofError: the checkpoint is of another log, or older than the manifest.
     """
     manifest = await read_manifest_bytes(connection, package_id)
     end = await _end(connection, checkpoint)
-    own = events.c.package_id == package_id
-    finalized = select(events.c.sequence).where(own, events.c.event_type == "v1.package.finalized")
+    finalized = select(events.c.sequence).where(
+        events.c.package_id == package_id,
+        events.c.event_type != FileIngested.event_type,
+        events.c.event_type == PackageFinalized.event_type,
+    )
     if (await connection.execute(finalized)).scalar_one() > end.sequence:
         raise ProofError(f"the checkpoint of event {end.sequence} is older than the manifest")
-    first: int = (
-        await connection.execute(select(func.min(events.c.sequence)).where(own))
-    ).scalar_one()
-    before = await head_at(connection, first - 1)
-    items = await _items(connection, package_id, before, end, page_size)
-    return encode_proof(
-        package_id,
-        manifest_digest=ContentAddress.of(manifest),
-        first_sequence=first,
-        previous_digest=before.event_digest,
-        events=items,
-        head_digest=end.event_digest,
-        checkpoint=checkpoint,
+    own = await _own_events(connection, package_id, end.sequence, page_size)
+    last = end.sequence - 1
+    wanted = sorted({event.sequence - 1 for event in own} | {last})
+    tree = TreeReader(connection, end.sequence)
+    for start, stop in inclusion_gaps(wanted, end.sequence):
+        await tree.load(start, stop)
+    await tree.load(last, end.sequence)
+    root = await tree.root()
+    if checkpoint is not None and checkpoint.root_hash not in {None, root}:
+        raise ProofError(f"the checkpoint is of another log: its root is not {root.hex()}")
+    data = await asyncio.to_thread(
+        lambda: encode_proof(
+            package_id,
+            manifest_digest=ContentAddress.of(manifest),
+            events=[_proved(event) for event in own],
+            tree_size=end.sequence,
+            hashes=inclusion_proof(wanted, end.sequence, tree.subtree),
+            last_leaf=tree.subtree(last, end.sequence),
+            root_hash=root,
+            checkpoint=checkpoint,
+        )
+    )
+    try:
+        await asyncio.to_thread(verify_proof, data, max_bytes=len(data))
+    except ProofError as error:
+        raise LogDamagedError(own[0].sequence, f"its package cannot be proved: {error}") from error
+    return data
+
+
+async def _own_events(
+    connection: AsyncConnection, package_id: UUID, end: int, page_size: int
+) -> list[Event]:
+    own: list[Event] = []
+    while True:
+        after = own[-1].sequence if own else 0
+        page = await read_events(connection, after, page_size, package_id=package_id)
+        for event in page:
+            check_digests(event)
+        own += [event for event in page if event.sequence <= end]
+        if len(page) < page_size or page[-1].sequence > end:
+            return own
+
+
+def _proved(event: Event) -> ProvedEvent:
+    return ProvedEvent(
+        event.sequence,
+        event.event_id,
+        event.event_type,
+        event.actor,
+        event.created_at,
+        event.payload,
     )
 
 
@@ -71,41 +115,3 @@ async def _end(connection: AsyncConnection, checkpoint: Checkpoint | None) -> He
             f"{end.event_digest.hex()}, not {checkpoint.event_digest.hex()}"
         )
     return end
-
-
-async def _items(
-    connection: AsyncConnection, package_id: UUID, before: Head, end: Head, page_size: int
-) -> list[ProvedEvent | bytes]:
-    items: list[ProvedEvent | bytes] = []
-    head = before
-    while head.sequence < end.sequence:
-        size = min(page_size, end.sequence - head.sequence)
-        page = [event async for event in read_checked_events(connection, head, size)]
-        if not page:
-            raise LogDamagedError(head.sequence + 1, "it is missing")
-        head = Head(page[-1].sequence, page[-1].event_digest)
-        for event in page:
-            if event.package_id == package_id:
-                items.append(
-                    ProvedEvent(
-                        event.sequence,
-                        event.event_id,
-                        event.event_type,
-                        event.actor,
-                        event.created_at,
-                        event.payload,
-                    )
-                )
-            else:
-                items.append(
-                    record_digest(
-                        sequence=event.sequence,
-                        event_id=event.event_id,
-                        package_id=event.package_id,
-                        event_type=event.event_type,
-                        payload_digest=event.payload_digest,
-                        actor=event.actor,
-                        created_at_ms=to_ms(event.created_at),
-                    )
-                )
-    return items

@@ -9,23 +9,25 @@ A proof is deterministic CBOR, a map of these fields:
 ====================  ================  ===========================================================
 field                 type              what
 ====================  ================  ===========================================================
-``checkpoint``        bytes or null     a `starfish_artifact_registry.model._checkpoint` of the last event
-``events``            list              the log from the package's first event to the head; an
-                                        event of the package is a map, what others wrote between
-                                        is a byte string of their record digests, 32 bytes each
-``first_sequence``    integer           sequence of the first event of the list
+``checkpoint``        bytes or null     a `starfish_artifact_registry.checkpoint` of the tree
+``events``            list              the events of the package, in order
 ``format``            text              ``starfish-registry-proof``
-``head_digest``       32 bytes          event digest of the last event of the list
+``hashes``            bytes             hashes of the Merkle tree, 32 bytes each, that with the
+                                        leaves of the events and the last one give its root, from
+                                        the left
+``last_leaf``         32 bytes          hash of the last leaf of the tree, which ties its size
 ``manifest_digest``   text              address of the manifest, ``blake3:…``
 ``package_id``        text              the package, a UUID
-``previous_digest``   32 bytes          event digest of the event before the first, zeros before 1
-``version``           integer           1
+``root_hash``         32 bytes          root of the tree (RFC 9162, SHA-256)
+``tree_size``         integer           events that the tree stands for
+``version``           integer           2
 ====================  ================  ===========================================================
 
-An event of the package is a map of ``actor`` (text), ``created_at`` (milliseconds), ``event_id``
-(text, a UUID), ``event_type`` (text) and ``payload`` (bytes: deterministic CBOR, and for
-``v1.package.finalized`` exactly the manifest). The digests are those of
-`starfish_artifact_registry.model._event_digest`.
+An event is a map of ``actor`` (text), ``created_at`` (milliseconds), ``event_id`` (text, a UUID),
+``event_type`` (text), ``payload`` (bytes: deterministic CBOR, and for ``v1.package.finalized``
+exactly the manifest) and ``sequence`` (integer, from 1). Its leaf is the record whose form
+`starfish_artifact_registry.model` documents: event ``n`` is the leaf with the index ``n - 1``.
+The events must be a history that the rules of the registry allow, and the manifest their sum.
 """
 
 from __future__ import annotations
@@ -45,13 +47,18 @@ from starfish_artifact_registry.errors import ProofError, ProofFilesError
 from starfish_artifact_registry.model import _manifest as manifests
 from starfish_artifact_registry.model._checkpoint import Checkpoint
 from starfish_artifact_registry.model._closed_map import closed_map
+from starfish_artifact_registry.model._event_codec import EncodedPayload, decode_payload
 from starfish_artifact_registry.model._event_digest import (
-    GENESIS_DIGEST,
-    event_digest,
     payload_digest,
-    record_digest,
+    record_bytes,
 )
+from starfish_artifact_registry.model._history import Fact, PackageHistory
 from starfish_artifact_registry.model._manifest import Manifest
+from starfish_artifact_registry.model._merkle import (
+    HASH_SIZE,
+    leaf_hash,
+    root_from_inclusion,
+)
 from starfish_artifact_registry.model._moment import from_ms, to_ms
 from starfish_protocol import cbor
 from starfish_protocol.address import ContentAddress, MultiHasher
@@ -68,23 +75,23 @@ __all__ = (
 
 PROOF_FORMAT: Final = "starfish-registry-proof"
 """What the field ``format`` of a proof says."""
-MAX_PROOF_BYTES: Final = 64 * 1024 * 1024
-"""Size of a proof that is read unless told otherwise: about 60,000 files in a package."""
+MAX_PROOF_BYTES: Final = 192 * 1024 * 1024
+"""Size of a proof that is read unless told otherwise: a package of 100,000 files has one of half that."""
 
-_FIRST_EVENTS: Final = ("v1.package.created", "v1.package.imported")
+_FIRST_EVENTS: Final = ("v1.package.created",)
 _FINALIZED: Final = "v1.package.finalized"
 _EVENT_TYPE: Final = re.compile(r"v[0-9]{1,4}(?:\.[a-z_]{1,40}){1,4}")
-_DIGEST_SIZE: Final = 32
 _CHUNK: Final = 1024 * 1024
 _FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "checkpoint": (bytes, type(None)),
     "events": list,
-    "first_sequence": int,
     "format": str,
-    "head_digest": bytes,
+    "hashes": bytes,
+    "last_leaf": bytes,
     "manifest_digest": str,
     "package_id": str,
-    "previous_digest": bytes,
+    "root_hash": bytes,
+    "tree_size": int,
     "version": int,
 }
 _EVENT_FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
@@ -93,6 +100,7 @@ _EVENT_FIELDS: Final[dict[str, type | tuple[type, ...]]] = {
     "event_id": str,
     "event_type": str,
     "payload": bytes,
+    "sequence": int,
 }
 
 
@@ -118,9 +126,9 @@ class ProvedEvent:
 class PackageProof:
     """What a proof proves.
 
-    With `checkpoint` it is proved that the log whose head the signer saw holds these events, at
+    With `checkpoint` it is proved that the log whose tree the signer saw holds these events, at
     these places; not, that it holds no other event of the package. Without, only that the proof
-    agrees with itself: compare `head_digest` with one that you know from elsewhere.
+    agrees with itself: compare `root_hash` with one that you know from elsewhere.
     """
 
     package_id: UUID
@@ -134,9 +142,9 @@ class PackageProof:
     events: tuple[ProvedEvent, ...]
     """The package's own events, in order."""
     head_sequence: int
-    """Sequence of the last event that the proof reaches."""
-    head_digest: bytes
-    """Its digest, which covers every event of the log before it."""
+    """Sequence of the last event that the tree stands for."""
+    root_hash: bytes
+    """Root of the tree, which covers every event of the log up to there."""
     checkpoint: Checkpoint | None
     """The checkpoint of that head, if a trusted key signed it; ``None`` if none was asked for."""
     files_checked: int | None
@@ -147,10 +155,11 @@ def encode_proof(
     package_id: UUID,
     *,
     manifest_digest: ContentAddress,
-    first_sequence: int,
-    previous_digest: bytes,
-    events: Iterable[ProvedEvent | bytes],
-    head_digest: bytes,
+    events: Iterable[ProvedEvent],
+    tree_size: int,
+    hashes: Iterable[bytes],
+    last_leaf: bytes,
+    root_hash: bytes,
     checkpoint: Checkpoint | None = None,
 ) -> bytes:
     """Write a proof; `verify_proof` says whether it holds.
@@ -158,40 +167,36 @@ def encode_proof(
     Args:
         package_id: the package.
         manifest_digest: address of its manifest.
-        first_sequence: sequence of its first event.
-        previous_digest: event digest of the event before that one, 32 zero bytes if there is none.
-        events: every event from there to the head: the package's own, or the record digest of
-            somebody else's.
-        head_digest: event digest of the last one.
-        checkpoint: a checkpoint of the last one.
+        events: its own events up to the size of the tree.
+        tree_size: events of the log that the tree stands for.
+        hashes: hashes of the tree, as `inclusion_proof` gives them for these events and the
+            last one of the tree.
+        last_leaf: hash of the last leaf of the tree.
+        root_hash: root of the tree.
+        checkpoint: a checkpoint of the tree.
     """
-    items: list[dict[str, object] | bytearray] = []
-    for event in events:
-        if isinstance(event, ProvedEvent):
-            items.append(
+    return cbor.encode(
+        {
+            "checkpoint": checkpoint.encode() if checkpoint is not None else None,
+            "events": [
                 {
                     "actor": event.actor,
                     "created_at": to_ms(event.created_at),
                     "event_id": str(event.event_id),
                     "event_type": event.event_type,
                     "payload": event.payload,
+                    "sequence": event.sequence,
                 }
-            )
-        elif items and isinstance(items[-1], bytearray):
-            items[-1] += event
-        else:
-            items.append(bytearray(event))
-    return cbor.encode(
-        {
-            "checkpoint": checkpoint.encode() if checkpoint is not None else None,
-            "events": [bytes(item) if isinstance(item, bytearray) else item for item in items],
-            "first_sequence": first_sequence,
+                for event in events
+            ],
             "format": PROOF_FORMAT,
-            "head_digest": head_digest,
+            "hashes": b"".join(hashes),
+            "last_leaf": last_leaf,
             "manifest_digest": str(manifest_digest),
             "package_id": str(package_id),
-            "previous_digest": previous_digest,
-            "version": 1,
+            "root_hash": root_hash,
+            "tree_size": tree_size,
+            "version": 2,
         }
     )
 
@@ -221,18 +226,10 @@ def verify_proof(
         ValueError: a key is malformed.
     """
     proof = _read_proof(data, max_bytes)
-    first, previous = proof["first_sequence"], proof["previous_digest"]
-    if first < 1 or (first == 1) != (previous == GENESIS_DIGEST):
-        raise ProofError(
-            f"a proof from event {first} on does not start with the digest {previous.hex():.64}"
-        )
     package_id = _uuid(proof["package_id"], "package_id")
-    events, head_sequence, head_digest = _walk(package_id, first, previous, proof["events"])
-    if head_digest != proof["head_digest"]:
-        raise ProofError(
-            f"the chain of digests ends in {head_digest.hex()} at event {head_sequence}, "
-            f"not in {proof['head_digest'].hex():.64}"
-        )
+    events = tuple(_proved_event(item) for item in proof["events"])
+    tree_size, root_hash = proof["tree_size"], proof["root_hash"]
+    _check_tree(package_id, events, proof)
     if not events or events[0].event_type not in _FIRST_EVENTS:
         raise ProofError(f"the events do not begin with {' or '.join(_FIRST_EVENTS)}")
     manifest_bytes = _finalized_payload(events)
@@ -246,21 +243,20 @@ def verify_proof(
         manifest = manifests.decode(manifest_bytes)
     except StarfishError as error:
         raise ProofError(f"the log finalized bytes that are not a manifest: {error}") from error
-    if manifest.package.id != package_id:
+    if manifest.package.id != str(package_id):
         raise ProofError(f"the manifest is of package {manifest.package.id}, not {package_id}")
+    _check_history(package_id, events)
     checkpoint = None
     if trusted_keys:
-        checkpoint = _trusted_checkpoint(
-            proof["checkpoint"], head_sequence, head_digest, trusted_keys
-        )
+        checkpoint = _trusted_checkpoint(proof["checkpoint"], tree_size, root_hash, trusted_keys)
     return PackageProof(
         package_id,
         manifest,
         manifest_bytes,
         manifest_digest,
         events,
-        head_sequence,
-        head_digest,
+        tree_size,
+        root_hash,
         checkpoint,
         _check_files(manifest, Path(files)) if files is not None else None,
     )
@@ -271,48 +267,40 @@ def _read_proof(data: bytes, max_bytes: int) -> dict[str, Any]:
         proof = closed_map(cbor.decode(data, max_depth=3, max_bytes=max_bytes), _FIELDS, "a proof")
     except ValueError as error:
         raise ProofError(f"not a proof: {error}") from error
-    if (proof["format"], proof["version"]) != (PROOF_FORMAT, 1):
+    if (proof["format"], proof["version"]) != (PROOF_FORMAT, 2):
         raise ProofError(
-            f"{proof['format']!r:.80} version {proof['version']} is not {PROOF_FORMAT} version 1"
+            f"{proof['format']!r:.80} version {proof['version']} is not {PROOF_FORMAT} version 2"
         )
-    for name in ("head_digest", "previous_digest"):
-        if len(proof[name]) != _DIGEST_SIZE:
-            raise ProofError(f"{name} of a proof is 32 bytes, not {len(proof[name])}")
+    sizes = {len(proof["root_hash"]), len(proof["last_leaf"])}
+    if sizes != {HASH_SIZE} or len(proof["hashes"]) % HASH_SIZE:
+        raise ProofError(f"a hash of the tree is {HASH_SIZE} bytes, and one of the proof is not")
     return proof
 
 
-def _walk(
-    package_id: UUID, sequence: int, digest: bytes, items: list[Any]
-) -> tuple[tuple[ProvedEvent, ...], int, bytes]:
-    """Link the events; the package's own, and sequence and digest of the last of all."""
-    own: list[ProvedEvent] = []
-    sequence -= 1
-    after_digests = True  # the first item is an event of the package
-    for place, item in enumerate(items):
-        if type(item) is bytes:
-            if after_digests or not item or len(item) % _DIGEST_SIZE:
-                raise ProofError(
-                    f"item {place} of the events is not the digests between two of the package's"
-                )
-            for start in range(0, len(item), _DIGEST_SIZE):
-                digest = event_digest(digest, item[start : start + _DIGEST_SIZE])
-            sequence += len(item) // _DIGEST_SIZE
-        else:
-            sequence += 1
-            event = _proved_event(sequence, item)
-            own.append(event)
-            digest = event_digest(digest, _record_digest(package_id, event))
-        after_digests = type(item) is bytes
-    return tuple(own), sequence, digest
+def _check_tree(package_id: UUID, events: Sequence[ProvedEvent], proof: dict[str, Any]) -> None:
+    """Return if the events stand in the tree at their places."""
+    size, hashes, root_hash = proof["tree_size"], proof["hashes"], proof["root_hash"]
+    leaves = {event.sequence - 1: leaf_hash(_record(package_id, event)) for event in events}
+    if len(leaves) != len(events) or list(leaves) != sorted(leaves):
+        raise ProofError("the events are not in the order of the log, or one is there twice")
+    if leaves.setdefault(size - 1, proof["last_leaf"]) != proof["last_leaf"]:
+        raise ProofError("the last leaf of the tree is not that of its event")
+    given = [hashes[at : at + HASH_SIZE] for at in range(0, len(hashes), HASH_SIZE)]
+    try:
+        found = root_from_inclusion(leaves, size, given)
+    except ValueError as error:
+        raise ProofError(f"the events are not in a tree of {size} events: {error}") from error
+    if found != root_hash:
+        raise ProofError(f"the tree has the root {found.hex()}, not {root_hash.hex()}")
 
 
-def _proved_event(sequence: int, item: object) -> ProvedEvent:
+def _proved_event(item: object) -> ProvedEvent:
     try:
         fields = closed_map(item, _EVENT_FIELDS, "it")
         if _EVENT_TYPE.fullmatch(fields["event_type"]) is None:
-            raise ProofError(f"event {sequence} has the type {fields['event_type']!r:.80}")
+            raise ProofError(f"an event has the type {fields['event_type']!r:.80}")
         return ProvedEvent(
-            sequence,
+            fields["sequence"],
             _uuid(fields["event_id"], "event_id"),
             fields["event_type"],
             fields["actor"],
@@ -320,11 +308,11 @@ def _proved_event(sequence: int, item: object) -> ProvedEvent:
             fields["payload"],
         )
     except ValueError as error:
-        raise ProofError(f"event {sequence} of the proof is none: {error}") from error
+        raise ProofError(f"an event of the proof cannot be read: {error}") from error
 
 
-def _record_digest(package_id: UUID, event: ProvedEvent) -> bytes:
-    return record_digest(
+def _record(package_id: UUID, event: ProvedEvent) -> bytes:
+    return record_bytes(
         sequence=event.sequence,
         event_id=event.event_id,
         package_id=package_id,
@@ -342,6 +330,32 @@ def _finalized_payload(events: Sequence[ProvedEvent]) -> bytes:
     return payloads[0]
 
 
+def _check_history(package_id: UUID, events: Sequence[ProvedEvent]) -> None:
+    """Return if the events are a history that the rules allow, its manifest their sum.
+
+    Raises:
+        ProofError: they are not.
+    """
+    history = PackageHistory(package_id)
+    try:
+        for event in events:
+            history.add(
+                Fact(
+                    event.sequence,
+                    EncodedPayload(event.event_type, event.payload)
+                    if event.event_type == _FINALIZED
+                    else decode_payload(event.event_type, event.payload),
+                    event.payload,
+                    payload_digest(event.payload),
+                    event.actor,
+                    event.created_at,
+                )
+            )
+        history.end()
+    except (StarfishError, ValueError) as error:
+        raise ProofError(f"the history contradicts itself: {error}") from error
+
+
 def _trusted_checkpoint(
     data: bytes | None, sequence: int, digest: bytes, trusted_keys: Collection[str]
 ) -> Checkpoint:
@@ -352,10 +366,10 @@ def _trusted_checkpoint(
         checkpoint.verify(trusted_keys)
     except StarfishError as error:
         raise ProofError(f"nobody trusted speaks for this log: {error}") from error
-    if (checkpoint.sequence, checkpoint.event_digest) != (sequence, digest):
+    if (checkpoint.sequence, checkpoint.root_hash) != (sequence, digest):
         raise ProofError(
-            f"the checkpoint is of event {checkpoint.sequence} with the digest "
-            f"{checkpoint.event_digest.hex()}, the proof ends at event {sequence} with {digest.hex()}"
+            f"the checkpoint is not of this tree of {sequence} events, but of event "
+            f"{checkpoint.sequence}"
         )
     return checkpoint
 

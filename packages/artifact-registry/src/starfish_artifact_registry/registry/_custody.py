@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from starfish_artifact_registry.commands import _retention as retention
@@ -14,6 +13,7 @@ from starfish_artifact_registry.commands._garbage import (
     collect_garbage,
 )
 from starfish_artifact_registry.errors import (
+    ClockNotConfirmedError,
     IllegalPackageStateError,
     RetentionError,
 )
@@ -43,7 +43,13 @@ class CustodyCalls(RegistryParts):
         """
         check_text("reason", reason)
         check_text("actor", actor)
-        command = retention.hold_package(package_id, reason=reason, actor=actor)
+        hold_id = self._new_id()
+        command = retention.about(
+            package_id,
+            lambda history, _: retention.place_hold(
+                history, hold_id=hold_id, reason=reason, actor=actor
+            ),
+        )
         return await self._execute(command, packages=[package_id])
 
     async def release_hold(
@@ -58,7 +64,10 @@ class CustodyCalls(RegistryParts):
         """
         check_text("reason", reason)
         check_text("actor", actor)
-        command = retention.release_hold(package_id, hold_id, reason=reason, actor=actor)
+        command = retention.about(
+            package_id,
+            lambda history, _: retention.release_hold(history, hold_id, reason=reason, actor=actor),
+        )
         await self._execute(command, packages=[package_id])
 
     async def expire_package(self, package_id: UUID, *, actor: str) -> None:
@@ -72,7 +81,9 @@ class CustodyCalls(RegistryParts):
             RetentionPeriodError: its date has not come; the error names it.
         """
         check_text("actor", actor)
-        command = retention.expire_package(package_id, actor=actor)
+        command = retention.about(
+            package_id, lambda history, moments: retention.expire(history, moments, actor=actor)
+        )
         await self._execute(command, packages=[package_id])
 
     async def expire_due(self, *, actor: str, limit: int = 1000) -> list[UUID]:
@@ -82,6 +93,7 @@ class CustodyCalls(RegistryParts):
             Which ones, at most ``limit``; fewer when it is done.
 
         Raises:
+            ClockNotConfirmedError: they are past their date only by a clock that jumped ahead.
             InvalidValueError: ``actor`` is not legal.
         """
         check_text("actor", actor)
@@ -89,11 +101,34 @@ class CustodyCalls(RegistryParts):
             due = await retention.past_retention(connection, self._clock.now(), limit=limit)
         expired: list[UUID] = []
         for package_id in due:
-            # Somebody else may have held, expired or deleted it meanwhile.
-            with contextlib.suppress(RetentionError, IllegalPackageStateError):
+            try:
                 await self.expire_package(package_id, actor=actor)
-                expired.append(package_id)
+            except ClockNotConfirmedError:
+                raise  # the next one would meet the same
+            except (RetentionError, IllegalPackageStateError):
+                continue  # somebody else may have held, expired or deleted it meanwhile
+            expired.append(package_id)
         return expired
+
+    async def confirm_clock(self, *, reason: str, actor: str) -> datetime:
+        """Confirm that the registry's clock is right, after it jumped ahead or stood still.
+
+        Between two events at most a day counts for retention, so that no jump of a clock lets
+        evidence go. After a longer pause somebody who knows the time says so, once.
+
+        Args:
+            reason: how the time is known; stands in the log.
+            actor: who confirms it.
+
+        Returns:
+            The time that counts from now on, aware UTC.
+
+        Raises:
+            InvalidValueError: a text cannot be kept; the error names it.
+        """
+        check_text("reason", reason)
+        check_text("actor", actor)
+        return await self._execute(retention.confirm_clock(reason=reason, actor=actor))
 
     async def delete_package(self, package_id: UUID, *, reason: str, actor: str) -> None:
         """Make a package a tombstone: its files cannot be read any more, its history stays.
@@ -109,7 +144,10 @@ class CustodyCalls(RegistryParts):
         """
         check_text("reason", reason)
         check_text("actor", actor)
-        command = retention.delete_package(package_id, reason=reason, actor=actor)
+        command = retention.about(
+            package_id,
+            lambda history, moments: retention.delete(history, moments, reason=reason, actor=actor),
+        )
         await self._execute(command, packages=[package_id])
 
     async def collect_garbage(
@@ -134,6 +172,7 @@ class CustodyCalls(RegistryParts):
             DatabaseUnavailableError: the database does not answer.
             StorageUnavailableError: the backend does not answer.
             ValueError: ``grace`` is negative.
+            ViewsDifferError: the tables are not those of the log; nothing is removed.
         """
         return await collect_garbage(
             self._database,

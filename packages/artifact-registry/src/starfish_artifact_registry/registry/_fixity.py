@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from uuid import UUID
 
-from starfish_artifact_registry import fixity
 from starfish_artifact_registry.errors import (
     IllegalPackageStateError,
 )
 from starfish_artifact_registry.fixity import FixityProgress, FixityReport, FixitySummary
+from starfish_artifact_registry.fixity import _check as fixity
 from starfish_artifact_registry.model._catalogue import (
     check_text,
 )

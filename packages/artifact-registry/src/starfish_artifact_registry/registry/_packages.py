@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import select
-
 from starfish_artifact_registry.commands import _packages as packages
-from starfish_artifact_registry.db.schema import artifact_files, artifact_packages
 from starfish_artifact_registry.errors import (
-    FileNotFoundInRegistryError,
+    DuplicateRelativePathError,
     InvalidValueError,
 )
+from starfish_artifact_registry.log._histories import read_history
 from starfish_artifact_registry.model import _manifest as manifests
 from starfish_artifact_registry.model._catalogue import (
     check_media_type,
@@ -23,6 +22,7 @@ from starfish_artifact_registry.model._catalogue import (
 from starfish_artifact_registry.model._package_metadata import check_metadata
 from starfish_artifact_registry.model._relative_path import check_relative_path
 from starfish_artifact_registry.registry._parts import RegistryParts
+from starfish_artifact_registry.storage._expected import check_expected, expecting
 from starfish_artifact_registry.views import _files as files
 from starfish_artifact_registry.views._files import FileRecord
 from starfish_protocol.address import ContentAddress
@@ -77,37 +77,55 @@ class PackageCalls(RegistryParts):
         media_type: str,
         stream: AsyncIterator[bytes],
         actor: str,
+        expected: Mapping[str, str] | None = None,
+        expected_size: int | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> UUID:
         """Add a file to a package; its bytes and its event are on disk when this returns.
 
-        What can be refused is refused before the stream is read. When two calls race for a path,
-        one wins and the other finds out after its stream; its bytes are left to garbage collection.
+        A refusal that needs no bytes comes before the stream is read. The same bytes at the same
+        path again are the same file: a caller whose connection broke may send again. When two
+        calls race for a path with other bytes, one wins and the other finds out after its stream;
+        its bytes are left to garbage collection.
 
         Args:
             package_id: of a package with status ``created``.
             relative_path: where it goes; a relative POSIX path in NFC.
-            media_type: what it is, such as ``text/plain; charset=utf-8``.
+            media_type: its type, such as ``text/plain; charset=utf-8``.
             stream: its bytes, in chunks of any size.
             actor: who adds it.
+            expected: digests that its bytes must have, in hex, by algorithm: ``blake3``,
+                ``sha256``, ``sha512``, ``sha1``, ``md5``.
+            expected_size: how many bytes it must have.
+            facts: what its source says of it, such as ``modified_at`` in milliseconds; a JSON
+                object, which stands in the event and in the manifest.
 
         Returns:
             The id of the file.
 
         Raises:
-            DuplicateRelativePathError: the package has a file at this path.
+            DigestMismatchError: the bytes are others than expected; nothing is stored.
+            DuplicateRelativePathError: the package has other bytes at this path.
             IllegalPackageStateError: the package takes no files any more.
-            InvalidRelativePathError: the path is not legal; also a ``ValueError``.
-            InvalidValueError: another value is not legal, or the package is full.
+            InvalidRelativePathError: the path is refused; also a ``ValueError``.
+            InvalidValueError: another value is refused, or the package is full.
             PackageNotFoundError: there is no such package.
             StorageUnavailableError: the bytes could not be stored.
         """
         check_relative_path(relative_path)
         check_media_type(media_type)
         check_text("actor", actor)
+        described = check_metadata({} if facts is None else dict(facts))
+        digests = check_expected(expected or {})
+        if digests or expected_size is not None:
+            stream = expecting(stream, digests, expected_size)
         early = await self._early.state_of(package_id, relative_path)
-        await packages.check_file(
-            early, package_id, relative_path, max_files=self._limits.max_files
-        )
+        package = await early.package(package_id)
+        known = early.known_file(package_id, relative_path)
+        if known is None:
+            packages.check_takes_file(package_id, package, max_files=self._limits.max_files)
+        else:
+            stream = await self._no_longer_than(known, stream)
         stored = await self._dataplane.put(stream)
         command = packages.ingest_file(
             package_id,
@@ -117,6 +135,7 @@ class PackageCalls(RegistryParts):
             dataplane=self._dataplane,
             actor=actor,
             max_files=self._limits.max_files,
+            facts=described,
         )
         return await self._execute(
             command,
@@ -124,6 +143,23 @@ class PackageCalls(RegistryParts):
             paths=[(package_id, relative_path)],
             locations=[storage_location_id(self._dataplane.backend_id, stored.address)],
         )
+
+    async def _no_longer_than(
+        self, file_id: UUID, stream: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
+        """The same stream; it ends with the refusal as soon as it cannot be the known file."""
+        async with self._database.read() as connection:
+            known = await files.find_file(connection, file_id)
+
+        async def bounded() -> AsyncIterator[bytes]:
+            size = 0
+            async for chunk in stream:
+                size += len(chunk)
+                if size > known.size:
+                    raise DuplicateRelativePathError(known.package_id, known.relative_path)
+                yield chunk
+
+        return bounded()
 
     async def finalize_package(self, package_id: UUID, *, actor: str) -> ContentAddress:
         """Close a package: nothing is added any more, and its manifest stands in the log.
@@ -137,7 +173,9 @@ class PackageCalls(RegistryParts):
             PackageNotFoundError: there is no such package.
         """
         check_text("actor", actor)
-        command = packages.finalize_package(package_id, actor=actor)
+        async with self._database.read() as connection:
+            known = await read_history(connection, package_id)
+        command = packages.finalize_package(package_id, known, actor=actor)
         return await self._execute(command, packages=[package_id])
 
     async def get_manifest_bytes(
@@ -162,7 +200,7 @@ class PackageCalls(RegistryParts):
             raise InvalidValueError("format", format, "'cbor' or 'json'")
         async with self._database.read() as connection:
             data = await packages.read_manifest_bytes(connection, package_id)
-        return data if format == "cbor" else manifests.to_json(manifests.decode(data))
+        return data if format == "cbor" else await asyncio.to_thread(_as_json, data)
 
     async def get_file(
         self, file_id: UUID, *, start: int = 0, end: int | None = None
@@ -174,16 +212,9 @@ class PackageCalls(RegistryParts):
             FileNotFoundInRegistryError: there is no such file, or its package was deleted.
             StorageUnavailableError: the backend does not answer.
         """
-        wanted = (
-            select(artifact_files.c.content_address)
-            .join(artifact_packages)
-            .where(artifact_files.c.file_id == file_id, artifact_packages.c.status != "deleted")
-        )
         async with self._database.read() as connection:
-            address: str | None = (await connection.execute(wanted)).scalar()
-        if address is None:
-            raise FileNotFoundInRegistryError(file_id)
-        return self._dataplane.read(ContentAddress.parse(address), start, end)
+            file = await files.find_file(connection, file_id)
+        return self._dataplane.read(file.content_address, start, end)
 
     async def find_file(self, file_id: UUID) -> FileRecord:
         """The record of a file.
@@ -218,3 +249,7 @@ class PackageCalls(RegistryParts):
         """
         async with self._database.read() as connection:
             return await files.list_files(connection, package_id, after=after, limit=limit)
+
+
+def _as_json(data: bytes) -> bytes:
+    return manifests.to_json(manifests.decode(data))

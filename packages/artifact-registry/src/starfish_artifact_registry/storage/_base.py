@@ -28,6 +28,8 @@ class StoredContent:
     """Length in bytes."""
     was_present: bool
     """Whether the same content was there already; nothing was written then."""
+    healed: bool = False
+    """Whether a damaged copy was there, and these bytes took its place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,22 @@ import os
 import re
 import stat
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from starfish_artifact_registry.storage._stream import Block
 from starfish_protocol.address import ContentAddress
 
-__all__ = ("PARTS", "ContentFolder", "Draft", "FoundFile")
+__all__ = (
+    "PARTS",
+    "ContentFolder",
+    "Draft",
+    "FoundFile",
+    "Present",
+    "same_as_block",
+    "same_as_file",
+)
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not block
@@ -32,10 +41,65 @@ _FILE_MODE, _FOLDER_MODE = 0o600, 0o700
 _CONTENT, _INCOMING = "blake3", "incoming"
 PARTS = tuple(f"{number:02x}" for number in range(256))
 """The folders that content is spread over."""
+_NOT_A_FILE = frozenset({errno.ELOOP, errno.EMLINK, errno.EINVAL})
+_COMPARED = 1024 * 1024
+"""Bytes that are compared at once."""
 _DIGITS = re.compile(r"[0-9a-f]{64}")
 
 FoundFile = tuple[str, int, int]
 """Digits, size in bytes, modification time in microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """A file that has the name of some content."""
+
+    inode: int
+    """Which file."""
+    is_whole: bool
+    """Whether its bytes are those of its name."""
+
+
+Comparison = Callable[[int], bool]
+"""Whether the file behind a descriptor has the expected bytes; blocking."""
+
+
+def same_as_block(block: Block) -> Comparison:
+    """Compares a file with bytes in memory."""
+
+    def compare(descriptor: int) -> bool:
+        at = 0
+        for part in block:
+            view = memoryview(part)
+            while view:
+                found = os.pread(descriptor, min(len(view), _COMPARED), at)
+                if not found or found != view[: len(found)]:
+                    return False
+                at += len(found)
+                view = view[len(found) :]
+        return not os.pread(descriptor, 1, at)
+
+    return compare
+
+
+def same_as_file(other: int) -> Comparison:
+    """Compares a file with another one."""
+
+    def compare(descriptor: int) -> bool:
+        at = 0
+        while expected := os.pread(other, _COMPARED, at):
+            found = b""
+            while len(found) < len(expected):
+                more = os.pread(descriptor, len(expected) - len(found), at + len(found))
+                if not more:
+                    return False
+                found += more
+            if found != expected:
+                return False
+            at += len(expected)
+        return not os.pread(descriptor, 1, at)
+
+    return compare
 
 
 class ContentFolder:
@@ -57,25 +121,66 @@ class ContentFolder:
             with self._folder(_INCOMING, create=True) as incoming:
                 draft.create(incoming)
 
-    def keep(self, draft: Draft, address: ContentAddress, size: int, now_ns: int) -> bool:
-        """Give a draft its name, durably; ``True`` when the content is there by now.
+    def compare(self, address: ContentAddress, content: Comparison) -> Present | None:
+        """Compare the file of some content; ``None`` when there is none.
 
-        Ask `renew` first: it saves writing known content.
+        Not under a lock, for it may be long. A file never changes under its name; it may be
+        replaced, so `renew` and `keep` take its identity.
+        """
+        try:
+            descriptor = self.open(address)
+        except OSError as error:
+            if error.errno not in _NOT_A_FILE:
+                raise
+            # A link or a pipe took its place: it is as good as damaged.
+            with self._folder(*_place(address)) as folder:
+                inode = _inode(folder, address)
+            return None if inode is None else Present(inode, is_whole=False)
+        if descriptor is None:
+            return None
+        try:
+            status = os.fstat(descriptor)
+            return Present(status.st_ino, is_whole=content(descriptor))
+        finally:
+            os.close(descriptor)
+
+    def keep(
+        self, draft: Draft, address: ContentAddress, now_ns: int, content: Comparison
+    ) -> Present | None:
+        """Give a draft its name, durably, unless the content is there and whole by now.
+
+        A damaged copy is replaced. Ask `compare` first: it saves writing known content.
+
+        Returns:
+            The file that was there, ``None`` when there was none.
         """
         draft.sync(now_ns)
-        with self._folder(*_place(address), create=True) as folder:
-            with _locked(folder):
-                present = _renew(folder, address, now_ns, size)
-                if not present:
-                    draft.move_to(folder, _name(address))
-            os.fsync(folder)
-        return present
+        while True:
+            there = self.compare(address, content)
+            with self._folder(*_place(address), create=True) as folder:
+                with _locked(folder):
+                    inode = _inode(folder, address)
+                    if inode != (None if there is None else there.inode):
+                        continue
+                    if there is not None and there.is_whole:
+                        _renew(folder, address, now_ns)
+                    else:
+                        draft.move_to(folder, _name(address))
+                os.fsync(folder)
+                return there
 
-    def renew(self, address: ContentAddress, now_ns: int, size: int | None = None) -> bool:
-        """Set the time of some content; ``False`` when it is not there, or not of that size."""
+    def renew(self, address: ContentAddress, now_ns: int, there: Present | None = None) -> bool:
+        """Set the time of some content; ``False`` when it is not there.
+
+        Args:
+            address: the content.
+            now_ns: the time.
+            there: the file that was compared; another one is not renewed.
+        """
         with contextlib.suppress(FileNotFoundError), self._folder(*_place(address)) as folder:
             with _locked(folder):
-                present = _renew(folder, address, now_ns, size)
+                present = there is None or there.inode == _inode(folder, address)
+                present = present and _renew(folder, address, now_ns)
             if present:
                 os.fsync(folder)  # its writer may not have come to this
             return present
@@ -194,6 +299,11 @@ class Draft:
         self._descriptor = os.open(self._name, _CREATE, _FILE_MODE, dir_fd=incoming)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
+    @property
+    def descriptor(self) -> int:
+        """Open for reading and writing."""
+        return self._descriptor
+
     def exists(self) -> bool:
         """Whether it was made, and nobody removed it."""
         return self._descriptor >= 0 and os.fstat(self._descriptor).st_nlink > 0
@@ -246,13 +356,18 @@ def _name(address: ContentAddress) -> str:
     return address.digest.hex()
 
 
-def _renew(folder: int, address: ContentAddress, now_ns: int, size: int | None) -> bool:
-    """Bytes that were cut off or added are found here, others by fixity checks."""
+def _inode(folder: int, address: ContentAddress) -> int | None:
+    with contextlib.suppress(FileNotFoundError):
+        return os.stat(_name(address), dir_fd=folder, follow_symlinks=False).st_ino
+    return None
+
+
+def _renew(folder: int, address: ContentAddress, now_ns: int) -> bool:
     try:
         found = os.stat(_name(address), dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
-    if not stat.S_ISREG(found.st_mode) or size not in (None, found.st_size):
+    if not stat.S_ISREG(found.st_mode):
         return False
     # Later than before, whatever the clock says: `remove` must see that somebody came by.
     renewed = max(now_ns, found.st_mtime_ns + 1000)

@@ -26,9 +26,9 @@ class Hashed:
     size: int
     """How many they were."""
 
-    def stored(self, *, was_present: bool) -> StoredContent:
+    def stored(self, *, was_present: bool, healed: bool = False) -> StoredContent:
         """What a backend answers when the bytes are durable."""
-        return StoredContent(self.address, self.sha256, self.size, was_present)
+        return StoredContent(self.address, self.sha256, self.size, was_present, healed)
 
 
 def hash_block(block: Block) -> Hashed:

@@ -16,7 +16,13 @@ from typing import TypeVar
 
 from starfish_artifact_registry.errors import ContentNotFoundError
 from starfish_artifact_registry.storage._base import ContentInfo, StoredContent
-from starfish_artifact_registry.storage._content_folder import PARTS, ContentFolder, Draft
+from starfish_artifact_registry.storage._content_folder import (
+    PARTS,
+    ContentFolder,
+    Draft,
+    same_as_block,
+    same_as_file,
+)
 from starfish_artifact_registry.storage._hashing import Hashed, hash_and_write, hash_block
 from starfish_artifact_registry.storage._os_errors import refusal
 from starfish_artifact_registry.storage._stream import (
@@ -149,13 +155,14 @@ class LocalBackend:
     def _put_short(self, block: Block) -> StoredContent:
         # One visit to a thread, and the hashes first: known content is not written at all.
         hashed = hash_block(block)
-        if self._folder.renew(hashed.address, self._now_ns(), hashed.size):
+        content = same_as_block(block)
+        if self._is_present(hashed.address, content):
             return hashed.stored(was_present=True)
         draft = Draft()
         try:
             self._folder.create_draft(draft)
             draft.write(block)
-            return self._keep(draft, hashed)
+            return self._keep(draft, hashed, content)
         finally:
             draft.discard()
 
@@ -164,13 +171,22 @@ class LocalBackend:
             draft.write(block)
 
     def _keep_unless_present(self, draft: Draft, hashed: Hashed) -> StoredContent:
-        if self._folder.renew(hashed.address, self._now_ns(), hashed.size):
-            return hashed.stored(was_present=True)
-        return self._keep(draft, hashed)
+        return self._keep(draft, hashed, same_as_file(draft.descriptor))
 
-    def _keep(self, draft: Draft, hashed: Hashed) -> StoredContent:
-        was_present = self._folder.keep(draft, hashed.address, hashed.size, self._now_ns())
-        return hashed.stored(was_present=was_present)
+    def _is_present(self, address: ContentAddress, content: Callable[[int], bool]) -> bool:
+        there = self._folder.compare(address, content)
+        return (
+            there is not None
+            and there.is_whole
+            and self._folder.renew(address, self._now_ns(), there)
+        )
+
+    def _keep(self, draft: Draft, hashed: Hashed, content: Callable[[int], bool]) -> StoredContent:
+        there = self._folder.keep(draft, hashed.address, self._now_ns(), content)
+        was_present = there is not None and there.is_whole
+        return hashed.stored(
+            was_present=was_present, healed=there is not None and not there.is_whole
+        )
 
     async def _read(
         self, address: ContentAddress, start: int, end: int | None

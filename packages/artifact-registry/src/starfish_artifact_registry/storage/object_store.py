@@ -31,7 +31,7 @@ from starfish_artifact_registry.storage._stream import (
     check_range,
 )
 from starfish_artifact_registry.storage._threads import Threads
-from starfish_protocol.address import ContentAddress
+from starfish_protocol.address import ContentAddress, MultiHasher
 from starfish_protocol.clock import Clock, SystemClock
 
 try:
@@ -189,22 +189,36 @@ class ObjectStoreBackend:
         hashed = await self._threads.run(partial(hash_block, block))
         body = b"".join(block)
         while not await self._create(_key(hashed.address), body):
-            if await self._renew(hashed.address, hashed.size):
+            whole = await self._is_whole(hashed)
+            if whole and await self._renew(hashed.address, hashed.size):
                 return hashed.stored(was_present=True)
-            found = await self.size(hashed.address)
-            if found not in (None, hashed.size):  # damaged: bytes were cut off or added
+            if whole is False:
+                await self._renew(hashed.address, None)
                 await self._upload(hashed, body)
-                break
+                return hashed.stored(was_present=False, healed=True)
         return hashed.stored(was_present=False)
 
     async def _put_long(self, spool: _Spool, hashed: Hashed) -> StoredContent:
-        present = await self.size(hashed.address) is not None
-        if present and await self._renew(hashed.address, hashed.size):
+        whole = await self._is_whole(hashed)
+        if whole and await self._renew(hashed.address, hashed.size):
             return hashed.stored(was_present=True)
         with self._translated():
             await self._threads.run(spool.rewind)
         await self._upload(hashed, spool.file)
-        return hashed.stored(was_present=False)
+        return hashed.stored(was_present=False, healed=whole is False)
+
+    async def _is_whole(self, hashed: Hashed) -> bool | None:
+        """Whether the stored copy has the bytes of its name; ``None`` when there is none."""
+        size = await self.size(hashed.address)
+        if size is None or size != hashed.size:
+            return None if size is None else False
+        hasher = MultiHasher(["blake3"])
+        try:
+            async for chunk in self.read(hashed.address):
+                await self._threads.run(partial(hasher.update, chunk))
+        except ContentNotFoundError:
+            return None
+        return hasher.addresses()["blake3"] == hashed.address
 
     async def _renew(self, address: ContentAddress, size: int | None) -> bool:
         """Make sure that nobody removes it; ``False`` when it is not there, or not of that size."""

@@ -90,6 +90,10 @@ class PackageRecord:
     """When it was finalized."""
     finalized_by: str | None
     """By whom."""
+    imported_at: datetime | None
+    """When this registry took it in from elsewhere; its earlier times and actors are of there."""
+    imported_by: str | None
+    """By whom."""
     last_event_sequence: int
     """Its newest event."""
     retain_until: datetime | None
@@ -163,7 +167,7 @@ class PackageFilter:
             has = select(artifact_metadata.c.package_id).where(
                 artifact_metadata.c.key == key, artifact_metadata.c.value == value
             )
-            found.append(row.package_id.in_(has))
+            found.append(row.id.in_(has))
         return found
 
 
@@ -173,7 +177,7 @@ async def find_package(connection: AsyncConnection, package_id: UUID) -> Package
     Raises:
         PackageNotFoundError: there is none of this id.
     """
-    wanted = _packages().where(artifact_packages.c.package_id == package_id)
+    wanted = _packages().where(artifact_packages.c.id == package_id)
     row = (await connection.execute(wanted)).mappings().one_or_none()
     if row is None:
         raise PackageNotFoundError(package_id)
@@ -194,12 +198,12 @@ async def list_packages(
     query = _packages().where(*wanted.conditions())
     if after is not None:
         # It is still there: packages become tombstones, they never go.
-        last = select(row.created_at).where(row.package_id == after)
+        last = select(row.created_at).where(row.id == after)
         moment = (await connection.execute(last)).scalar()
         if moment is None:
             raise InvalidQueryError(f"after is {after}; it must be the id of a package")
-        query = query.where(tuple_(row.created_at, row.package_id) > (moment, after))
-    rows = await connection.execute(query.order_by(row.created_at, row.package_id).limit(limit))
+        query = query.where(tuple_(row.created_at, row.id) > (moment, after))
+    rows = await connection.execute(query.order_by(row.created_at, row.id).limit(limit))
     return [_record(row) for row in rows.mappings()]
 
 
@@ -211,6 +215,7 @@ def _packages() -> Select[Any]:
 
 def _record(row: RowMapping) -> PackageRecord:
     values: dict[str, Any] = dict(row)
+    values["package_id"] = values.pop("id")
     if values["manifest_digest"] is not None:
         values["manifest_digest"] = ContentAddress.parse(values["manifest_digest"])
     values["holds"] = tuple(

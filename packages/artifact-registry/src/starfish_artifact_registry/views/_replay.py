@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from starfish_artifact_registry.db._database import Database
 from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.log._hash_chain import read_checked_events
+from starfish_artifact_registry.log._histories import read_history
 from starfish_artifact_registry.log._log import Head, head_at
+from starfish_artifact_registry.model._catalogue import NO_PACKAGE
 from starfish_artifact_registry.views._writer import ViewWriter
 
 __all__ = ("replay",)
@@ -23,7 +27,7 @@ async def replay(
     """Bring the views to the end of the log; the same log gives the same bytes, times included.
 
     One transaction: readers see the old rows until all new ones are there, and appends wait. The
-    digests of the events are checked on the way.
+    digests of the events and the histories of the packages are checked on the way.
 
     Args:
         engine: where the log and the views are.
@@ -36,11 +40,13 @@ async def replay(
 
     Raises:
         DatabaseUnavailableError: the database does not answer; the views are as before.
-        LogDamagedError: an event is not as it was written; the views are as before.
+        LogDamagedError: an event is not as it was written, or must not follow those before it
+            (`IllegalHistoryError`); the views are as before.
         UnknownEventTypeError: a newer version wrote an event; the views are as before.
     """
     page_size = (limits or Limits()).replay_page
     applied = 0
+    touched: set[UUID] = set()
     async with Database(engine).write() as connection:
         if reset:
             await view_writer.reset(connection)
@@ -50,4 +56,7 @@ async def replay(
             head = Head(page[-1].sequence, page[-1].event_digest)
             await view_writer.apply(connection, page)
             applied += len(page)
+            touched |= {event.package_id for event in page}
+        for package_id in sorted(touched - {NO_PACKAGE}):
+            (await read_history(connection, package_id)).end()
     return applied

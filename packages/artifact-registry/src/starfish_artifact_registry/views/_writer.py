@@ -7,13 +7,10 @@ database. Rule 2: applying events one by one, in groups or all at once gives the
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import Table, bindparam, func, select
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.db.schema import (
@@ -25,6 +22,9 @@ from starfish_artifact_registry.db.schema import (
 )
 from starfish_artifact_registry.errors import LogDamagedError
 from starfish_artifact_registry.model._catalogue import (
+    NO_PACKAGE,
+    ClockConfirmed,
+    ContentRepaired,
     FileIngested,
     FixityChecked,
     PackageCreated,
@@ -36,6 +36,7 @@ from starfish_artifact_registry.model._catalogue import (
     RetentionReleased,
 )
 from starfish_artifact_registry.model._event_codec import Event
+from starfish_artifact_registry.model._history import retention_end
 from starfish_artifact_registry.model._package_metadata import index_entry
 
 __all__ = ("RegistryViewWriter", "ViewWriter")
@@ -44,28 +45,31 @@ _Rows = dict[UUID, dict[str, Any]]
 _CHANGING: Final[dict[Table, tuple[str, ...]]] = {
     artifact_packages: (
         *("status", "file_count", "total_bytes", "manifest_digest", "finalized_at"),
-        *("finalized_by", "last_event_sequence"),
+        *("finalized_by", "imported_at", "imported_by", "last_event_sequence"),
     ),
     retention_state: ("retain_until", "holds", "expired_at", "deleted_at"),
 }
 """Columns that a later event may change."""
+_KEY: Final = {
+    artifact_packages: artifact_packages.c.id,
+    retention_state: retention_state.c.package_id,
+}
 _LOAD: Final = {
-    table: select(table).where(table.c.package_id.in_(bindparam("about", expanding=True)))
-    for table in _CHANGING
+    table: select(table).where(key.in_(bindparam("about", expanding=True)))
+    for table, key in _KEY.items()
 }
 _UPDATE: Final = {
     table: table.update()
-    .where(table.c.package_id == bindparam("key"))
+    .where(_KEY[table] == bindparam("key"))
     .values({name: bindparam(f"new_{name}") for name in columns})
     for table, columns in _CHANGING.items()
 }
 _INSERT: Final = {
     table: table.insert()
-    for table in (artifact_packages, artifact_metadata, artifact_files, retention_state)
-}
-_INSERT_NEW_LOCATIONS: Final = {
-    "sqlite": sqlite_insert(storage_locations).on_conflict_do_nothing(),
-    "postgresql": postgres_insert(storage_locations).on_conflict_do_nothing(),
+    for table in (
+        *(artifact_packages, artifact_metadata, artifact_files, storage_locations),
+        retention_state,
+    )
 }
 
 
@@ -105,7 +109,7 @@ class RegistryViewWriter:
     async def reset(self, connection: AsyncConnection) -> None:
         """Remove all rows."""
         for table in (
-            *(artifact_files, artifact_metadata, retention_state, storage_locations),
+            *(storage_locations, artifact_files, artifact_metadata, retention_state),
             artifact_packages,
         ):
             await connection.execute(table.delete())
@@ -117,6 +121,7 @@ class RegistryViewWriter:
 
 
 _RETENTION: Final = ("v1.package.", "v1.retention.")
+_Retention = RetentionHeld | RetentionReleased | PackageExpired | PackageDeleted | PackageImported
 
 
 class _Fold:
@@ -129,11 +134,17 @@ class _Fold:
         self._new_retention: set[UUID] = set()
         self._files: list[dict[str, Any]] = []
         self._metadata: list[dict[str, Any]] = []
-        self._locations: _Rows = {}
+        self._locations: list[dict[str, Any]] = []
 
     def add(self, event: Event) -> None:
         """Let one event take place."""
-        payload = event.decoded()
+        # A manifest may be long, and no row follows from it.
+        is_manifest = event.event_type == PackageFinalized.event_type
+        payload = None if is_manifest else event.decoded()
+        if isinstance(payload, ClockConfirmed):
+            if event.package_id != NO_PACKAGE:
+                raise LogDamagedError(event.sequence, "it is about the clock, and names a package")
+            return
         if isinstance(payload, PackageCreated):
             self._create(event, payload)
             return
@@ -141,19 +152,26 @@ class _Fold:
         if package is None:
             raise LogDamagedError(event.sequence, f"it is about no package: {event.package_id}")
         package["last_event_sequence"] = event.sequence
+        if payload is None:
+            self._finalize(event, package)
+        elif isinstance(payload, FileIngested):
+            self._ingest(event, payload, package)
+        elif not isinstance(payload, FixityChecked | ContentRepaired | PackageFinalized):
+            self._retain(event, payload, package)
+
+    def _finalize(self, event: Event, package: dict[str, Any]) -> None:
+        package |= {
+            "status": "finalized",
+            "manifest_digest": f"blake3:{event.payload_digest.hex()}",
+            "finalized_at": event.created_at,
+            "finalized_by": event.actor,
+        }
+        retention = self._retention_of(event)
+        retention["retain_until"] = retention_end(event.created_at, retention["retention_days"])
+
+    def _retain(self, event: Event, payload: _Retention, package: dict[str, Any]) -> None:
+        retention = self._retention_of(event)
         match payload:
-            case FileIngested():
-                self._ingest(event, payload, package)
-            case PackageFinalized():
-                package |= {
-                    "status": "finalized",
-                    "manifest_digest": f"blake3:{event.payload_digest.hex()}",
-                    "finalized_at": event.created_at,
-                    "finalized_by": event.actor,
-                }
-                retention = self._retention_of(event)
-                days = retention["retention_days"]
-                retention["retain_until"] = _retain_until(event.created_at, days)
             case RetentionHeld():
                 hold = {
                     "hold_id": str(payload.hold_id),
@@ -161,20 +179,21 @@ class _Fold:
                     "actor": event.actor,
                     "sequence": event.sequence,
                 }
-                retention = self._retention_of(event)
                 retention["holds"] = [*retention["holds"], hold]
             case RetentionReleased():
-                retention = self._retention_of(event)
                 released = str(payload.hold_id)
                 retention["holds"] = [h for h in retention["holds"] if h["hold_id"] != released]
             case PackageExpired():
                 package["status"] = "expired"
-                self._retention_of(event)["expired_at"] = event.created_at
+                retention["expired_at"] = event.created_at
             case PackageDeleted():
                 package["status"] = "deleted"
-                self._retention_of(event)["deleted_at"] = event.created_at
-            case FixityChecked() | PackageImported():
-                pass
+                retention["deleted_at"] = event.created_at
+            case PackageImported():
+                package |= {"imported_at": event.created_at, "imported_by": event.actor}
+                later = retention_end(event.created_at, retention["retention_days"])
+                if (known := retention["retain_until"]) is not None:
+                    retention["retain_until"] = None if later is None else max(known, later)
 
     async def write(self, connection: AsyncConnection) -> None:
         """Store what has changed."""
@@ -186,11 +205,9 @@ class _Fold:
             await _update(connection, artifact_packages, old)
         if self._metadata:
             await connection.execute(_INSERT[artifact_metadata], self._metadata)
-        if self._locations:
-            known_are_skipped = _INSERT_NEW_LOCATIONS[connection.dialect.name]
-            await connection.execute(known_are_skipped, list(self._locations.values()))
         if self._files:
             await connection.execute(_INSERT[artifact_files], self._files)
+            await connection.execute(_INSERT[storage_locations], self._locations)
         new = [row for key, row in self.retention.items() if key in self._new_retention]
         old = [row for key, row in self.retention.items() if key not in self._new_retention]
         if new:
@@ -202,7 +219,7 @@ class _Fold:
         if event.package_id in self.packages:
             raise LogDamagedError(event.sequence, f"package {event.package_id} is there already")
         self.packages[event.package_id] = {
-            "package_id": event.package_id,
+            "id": event.package_id,
             "name": payload.name,
             "producer": payload.producer,
             "subject": payload.subject,
@@ -216,6 +233,8 @@ class _Fold:
             "created_by": event.actor,
             "finalized_at": None,
             "finalized_by": None,
+            "imported_at": None,
+            "imported_by": None,
             "last_event_sequence": event.sequence,
         }
         for member in payload.metadata.items():
@@ -225,7 +244,7 @@ class _Fold:
         self.retention[event.package_id] = {
             "package_id": event.package_id,
             "retention_days": payload.retention_days,
-            "retain_until": _retain_until(event.created_at, payload.retention_days),
+            "retain_until": retention_end(event.created_at, payload.retention_days),
             "holds": [],
             "expired_at": None,
             "deleted_at": None,
@@ -235,24 +254,23 @@ class _Fold:
         package["file_count"] += 1
         package["total_bytes"] += payload.size
         address = str(payload.content_address)
-        location = {
-            "storage_location_id": payload.storage_location_id,
-            "backend_id": payload.backend_id,
-            "content_address": address,
-            "size": payload.size,
-            "first_event_sequence": event.sequence,
-        }
-        self._locations.setdefault(payload.storage_location_id, location)
+        self._locations.append(
+            {
+                "artifact_file_id": payload.file_id,
+                "storage_location_id": payload.storage_location_id,
+                "backend_id": payload.backend_id,
+                "content_address": address,
+            }
+        )
         self._files.append(
             {
-                "file_id": payload.file_id,
+                "id": payload.file_id,
                 "package_id": event.package_id,
                 "relative_path": payload.relative_path,
                 "media_type": payload.media_type,
-                "size": payload.size,
+                "size_bytes": payload.size,
                 "content_address": address,
                 "sha256": str(payload.sha256),
-                "storage_location_id": payload.storage_location_id,
                 "ingested_at": event.created_at,
                 "ingested_by": event.actor,
                 "event_sequence": event.sequence,
@@ -266,17 +284,10 @@ class _Fold:
         return row
 
 
-def _retain_until(start: datetime, days: int | None) -> datetime | None:
-    try:
-        return None if days is None else start + timedelta(days=days)
-    except OverflowError:
-        return None  # beyond the year 9999, which is for ever
-
-
 async def _load(connection: AsyncConnection, table: Table, events: Collection[Event]) -> _Rows:
     about = {event.package_id for event in events}
     found = await connection.execute(_LOAD[table], {"about": list(about)})
-    return {row["package_id"]: dict(row) for row in found.mappings()}
+    return {row[_KEY[table].name]: dict(row) for row in found.mappings()}
 
 
 async def _update(
@@ -284,6 +295,7 @@ async def _update(
 ) -> None:
     columns = _CHANGING[table]
     changes = [
-        {"key": row["package_id"]} | {f"new_{name}": row[name] for name in columns} for row in rows
+        {"key": row[_KEY[table].name]} | {f"new_{name}": row[name] for name in columns}
+        for row in rows
     ]
     await connection.execute(_UPDATE[table], changes)

@@ -1,6 +1,6 @@
 """Fixity: whether the stored bytes are still those that were stored; every check is an event.
 
-A finalized package is compared with its manifest in the log, not with the views.
+A package is compared with the events of the log, never with the rows of a table.
 """
 
 from __future__ import annotations
@@ -14,16 +14,15 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from starfish_artifact_registry.commands._packages import read_manifest_bytes
 from starfish_artifact_registry.commands._state import CommandState, Decide, Decision
 from starfish_artifact_registry.db._database import Database
-from starfish_artifact_registry.db.schema import artifact_files, artifact_packages
+from starfish_artifact_registry.db.schema import events
 from starfish_artifact_registry.errors import IllegalPackageStateError
-from starfish_artifact_registry.model import _manifest as manifests
-from starfish_artifact_registry.model._catalogue import FixityChecked
+from starfish_artifact_registry.log._histories import read_history
+from starfish_artifact_registry.model._catalogue import FileIngested, FixityChecked, PackageDeleted
 from starfish_artifact_registry.model._event_codec import NewEvent
 from starfish_artifact_registry.storage._dataplane import InProcessDataPlane
-from starfish_artifact_registry.views._query import find_package
+from starfish_artifact_registry.views._audit import packages_of_log
 from starfish_protocol.address import ContentAddress
 
 __all__ = (
@@ -182,42 +181,27 @@ def record_check(package_id: UUID, checked: FixityChecked, *, actor: str) -> Dec
 
 async def live_packages(database: Database) -> AsyncIterator[UUID]:
     """The ids of all packages that are not deleted, in the order of their ids."""
-    row = artifact_packages.c
-    wanted = select(row.package_id).where(row.status != "deleted").order_by(row.package_id)
-    last: UUID | None = None
-    while True:
-        page = wanted if last is None else wanted.where(row.package_id > last)
+    async for package_id in packages_of_log(database):
         async with database.read() as connection:
-            found = list((await connection.execute(page.limit(_PAGE))).scalars())
-        for package_id in found:
+            deleted = await connection.scalar(
+                select(events.c.sequence).where(
+                    events.c.package_id == package_id,
+                    events.c.event_type != FileIngested.event_type,
+                    events.c.event_type == PackageDeleted.event_type,
+                )
+            )
+        if deleted is None:
             yield package_id
-        if len(found) < _PAGE:
-            return
-        last = found[-1]
 
 
 async def _files(connection: AsyncConnection, package_id: UUID) -> list[_File]:
-    package = await find_package(connection, package_id)
-    if package.status == "deleted":
+    history = await read_history(connection, package_id)
+    if history.status == "deleted":
         raise _no_bytes(package_id)
-    if package.manifest_digest is not None:
-        manifest = manifests.decode(await read_manifest_bytes(connection, package_id))
-        return [
-            _File(file.id, file.relative_path, file.size, file.content_address)
-            for file in manifest.files
-        ]
-    wanted = select(artifact_files).where(artifact_files.c.package_id == package_id)
-    rows = (await connection.execute(wanted)).mappings()
-    files = [
-        _File(
-            row["file_id"],
-            row["relative_path"],
-            row["size"],
-            ContentAddress.parse(row["content_address"]),
-        )
-        for row in rows
+    return [
+        _File(file.ingested.file_id, path, file.ingested.size, file.ingested.content_address)
+        for path, file in sorted(history.each_file(), key=lambda item: item[0].encode())
     ]
-    return sorted(files, key=lambda file: file.relative_path.encode())
 
 
 async def _rehash(
