@@ -6,7 +6,6 @@ Names are imported when they are first used, so that checking a proof needs no d
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from starfish_artifact_registry.views._replay import replay
     from starfish_artifact_registry.views._writer import RegistryViewWriter, ViewWriter
 
-__version__ = version("starfish-artifact-registry")
+__version__ = "0.1.0"
 __all__ = (
     "AuditReport",
     "Checkpoint",

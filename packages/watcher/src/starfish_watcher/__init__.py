@@ -1,7 +1,5 @@
 """An event store, projections over it, and watchers that wake on change and never show an old state."""
 
-from importlib.metadata import version
-
 from starfish_watcher._delivery.cursor import Cursor
 from starfish_watcher._delivery.subscription import Subscription
 from starfish_watcher._model.coordinate import Coordinate
@@ -42,7 +40,7 @@ from starfish_watcher.errors import (
     WatcherError,
 )
 
-__version__ = version("starfish-watcher")
+__version__ = "0.1.0"
 
 __all__ = (
     "CONSISTENT",
