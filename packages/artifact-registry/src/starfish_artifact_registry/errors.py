@@ -199,9 +199,10 @@ class ViewsDifferError(RegistryError):
     """A table that is derived from the log differs from it; `replay` makes the tables again."""
 
     def __init__(self, differences: tuple[str, ...]) -> None:
-        more = f" and {len(differences) - 1} more" if len(differences) > 1 else ""
+        first, *others = differences
+        more = f" and {len(others)} more" if others else ""
         super().__init__(
-            f"the tables differ from the log: {differences[0]}{more}; 'replay' makes them again"
+            f"the tables differ from the log: {first}{more}; 'replay' makes them again"
         )
         self.differences = differences
         """A sentence for each difference."""

@@ -156,7 +156,7 @@ def command(
             as_json: bool,
             **options: Any,
         ) -> None:
-            shared = context.find_root().obj or {}
+            shared: dict[str, Any] = context.find_root().obj or {}
             output = Output(name, as_json=as_json or shared.get("as_json", False))
             registry = _chosen(context, "registry", registry, shared)
             database = _chosen(context, "database", database, shared)

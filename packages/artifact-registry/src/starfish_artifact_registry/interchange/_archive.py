@@ -9,7 +9,7 @@ from __future__ import annotations
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
@@ -24,7 +24,7 @@ _CHUNK: Final = 1024 * 1024
 
 
 @contextmanager
-def unpacked(archive: Path, *, max_files: int) -> Iterator[Path]:
+def unpacked(archive: Path, *, max_files: int) -> Generator[Path]:
     """A folder with the content of an archive, gone at the end; blocking.
 
     An archive of a single folder gives that folder.

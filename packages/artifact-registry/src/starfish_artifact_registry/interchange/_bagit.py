@@ -154,7 +154,8 @@ async def read_bag(folder: SourceFolder, *, max_files: int) -> PackageSource | F
         # Before version 1.0 each file had to be in one of the manifests, not in all of them.
         expected = paths & set(actual) if is_old else set(actual)
         _agree(f"manifest-{algorithm}.txt", paths, expected, "a file of the bag")
-    _agree("data", set(actual), set().union(*listed.values()), "in a manifest")
+    everywhere = {path for paths in listed.values() for path in paths}
+    _agree("data", set(actual), everywhere, "in a manifest")
     if "fetch.txt" in names:
         _check_fetched(await folder.read("fetch.txt", _MAX_CHECKSUMS_BYTES), encoding, set(actual))
     sizes = {path: await folder.size(there) for path, there in actual.items()}

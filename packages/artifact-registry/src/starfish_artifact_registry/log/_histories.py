@@ -41,7 +41,7 @@ async def read_history(
     history = PackageHistory(package_id) if known is None else known
     while True:
         page = await read_events(connection, history.last_sequence, _PAGE, package_id=package_id)
-        if page and history is known:
+        if page and known is not None and history is known:
             history = known.copy()
         await extend_history(history, page)
         if len(page) < _PAGE:

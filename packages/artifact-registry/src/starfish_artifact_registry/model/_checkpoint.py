@@ -212,7 +212,9 @@ def _has_root(value: object) -> bool:
 
 
 def _signed_fields(checkpoint: Checkpoint) -> dict[str, object]:
-    root = {} if checkpoint.root_hash is None else {"root_hash": checkpoint.root_hash}
+    root: dict[str, object] = {}
+    if checkpoint.root_hash is not None:
+        root["root_hash"] = checkpoint.root_hash
     return root | {
         "created_at": to_ms(checkpoint.created_at),
         "event_digest": checkpoint.event_digest,

@@ -73,7 +73,7 @@ def same_as_block(block: Block) -> Comparison:
             view = memoryview(part)
             while view:
                 found = os.pread(descriptor, min(len(view), _COMPARED), at)
-                if not found or found != view[: len(found)]:
+                if not found or found != view[: len(found)].tobytes():
                     return False
                 at += len(found)
                 view = view[len(found) :]

@@ -134,7 +134,7 @@ async def differences_of_package(connection: AsyncConnection, package_id: UUID) 
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             sentences: Iterable[str] = [f"a row cannot be read: {error}"]
         else:
-            sentences = await asyncio.to_thread(lambda a, b: list(_compare(a, b)), rows, there)
+            sentences = await asyncio.to_thread(_compared, rows, there)
         found += [
             Difference("view", package_id, f"{table.name} of package {package_id}: {sentence}")
             for sentence in sentences
@@ -235,6 +235,10 @@ async def _rows_of(connection: AsyncConnection, table: Table, package_id: UUID) 
     return {tuple(row[name] for name in _KEYS[table]): dict(row) for row in rows}
 
 
+def _compared(expected: _Rows, found: _Rows) -> list[str]:
+    return list(_compare(expected, found))
+
+
 def _compare(expected: _Rows, found: _Rows) -> Iterable[str]:
     told = 0
     for key in [*expected, *(key for key in found if key not in expected)]:
@@ -262,11 +266,11 @@ def _compare_row(
                 yield f"{column} of {name} is {there!s:.200}, the log says {value!s:.200}"
 
 
-def _is_same(found: object, expected: object) -> bool:
-    if isinstance(expected, dict | list):
+def _is_same(found: Any, expected: Any) -> bool:
+    if type(expected) in {dict, list}:
         # `True` is `1` to Python, and not to the log.
         return stable_stringify(found) == stable_stringify(expected)
-    return found == expected
+    return bool(found == expected)
 
 
 async def _strangers(connection: AsyncConnection) -> list[tuple[str, str]]:

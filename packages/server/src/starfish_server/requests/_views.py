@@ -81,7 +81,9 @@ class Views:
         Raises:
             StoreUnavailableError: the secret cannot be read.
         """
-        hidden = hidden_fields(collection, context) if collection.hidden_fields else frozenset()
+        hidden: frozenset[str] = frozenset()
+        if collection.hidden_fields:
+            hidden = hidden_fields(collection, context)
         secret = await self._secret.derived("document versions") if hidden else b""
         return VersionNames(key, hidden, secret)
 
