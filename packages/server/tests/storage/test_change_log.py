@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from starfish_protocol.events import Event
+from starfish_protocol.events import Event, SubscriptionClosed
 from starfish_server import (
     FilesystemObjectStore,
     SqliteObjectStore,
@@ -240,4 +240,5 @@ async def test_a_source_keeps_the_promises_of_event_sources(store: SqliteObjectS
     closing = asyncio.create_task(everything.pull_batch(9, None))
     assert [event.sequence for event in await closing] == [4, 5]
     everything.close()
-    assert await everything.pull_batch(9, None) == []
+    with pytest.raises(SubscriptionClosed):
+        await everything.pull_batch(9, None)

@@ -379,7 +379,7 @@ async def test_a_pipe_in_the_place_of_a_file_blocks_nobody(base: Path) -> None:
     os.mkfifo(base / "notes.d" / "pipe")
     store = FilesystemObjectStore(base)
 
-    with pytest.raises(StoreUnavailableError, match="no regular file"):
+    with pytest.raises(StoreUnavailableError, match="is not a regular file"):
         await store.get_string("notes/pipe")
     assert await store.list_keys("") == ["notes/ada"]
     await store.close()

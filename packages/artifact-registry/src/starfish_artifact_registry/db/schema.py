@@ -26,7 +26,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.event import listen
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from starfish_artifact_registry.db._append_only import refuse_changes
 from starfish_artifact_registry.db._column_types import CanonicalJson, UtcMilliseconds
@@ -215,6 +215,13 @@ _LOCK: Final = {
 }
 
 
+async def _lock(connection: AsyncConnection) -> None:
+    await connection.execute(text("SELECT 1"))  # where the engine's own hook begins a transaction
+    raw = await connection.get_raw_connection()
+    if not getattr(raw.driver_connection, "in_transaction", False):
+        await connection.execute(text(_LOCK[connection.dialect.name]))
+
+
 async def create_schema(engine: AsyncEngine) -> None:
     """Make the tables and seed the retention classes; tables that exist stay as they are.
 
@@ -225,7 +232,7 @@ async def create_schema(engine: AsyncEngine) -> None:
     with translated_errors():
         async with engine.connect() as connection:
             # Several processes may do this at once: the others wait and find it done.
-            await connection.execute(text(_LOCK[engine.dialect.name]))
+            await _lock(connection)
             await connection.run_sync(metadata.create_all)
             known = set((await connection.execute(select(retention_classes.c.name))).scalars())
             missing = [seed for seed in RETENTION_CLASS_SEEDS if seed["name"] not in known]

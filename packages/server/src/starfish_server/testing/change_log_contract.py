@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from starfish_protocol.clock import SystemClock
+from starfish_protocol.events import SubscriptionClosed
 from starfish_server.storage.changes import Change, ChangeLog, ChangeRecord, ChangeSource
 from starfish_server.storage.errors import (
     InvalidPositionError,
@@ -352,4 +353,5 @@ class ChangeLogContract:
         assert await only_a.pull_batch(9, 5) == [events[0], events[2]]
         assert await only_a.pull_batch(9, 0.01) == []
         everything.close()
-        assert await everything.pull_batch(9, None) == []
+        with pytest.raises(SubscriptionClosed):
+            await everything.pull_batch(9, None)

@@ -45,6 +45,7 @@ def credit(store: EventStore, entity: str, amount: int = 1, **options: Any) -> i
 class Balance(Projection[int]):
     """Sums the amounts of `CREDIT`; blind for other kinds."""
 
+    name = "balance"  # the same in a process that runs this file by its path
     relevant_kinds = (CREDIT,)
 
     def initial(self) -> int:
