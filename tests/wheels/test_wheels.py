@@ -62,6 +62,28 @@ def test_a_wheel_alone_in_an_empty_environment_imports(
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_a_kit_without_its_extra_names_it(
+    package: str, environment: Callable[[str], Path], tmp_path: Path
+) -> None:
+    module = f"starfish_{package.replace('-', '_')}.testing"
+    script = f"""
+try:
+    import {module}
+except ModuleNotFoundError as error:
+    assert error.name == "{module}", error  # this package has no kit
+except ImportError as error:
+    assert "needs the extra testing" in str(error), error
+"""
+    python = environment(f"starfish-{package}") / "python"
+
+    done = subprocess.run(
+        [python, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_wheel_carries_its_types_and_its_licence_and_nothing_else_of_the_tree(
     package: str, wheelhouse: Path
 ) -> None:

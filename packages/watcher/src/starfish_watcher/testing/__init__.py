@@ -22,8 +22,17 @@ Supply three fixtures, and inherit from `AppendContract`, `DeliveryContract` and
 ends with its handle, and what needs a second handle is skipped.
 """
 
-from starfish_watcher.testing.append_contract import AppendContract
-from starfish_watcher.testing.delivery_contract import DeliveryContract
-from starfish_watcher.testing.watch_contract import WatchContract
+try:
+    from starfish_watcher.testing.append_contract import AppendContract
+    from starfish_watcher.testing.delivery_contract import DeliveryContract
+    from starfish_watcher.testing.watch_contract import WatchContract
+except ImportError as error:
+    if error.name is None or error.name.startswith("starfish_"):
+        raise
+    message = (
+        "starfish_watcher.testing needs the extra testing: "
+        'pip install --find-links dist "starfish-watcher[testing]"'
+    )
+    raise ImportError(message) from error
 
 __all__ = ("AppendContract", "DeliveryContract", "WatchContract")
