@@ -258,4 +258,7 @@ def test_without_the_extra_the_import_says_what_to_install() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert done.returncode == 1
-    assert 'needs the extra s3: pip install "starfish-artifact-registry[s3]"' in done.stderr
+    assert (
+        'needs the extra s3: pip install --find-links dist "starfish-artifact-registry[s3]"'
+        in done.stderr
+    )

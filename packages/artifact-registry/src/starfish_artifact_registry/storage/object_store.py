@@ -40,7 +40,7 @@ try:
     from obstore.store import ObjectStore
 except ImportError as error:
     raise ImportError(
-        f'{__name__} needs the extra s3: pip install "starfish-artifact-registry[s3]"'
+        f'{__name__} needs the extra s3: pip install --find-links dist "starfish-artifact-registry[s3]"'
     ) from error
 
 if TYPE_CHECKING:

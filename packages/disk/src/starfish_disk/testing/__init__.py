@@ -1,6 +1,6 @@
 """Contracts that a store inherits as tests, and a disk that fails on purpose.
 
-Needs the extra ``testing``: ``pip install "starfish-disk[testing]"``. Register the asserts before the
+Needs the extra ``testing``: ``pip install --find-links dist "starfish-disk[testing]"``. Register the asserts before the
 first import: ``pytest.register_assert_rewrite("starfish_disk.testing")``.
 """
 
@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 if find_spec("pytest") is None:
     raise ImportError(
-        'starfish_disk.testing needs the extra testing: pip install "starfish-disk[testing]"'
+        'starfish_disk.testing needs the extra testing: pip install --find-links dist "starfish-disk[testing]"'
     )
 
 from starfish_disk.testing._faulty_disk import Fault, FaultyDisk, PowerCut

@@ -24,9 +24,7 @@ from typing import Any, Final
 from blake3 import blake3
 
 if find_spec("nats") is None:
-    msg = (
-        'starfish_watcher.log.jetstream needs the extra nats: pip install "starfish-watcher[nats]"'
-    )
+    msg = 'starfish_watcher.log.jetstream needs the extra nats: pip install --find-links dist "starfish-watcher[nats]"'
     raise ImportError(msg)
 
 from starfish_watcher._limits import BUSY_TIMEOUT_S

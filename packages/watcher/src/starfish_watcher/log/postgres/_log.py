@@ -27,7 +27,7 @@ try:
 except ImportError as error:
     msg = (
         "starfish_watcher.log.postgres needs the extra postgres: "
-        'pip install "starfish-watcher[postgres]"'
+        'pip install --find-links dist "starfish-watcher[postgres]"'
     )
     raise ImportError(msg) from error
 
