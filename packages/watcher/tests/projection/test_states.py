@@ -149,7 +149,7 @@ def test_whatever_a_projection_raises_is_kept_as_the_cause(store: EventStore, pa
     def fail(*_: Any) -> Any:
         raise KeyError("amount")
 
-    broken = type("Broken", (Balance,), {part: fail})
+    broken = type("Broken", (Balance,), {"name": "Broken", part: fail})
     credit(store, "a")
 
     with pytest.raises(ProjectionFailed, match="KeyError: 'amount'") as caught:
