@@ -170,7 +170,7 @@ HOLD = {"reason": "case 7"}
         (("release",), {"release"}),
         (("delete",), {"delete"}),
     ],
-    ids=str,
+    ids=lambda names: "+".join(sorted(names)) or "none",
 )
 async def test_a_token_may_do_what_its_roles_say(
     make_app: Callable[..., FastAPI],
