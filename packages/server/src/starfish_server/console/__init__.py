@@ -4,7 +4,7 @@ from __future__ import annotations
 
 try:
     from starfish_server.console._pages import create_console
-except ModuleNotFoundError as error:  # pragma: no cover - depends on what is installed
+except ModuleNotFoundError as error:  # pragma: no cover - the extra is installed in tests
     if error.name != "jinja2":
         raise
     raise ImportError(
