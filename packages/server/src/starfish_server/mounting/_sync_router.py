@@ -38,6 +38,7 @@ from starfish_server.requests._event_ids import EventIds
 from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._request_context import Handler, Services
 from starfish_server.requests._served_collection import ServedCollection
+from starfish_server.requests._stream_tickets import StreamTickets
 from starfish_server.requests._views import Views
 from starfish_server.routes._appends import append_handler, append_pull_handler
 from starfish_server.routes._batch import BatchLimits, batch_pull_handler
@@ -127,6 +128,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
         else EventFeed(
             log,
             EventIds(StoreSecret(services.store)),
+            StreamTickets(services.store, options.clock),
             options.stopping,
             StreamBudget(
                 total=options.max_event_streams,
@@ -137,7 +139,9 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     for prefix, members in _by_prefix(options.config, collections).items():
         _add_routes(dispatcher, prefix, members, options, feed)
         if feed is not None:
-            dispatcher.add(prefix, "events", "GET", feed.handler(members))
+            namespace = prefix[:-1] or None
+            dispatcher.add(prefix, "events", "GET", feed.handler(members, namespace))
+            dispatcher.add(prefix, "events/ticket", "POST", feed.ticket_handler(namespace))
     router = SyncRouter(dispatcher, lifespan=_lifespan(services.plugins))
     router.add_api_route(
         DISPATCH_PATH,
