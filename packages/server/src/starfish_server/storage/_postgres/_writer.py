@@ -99,7 +99,7 @@ class GroupWriter:
         return settled
 
     async def close(self) -> None:
-        """Finish what was accepted, then let go of the connection."""
+        """Finish the accepted writes, then let go of the connection."""
         while self._task is not None and not self._task.done():
             await asyncio.wait([self._task])
         await self._disconnect()
