@@ -37,8 +37,12 @@ PATHS = ("notes/1", "notes/2")
 SHARED_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """A sync costs nothing there, and no power is cut."""
 KEY = "outbox.ada"
+FIRST_OF_FEW_TROUBLES = 2
+"""Of four worlds the last two know few kinds of trouble, and so meet each of them often."""
 HEALING_S = 180
-"""How long the network is well at the end; every rest is far shorter."""
+"""How long the network is well at the end, at most; every rest is far shorter."""
+AFTERMATH_S = 10
+"""How long a world goes on when nothing waits any more, to see that nothing happens."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class World:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.server = Server(random.Random(seed + 1))
+        if seed % 4 >= FIRST_OF_FEW_TROUBLES:
+            self.server.choose_troubles(random.Random(seed + 2))
         self.found = Found()
         self.values = 0
         self.clock_ms = 1_700_000_000_000
@@ -212,7 +218,13 @@ class World:
             device.online.clear()
             await asyncio.sleep(2)
             device.online.set()
-        await asyncio.sleep(HEALING_S)
+        end_s = asyncio.get_running_loop().time() + HEALING_S
+        while asyncio.get_running_loop().time() < end_s:
+            await asyncio.sleep(5)
+            await devices[0].queue.refresh()
+            if all(entry.status == "failed" for entry in devices[0].queue.get()):
+                break
+        await asyncio.sleep(AFTERMATH_S)
 
     # The model.
 
