@@ -16,9 +16,9 @@ pytest.importorskip(
 
 SIMULATION = Path(__file__).with_name("simulation")
 SEEDS = int(os.environ.get("OUTBOX_SEEDS", "300"))
-EXAMPLES = ("200", "5320", "20201")
-"""Seeds that showed a fault once: edits joined before sending, an own push remembered by another
-process, a deletion that an answer about another document seemed to prove."""
+EXAMPLES = ("200", "218", "2345", "5320", "20201")
+"""Seeds that showed a fault once: edits joined before sending, leases and a clock that jumps (two), an
+own push remembered by another process, a deletion that an answer about another document seemed to prove."""
 
 
 def simulate(*options: str) -> subprocess.CompletedProcess[str]:

@@ -116,10 +116,16 @@ class World:
         self.refused_ids: set[str] = set()
         self.delivered: set[str] = set()
         self.recorded: set[str] = set()
+        self.under_way: set[str] = set()
         self.local: dict[str, tuple[Document, str | None]] = {p: ({}, None) for p in PATHS}
 
     def now_ms(self) -> int:
         return self.clock_ms + int(asyncio.get_running_loop().time() * 1000)
+
+    @staticmethod
+    def since_boot_ms() -> int:
+        """A clock that does not jump."""
+        return int(asyncio.get_running_loop().time() * 1000)
 
     def wrong(self, text: str) -> None:
         self.found.wrong.append(text)
@@ -327,7 +333,10 @@ class Device:
         storage: Any = world.cache
         if world.folder is not None:
             self.outbox = SqliteOutbox(
-                world.folder / "o.sqlite", inline_commit_ms=10**9, now_ms=world.now_ms
+                world.folder / "o.sqlite",
+                inline_commit_ms=10**9,
+                now_ms=world.now_ms,
+                since_boot_ms=world.since_boot_ms,
             )
             thread = self.outbox._thread
             thread._thread = InlineThread(thread.engine)  # type: ignore[assignment]  # stands in
@@ -405,11 +414,17 @@ class Watched:
         again = [i for i in ids if i in world.recorded]
         if again:
             world.wrong(f"{again} were sent twice without a crash")
+        both = [i for i in ids if i in world.under_way]
+        if both:
+            world.wrong(f"{both} were sent by two processes at the same time")
+        world.under_way |= set(ids)
         try:
             await self._device.sender(entry)
         except (Refused, Conflict) as error:
             if isinstance(error, Refused):
                 world.refused_ids |= set(ids)
             raise
+        finally:
+            world.under_way -= set(ids)
         world.delivered |= set(ids)
         world.recorded |= set(ids)
