@@ -44,7 +44,7 @@ from starfish_mpack_wire._pack.layout import BLOB_ENTRY, Section
 from starfish_mpack_wire.testing.damage import (
     RECORD_SECTIONS,
     assemble,
-    chunk_of,
+    group_of,
     reseal,
     sections_of,
 )
@@ -120,7 +120,7 @@ def pack_of(data: bytes) -> bytes:
     if kind >= 128:
         return pack_of_blobs(rest)
     section = RECORD_SECTIONS[kind % 3]
-    return assemble({**SECTIONS, section: chunk_of(rest[1:], rest[0] % 8 if rest else 0)})
+    return assemble({**SECTIONS, section: group_of(rest[1:], rest[0] % 8 if rest else 0)})
 
 
 def pack_of_blobs(data: bytes) -> bytes:

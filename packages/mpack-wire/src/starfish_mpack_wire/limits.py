@@ -54,8 +54,8 @@ class Limits:
     """All blobs of a pack together, decompressed, where they are in memory at once."""
     max_unpacked_bytes: int = 64 * 1024**3
     """All blobs of a pack together, decompressed, where they pass through memory one by one."""
-    max_chunk_bytes: int = 64 * 1024**2
-    """One chunk of records, decompressed; a snapshot of 500,000 files is one record."""
+    max_group_bytes: int = 64 * 1024**2
+    """One group of records, decompressed; a snapshot of 500,000 files is one record."""
     max_records_bytes: int = 1024**3
     """All records of one kind together, decompressed."""
     max_items: int = 1_024

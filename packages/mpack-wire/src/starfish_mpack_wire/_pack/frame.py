@@ -1,4 +1,4 @@
-"""One zstd frame (RFC 8878): what blocks of blobs and chunks of records are stored as.
+"""One zstd frame (RFC 8878): what blocks of blobs and groups of records are stored as.
 
 Compression is a pure function of the bytes and the release of zstd. Decompression never makes more
 bytes than were declared, nor reserves more than `MAX_WINDOW_LOG` says for them.

@@ -19,9 +19,9 @@ __all__ = (
     "BLOB_ENTRY",
     "BLOCK_BLOBS",
     "BLOCK_BYTES",
-    "CHUNK_BYTES",
-    "CHUNK_ENTRY",
     "DIGEST_BYTES",
+    "GROUP_BYTES",
+    "GROUP_ENTRY",
     "HEADER",
     "ID_ENTRY",
     "MAX_BLOB_BYTES",
@@ -46,8 +46,8 @@ MAX_BLOB_BYTES: Final = 0xFFFF_FFFF
 """Largest blob that the format can hold."""
 ID_ENTRY: Final = struct.Struct(">32sI")
 """Index of commits and of snapshots: digest, number of the record."""
-CHUNK_ENTRY: Final = struct.Struct(">III")
-"""Table of chunks: records, stored bytes, decompressed bytes."""
+GROUP_ENTRY: Final = struct.Struct(">III")
+"""Table of groups: records, stored bytes, decompressed bytes."""
 
 BLOCK_BYTES: Final = 128 * 1024
 """A block is closed when it has as many bytes, and `BLOCK_BLOBS` times those of its first blob."""
@@ -59,8 +59,8 @@ MAX_SHARING_BYTES: Final = 1024**2
 
 MAX_SNAPSHOT_CHAIN: Final = 64
 """Snapshots to read for one, itself included."""
-CHUNK_BYTES: Final = 128 * 1024
-"""A chunk of records is closed when it has as many bytes."""
+GROUP_BYTES: Final = 128 * 1024
+"""A group of records is closed when it has as many bytes."""
 
 
 class Section(enum.IntEnum):

@@ -13,7 +13,6 @@ from starfish_mpack_wire._model.entries import KINDS, Entry, blobs_in, entry_of
 from starfish_mpack_wire._model.object_ids import commit_id, object_id_of
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord, TagRecord
 from starfish_mpack_wire._pack.blob_index import BlobEntry, BlobFields, BlobIndex, find_digest
-from starfish_mpack_wire._pack.chunks import Chunks
 from starfish_mpack_wire._pack.frame import Bytes, decompress, decompressed_pieces
 from starfish_mpack_wire._pack.layout import (
     DIGEST_BYTES,
@@ -29,6 +28,7 @@ from starfish_mpack_wire._pack.record_codec import (
     decode_snapshots,
     decode_tags,
 )
+from starfish_mpack_wire._pack.record_groups import RecordGroups
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
 from starfish_mpack_wire.limits import Limits
 
@@ -55,33 +55,33 @@ def _entries_of(decoded: DecodedSnapshot, blobs: list[str]) -> dict[str, Entry]:
     }
 
 
-_CHUNKS_KEPT = 8
+_GROUPS_KEPT = 8
 PIECE_BYTES = 1 << 20
 
 _Decoded = TypeVar("_Decoded")
 
 
-class _RecentChunks(Generic[_Decoded]):
-    """The chunks of records that were decoded last; threads may share it."""
+class _RecentGroups(Generic[_Decoded]):
+    """The groups of records that were decoded last; threads may share it."""
 
-    __slots__ = ("_chunks", "_lock")
+    __slots__ = ("_groups", "_lock")
 
     def __init__(self) -> None:
-        self._chunks: OrderedDict[int, list[_Decoded]] = OrderedDict()
+        self._groups: OrderedDict[int, list[_Decoded]] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, chunk: int) -> list[_Decoded] | None:
+    def get(self, group: int) -> list[_Decoded] | None:
         with self._lock:
-            found = self._chunks.get(chunk)
+            found = self._groups.get(group)
             if found is not None:
-                self._chunks.move_to_end(chunk)
+                self._groups.move_to_end(group)
             return found
 
-    def keep(self, chunk: int, records: list[_Decoded]) -> None:
+    def keep(self, group: int, records: list[_Decoded]) -> None:
         with self._lock:
-            self._chunks[chunk] = records
-            while len(self._chunks) > _CHUNKS_KEPT:
-                self._chunks.popitem(last=False)
+            self._groups[group] = records
+            while len(self._groups) > _GROUPS_KEPT:
+                self._groups.popitem(last=False)
 
 
 class IdIndex:
@@ -140,21 +140,21 @@ class Parts:
         self.blobs = BlobIndex(views[Section.BLOB_INDEX], len(self._blob_bytes), limits)
         self.commit_ids = IdIndex(views[Section.COMMIT_INDEX], "COMMIT_INDEX")
         self.snapshot_ids = IdIndex(views[Section.SNAPSHOT_INDEX], "SNAPSHOT_INDEX")
-        self.commit_chunks = Chunks(views[Section.COMMITS], "COMMITS", limits)
-        self.snapshot_chunks = Chunks(views[Section.SNAPSHOTS], "SNAPSHOTS", limits)
-        self._tag_chunks = Chunks(views[Section.TAGS], "TAGS", limits)
-        for chunks, count, name in (
-            (self.commit_chunks, sections.commit_count, "commits"),
-            (self.snapshot_chunks, sections.snapshot_count, "snapshots"),
+        self.commit_groups = RecordGroups(views[Section.COMMITS], "COMMITS", limits)
+        self.snapshot_groups = RecordGroups(views[Section.SNAPSHOTS], "SNAPSHOTS", limits)
+        self._tag_groups = RecordGroups(views[Section.TAGS], "TAGS", limits)
+        for groups, count, name in (
+            (self.commit_groups, sections.commit_count, "commits"),
+            (self.snapshot_groups, sections.snapshot_count, "snapshots"),
         ):
-            if chunks.record_count != count:
-                raise MPackFormatError(f"{chunks.record_count} {name}, and {count} in their index")
-        if self._tag_chunks.record_count > limits.max_tags:
-            raise MPackLimitError("max_tags", self._tag_chunks.record_count, limits.max_tags)
+            if groups.record_count != count:
+                raise MPackFormatError(f"{groups.record_count} {name}, and {count} in their index")
+        if self._tag_groups.record_count > limits.max_tags:
+            raise MPackLimitError("max_tags", self._tag_groups.record_count, limits.max_tags)
         # A pair, so that threads see both halves or neither.
         self._last_block: tuple[int, bytes] = (-1, b"")
-        self._recent_commits = _RecentChunks[CommitRecord]()
-        self._recent_snapshots = _RecentChunks[SnapshotRecord]()
+        self._recent_commits = _RecentGroups[CommitRecord]()
+        self._recent_snapshots = _RecentGroups[SnapshotRecord]()
         self._blob_names: list[str] | None = None
 
     def check_seal(self) -> None:
@@ -287,16 +287,16 @@ class Parts:
             raise MPackFormatError(f"record {before} names record {number}, which is not before it")
         return self.foreign_id(number - len(ids))
 
-    def commits_in(self, chunk: int) -> list[CommitRecord]:
-        """Give the commits of a chunk, each checked against its id."""
-        known = self._recent_commits.get(chunk)
+    def commits_in(self, group: int) -> list[CommitRecord]:
+        """Give the commits of a group, each checked against its id."""
+        known = self._recent_commits.get(group)
         if known is not None:
             return known
         ids, snapshots = self.commit_ids.ids(), self.snapshot_ids.ids()
-        chunks = self.commit_chunks
-        number = chunks.first_record(chunk)
+        groups = self.commit_groups
+        number = groups.first_record(group)
         found: list[CommitRecord] = []
-        for body in decode_commits(chunks.read(chunk), chunks.records_in(chunk), self._limits):
+        for body in decode_commits(groups.read(group), groups.records_in(group), self._limits):
             record: dict[str, Any] = {"commit_id": ids[number], **body}
             record["snapshot_id"] = self._name(snapshots, body["snapshot_id"], len(snapshots))
             record["parent_ids"] = parents = [
@@ -307,21 +307,21 @@ class Parts:
             check_id("commit", ids[number], commit_id(record))
             found.append(cast("CommitRecord", record))
             number += 1
-        self._recent_commits.keep(chunk, found)
+        self._recent_commits.keep(group, found)
         return found
 
-    def snapshots_in(self, chunk: int) -> list[SnapshotRecord]:
-        """Give the snapshots of a chunk; their ids need the snapshots before them and are not checked."""
-        known = self._recent_snapshots.get(chunk)
+    def snapshots_in(self, group: int) -> list[SnapshotRecord]:
+        """Give the snapshots of a group; their ids need the snapshots before them and are not checked."""
+        known = self._recent_snapshots.get(group)
         if known is not None:
             return known
         ids = self.snapshot_ids.ids()
-        chunks = self.snapshot_chunks
-        number = chunks.first_record(chunk)
+        groups = self.snapshot_groups
+        number = groups.first_record(group)
         found: list[SnapshotRecord] = []
         names = self._blob_names or []
         own = len(names)
-        for decoded in decode_snapshots(chunks.read(chunk), chunks.records_in(chunk)):
+        for decoded in decode_snapshots(groups.read(group), groups.records_in(group)):
             parent = decoded.parent
             blobs = [names[blob] if blob < own else self._blob_name(blob) for blob in decoded.blobs]
             record: SnapshotRecord = {
@@ -333,16 +333,16 @@ class Parts:
             }
             found.append(record)
             number += 1
-        self._recent_snapshots.keep(chunk, found)
+        self._recent_snapshots.keep(group, found)
         return found
 
     def tags(self) -> list[TagRecord]:
         """Give the tags, sorted by name."""
         ids = self.commit_ids.ids()
-        chunks = self._tag_chunks
+        groups = self._tag_groups
         found: list[TagRecord] = []
-        for chunk in range(len(chunks)):
-            for name, commit in decode_tags(chunks.read(chunk), chunks.records_in(chunk)):
+        for group in range(len(groups)):
+            for name, commit in decode_tags(groups.read(group), groups.records_in(group)):
                 if found and name <= found[-1]["name"]:
                     raise MPackFormatError("tags are out of order, or one is there twice")
                 found.append({"name": name, "commit_id": self._name(ids, commit, len(ids))})
@@ -358,10 +358,10 @@ class Parts:
         """
         self.blob_names()
         commits = [
-            each for chunk in range(len(self.commit_chunks)) for each in self.commits_in(chunk)
+            each for group in range(len(self.commit_groups)) for each in self.commits_in(group)
         ]
         snapshots = [
-            each for chunk in range(len(self.snapshot_chunks)) for each in self.snapshots_in(chunk)
+            each for group in range(len(self.snapshot_groups)) for each in self.snapshots_in(group)
         ]
         tags = self.tags()
         check_chains(snapshots)

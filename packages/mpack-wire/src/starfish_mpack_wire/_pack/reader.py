@@ -196,8 +196,8 @@ class MPackReader:
         parts = self._parts
         return (
             commit
-            for chunk in range(len(parts.commit_chunks))
-            for commit in parts.commits_in(chunk)
+            for group in range(len(parts.commit_groups))
+            for commit in parts.commits_in(group)
         )
 
     def snapshots(self) -> Iterator[SnapshotRecord]:
@@ -210,8 +210,8 @@ class MPackReader:
         parts = self._parts
         return (
             snapshot
-            for chunk in range(len(parts.snapshot_chunks))
-            for snapshot in parts.snapshots_in(chunk)
+            for group in range(len(parts.snapshot_groups))
+            for snapshot in parts.snapshots_in(group)
         )
 
     def tags(self) -> list[TagRecord]:
@@ -250,8 +250,8 @@ class MPackReader:
         number = parts.commit_ids.find(digest_of(object_id))
         if number is None:
             raise ObjectNotFoundError(object_id)
-        chunk, place = parts.commit_chunks.find(number)
-        return parts.commits_in(chunk)[place]
+        group, place = parts.commit_groups.find(number)
+        return parts.commits_in(group)[place]
 
     def snapshot(self, object_id: str) -> SnapshotRecord:
         """Give one snapshot as a difference; its id is not checked.
@@ -264,30 +264,30 @@ class MPackReader:
         number = parts.snapshot_ids.find(digest_of(object_id))
         if number is None:
             raise ObjectNotFoundError(object_id)
-        chunk, place = parts.snapshot_chunks.find(number)
-        return parts.snapshots_in(chunk)[place]
+        group, place = parts.snapshot_groups.find(number)
+        return parts.snapshots_in(group)[place]
 
     def commit_records(self, object_ids: Iterable[str]) -> Iterator[CommitRecord]:
-        """Return these commits in the order in which they stand, so that each chunk is decoded once.
+        """Return these commits in the order in which they stand, so that each group is decoded once.
 
         Raises:
             ObjectNotFoundError: the pack does not hold one.
         """
         parts = self._parts
         for number in sorted(self._numbers(parts.commit_ids, object_ids)):
-            chunk, place = parts.commit_chunks.find(number)
-            yield parts.commits_in(chunk)[place]
+            group, place = parts.commit_groups.find(number)
+            yield parts.commits_in(group)[place]
 
     def snapshot_records(self, object_ids: Iterable[str]) -> Iterator[SnapshotRecord]:
-        """Return these snapshots in the order in which they stand, so that each chunk is decoded once.
+        """Return these snapshots in the order in which they stand, so that each group is decoded once.
 
         Raises:
             ObjectNotFoundError: the pack does not hold one.
         """
         parts = self._parts
         for number in sorted(self._numbers(parts.snapshot_ids, object_ids)):
-            chunk, place = parts.snapshot_chunks.find(number)
-            yield parts.snapshots_in(chunk)[place]
+            group, place = parts.snapshot_groups.find(number)
+            yield parts.snapshots_in(group)[place]
 
     @staticmethod
     def _numbers(index: IdIndex, object_ids: Iterable[str]) -> Iterator[int]:

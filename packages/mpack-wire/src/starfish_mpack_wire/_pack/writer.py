@@ -17,7 +17,6 @@ from starfish_mpack_wire._model.entries import blobs_in, check_entry
 from starfish_mpack_wire._model.object_ids import check_object_id, commit_id, digest_of
 from starfish_mpack_wire._model.records import BlobRecord, CommitRecord, SnapshotRecord, TagRecord
 from starfish_mpack_wire._pack.blob_source import BlobSource, GivenBlobs
-from starfish_mpack_wire._pack.chunks import encode_chunks
 from starfish_mpack_wire._pack.frame import compress
 from starfish_mpack_wire._pack.given_records import COMMIT, SNAPSHOT, TAG, check_members
 from starfish_mpack_wire._pack.layout import (
@@ -43,6 +42,7 @@ from starfish_mpack_wire._pack.record_codec import (
     encode_snapshot,
     encode_tag,
 )
+from starfish_mpack_wire._pack.record_groups import encode_groups
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
 from starfish_mpack_wire.limits import Limits
 
@@ -224,7 +224,7 @@ class _Plan:
         """Give the sections behind the index of blobs, in their order."""
         yield b"".join(map(digest_of, self._foreign))
         yield _id_index(self._commit_numbers)
-        yield encode_chunks(
+        yield encode_groups(
             encode_commit(
                 commit,
                 self._snapshot_number(commit["snapshot_id"]),
@@ -233,7 +233,7 @@ class _Plan:
             for commit in self._commits
         )
         yield _id_index(self._snapshot_numbers)
-        yield encode_chunks(
+        yield encode_groups(
             encode_snapshot(
                 snapshot,
                 None
@@ -243,7 +243,7 @@ class _Plan:
             )
             for snapshot in self._snapshots
         )
-        yield encode_chunks(
+        yield encode_groups(
             encode_tag(tag, self._commit_number(tag["commit_id"])) for tag in self._tags
         )
 
