@@ -11,8 +11,9 @@ from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from servers.postgres import PostgresServer, own_postgres_server, postgres_binaries, postgres_server
+from servers.s3 import s3_server
 
-__all__ = ("own_postgres_server", "postgres_binaries", "postgres_server")
+__all__ = ("own_postgres_server", "postgres_binaries", "postgres_server", "s3_server")
 
 # A contract ships in the package, so pytest would not explain its asserts by itself.
 pytest.register_assert_rewrite("starfish_server.testing")
