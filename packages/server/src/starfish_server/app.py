@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from starfish_http.components import Component
 from starfish_http.errors import problem_handlers
 from starfish_http.mounting import SelfStarting
 from starfish_protocol.clock import SystemClock
@@ -50,6 +51,7 @@ def create_app(
     plugins: Sequence[ServerPlugin] = (),
     title: str = "Starfish",
     openapi_url: str | None = "/openapi.json",
+    components: Sequence[Component] = (),
     **router_options: Any,
 ) -> FastAPI:
     """An application that serves a configuration at the root.
@@ -65,6 +67,8 @@ def create_app(
         plugins: hooks, in the order they run.
         title: of the OpenAPI document.
         openapi_url: where that document is; ``None`` hides it.
+        components: further parts of the service, each served below ``/<name>``. They start in
+            order, after the store, and stop in reverse order before it.
         router_options: passed on to `SyncRouterOptions`.
 
     Raises:
@@ -88,7 +92,10 @@ def create_app(
             await opened.ping()
             sweeper = asyncio.create_task(_sweep(opened), name="starfish expiry")
             try:
-                yield
+                async with AsyncExitStack() as running:
+                    for component in components:
+                        await running.enter_async_context(component.running())
+                    yield
             finally:
                 sweeper.cancel()
                 await asyncio.gather(sweeper, return_exceptions=True)
@@ -114,6 +121,11 @@ def create_app(
         **router_options,
     )
     app.include_router(create_sync_router(options))
+    for component in components:
+        if isinstance(component.router, APIRouter):
+            app.include_router(component.router, prefix=f"/{component.name}")
+        elif component.router is not None:
+            app.mount(f"/{component.name}", component.router)
     return app
 
 
