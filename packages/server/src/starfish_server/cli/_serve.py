@@ -14,10 +14,9 @@ from starfish_http.serve import ServeOptions
 from starfish_server.app import anonymous_role_resolver, create_app
 from starfish_server.auth import RoleResolver, TokenFile, create_token_role_resolver
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
+from starfish_server.maintenance._store_place import StorePlace
 from starfish_server.storage.base import AbstractObjectStore
-from starfish_server.storage.filesystem import FilesystemObjectStore
 from starfish_server.storage.memory import MemoryObjectStore
-from starfish_server.storage.sqlite import SqliteObjectStore
 
 __all__ = ("ServeSettings",)
 
@@ -84,6 +83,4 @@ class ServeSettings:
     def _store(self) -> AbstractObjectStore:
         if self.store == "memory" or self.data is None:
             return MemoryObjectStore()
-        if self.store == "filesystem":
-            return FilesystemObjectStore(self.data / "documents")
-        return SqliteObjectStore(self.data / "documents.sqlite")
+        return StorePlace(self.store, self.data).open()
