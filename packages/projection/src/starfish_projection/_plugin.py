@@ -35,6 +35,7 @@ from starfish_protocol.plugins import ServerPlugin, WriteEvent
 __all__ = ("PLUGIN_NAME", "ProjectionPlugin", "create_projection_server_plugin")
 
 PLUGIN_NAME = "starfish-projection"
+"""The name by which a server knows the plugin."""
 
 _STOP_S = 3.0
 """How long a stop waits for unfolded writes; the rest is folded by the next process."""

@@ -52,7 +52,7 @@ class FeedEvent:
     identity: str | None = None
     """The caller, when the write was the caller's own."""
     data: Mapping[str, Any] | None = field(default=None, hash=False)
-    """The pushed ``data``, of a ``live`` event only."""
+    """The pushed data, of a ``live`` event only."""
     position: str | None = None
     """Where to resume after this event; ``None`` where one cannot."""
 

@@ -1,4 +1,4 @@
-"""What is done now and then while a store is served."""
+"""The regular work on a store while it is served."""
 
 from __future__ import annotations
 

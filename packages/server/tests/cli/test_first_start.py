@@ -26,7 +26,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     running: list[subprocess.Popen[str]] = []
 
     def serve(*options: str) -> tuple[str, str]:
-        """The address, and what was told after it up to the request to try."""
+        """The address, and the lines after it up to the request to try."""
         command = [sys.executable, "-m", "starfish_server", "serve", *options]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path

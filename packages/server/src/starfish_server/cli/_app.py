@@ -123,8 +123,18 @@ def _run(
         typer.Option(metavar="DIR", help="Folder of the store.", show_default=False),
     ] = None,
     store: Annotated[
-        str, typer.Option(metavar="sqlite|filesystem|memory", help="Where documents are kept.")
+        str,
+        typer.Option(metavar="sqlite|filesystem|postgres|memory", help="Where documents are kept."),
     ] = "sqlite",
+    dsn: Annotated[
+        str | None,
+        typer.Option(
+            envvar="STARFISH_DSN",
+            metavar="URL",
+            help="Database of --store postgres.",
+            show_default=False,
+        ),
+    ] = None,
     tokens: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Bearer tokens; see 'tokens'.", show_default=False),
@@ -151,6 +161,7 @@ def _run(
         config=config,
         data=data,
         store=store,
+        dsn=dsn,
         tokens=tokens,
         host=host,
         port=port,

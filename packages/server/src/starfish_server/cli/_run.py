@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -16,11 +17,11 @@ from starfish_server.config._likely_mistakes import config_warnings
 from starfish_server.config._loader import load_config
 
 if TYPE_CHECKING:
-    from starfish_server.cli._serve import ServeSettings
+    from starfish_server.cli._serve import ServeSettings, StoreName
 
 __all__ = ("RunOptions", "run")
 
-_STORES = ("sqlite", "filesystem", "memory")
+_STORES = ("sqlite", "filesystem", "postgres", "memory")
 _CONFIG_ENDPOINTS = ("public", "role-filtered")
 
 
@@ -32,6 +33,7 @@ class RunOptions:
     data: Path | None
     tokens: Path | None
     store: str = "sqlite"
+    dsn: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
@@ -85,8 +87,9 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
         ) from error
     settings: ServeSettings = ServeSettings(
         config=config,
-        store=cast("Literal['sqlite', 'filesystem', 'memory']", options.store),
+        store=cast("StoreName", options.store),
         data=options.data,
+        dsn=options.dsn,
         tokens=options.tokens,
         workers=options.workers,
         trusted_proxy_hops=options.trusted_proxy_hops,
@@ -96,6 +99,8 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
         drain_s=options.drain,
         access_log=options.access_log,
     )
+    if options.store == "postgres":
+        import_module("starfish_server.storage.postgres")  # or each worker would say what it lacks
     configure_logging(access_log=options.access_log)
     return serve.run(
         settings.create_app,
@@ -128,13 +133,18 @@ def _audience_problem(options: RunOptions, address: str) -> str | None:
 
 
 def _place_problem(options: RunOptions) -> str | None:
-    if options.store == "memory":
-        if options.workers > 1:
-            return "--store memory belongs to one process; use --workers 1 or another store"
+    store = options.store
+    if store == "memory" and options.workers > 1:
+        return "--store memory belongs to one process; use --workers 1 or another store"
+    if store in {"memory", "postgres"}:
         if options.data is not None:
-            return "--store memory keeps nothing in --data; leave one of the two out"
+            return f"--store {store} keeps nothing in --data; leave one of the two out"
     elif options.data is None:
-        return f"--store {options.store} needs --data DIR"
+        return f"--store {store} needs --data DIR"
+    if store == "postgres" and not options.dsn:
+        return "--store postgres needs --dsn URL, or the variable STARFISH_DSN"
+    if store == "postgres" and not str(options.dsn).startswith(("postgresql://", "postgres://")):
+        return "--dsn must begin with 'postgresql://'"
     return None
 
 

@@ -14,11 +14,13 @@ from starfish_http.serve import ServeOptions
 from starfish_server.app import anonymous_role_resolver, create_app
 from starfish_server.auth import RoleResolver, TokenFile, create_token_role_resolver
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
-from starfish_server.maintenance._store_place import StorePlace
+from starfish_server.maintenance._store_place import StoreKind, StorePlace
 from starfish_server.storage.base import AbstractObjectStore
 from starfish_server.storage.memory import MemoryObjectStore
 
-__all__ = ("ServeSettings",)
+__all__ = ("ServeSettings", "StoreName")
+
+StoreName = Literal["sqlite", "filesystem", "postgres", "memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +28,11 @@ class ServeSettings:
     """What every process of one server has in common."""
 
     config: SyncConfig
-    store: Literal["sqlite", "filesystem", "memory"]
+    store: StoreName
     data: Path | None
-    """Folder of the store; ``None`` for memory."""
+    """Folder of the store; ``None`` for the others."""
+    dsn: str | None
+    """Database of the store; ``None`` for the others."""
     tokens: Path | None
     workers: int
     trusted_proxy_hops: int
@@ -81,6 +85,11 @@ class ServeSettings:
         return app
 
     def _store(self) -> AbstractObjectStore:
+        if self.store == "postgres" and self.dsn is not None:
+            from starfish_server.storage.postgres import PostgresObjectStore
+
+            return PostgresObjectStore(self.dsn)
         if self.store == "memory" or self.data is None:
             return MemoryObjectStore()
-        return StorePlace(self.store, self.data).open()
+        kind: StoreKind = "filesystem" if self.store == "filesystem" else "sqlite"
+        return StorePlace(kind, self.data).open()

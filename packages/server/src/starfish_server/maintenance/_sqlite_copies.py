@@ -158,7 +158,7 @@ def _copy(source: Path, file: NewFile, epoch: str | None) -> None:
 def _emptied_log(path: Path) -> Generator[None]:
     """Hold a database against every other process, its log folded into it and gone.
 
-    What is left beside a replaced file would be taken for the log of the new one.
+    A log that stays beside a replaced file would be taken for the log of the new one.
 
     Raises:
         TakenError: a process uses the database.

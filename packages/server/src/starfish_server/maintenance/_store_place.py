@@ -44,7 +44,7 @@ class StorePlace:
             raise MissingError(f"{self.path}: there is not a store here")
 
     def require_absent(self) -> None:
-        """Refuse to write over a store, or beside what is left of one.
+        """Refuse to write over a store, or beside the leftover log of one.
 
         Raises:
             TakenError: there is something.

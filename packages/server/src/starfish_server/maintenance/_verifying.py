@@ -33,7 +33,7 @@ _LARGE_BYTES = 1024 * 1024
 
 @dataclass(slots=True)
 class Verification:
-    """What was read, and what is wrong with it."""
+    """How much was read, and the damage that was found."""
 
     documents: int = 0
     """Documents and blobs that were read."""
