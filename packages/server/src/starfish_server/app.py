@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -18,24 +16,18 @@ from typing_extensions import override
 from starfish_http.components import Component
 from starfish_http.errors import problem_handlers
 from starfish_http.mounting import SelfStarting
-from starfish_protocol.clock import SystemClock
 from starfish_protocol.plugins import ServerPlugin
 from starfish_server.auth._result import AuthResult, RoleResolver
 from starfish_server.config._validate import validate_config
 from starfish_server.config.schema import SyncConfig
-from starfish_server.errors import StoreError
 from starfish_server.mounting._application import SyncFastAPI
 from starfish_server.mounting._sync_router import SyncRouterOptions, create_sync_router
 from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore
-from starfish_server.storage.object_store import ObjectStore
 
 __all__ = ("anonymous_role_resolver", "create_app")
 
 _VERSION = version("starfish-server")
-_SWEEP_EVERY_S = 60.0
-_SWEPT_AT_ONCE = 500
-_LOG = logging.getLogger(__name__)
 
 
 async def anonymous_role_resolver(_request: Request) -> AuthResult:
@@ -90,15 +82,10 @@ def create_app(
         try:
             # A store opens on first use; better now than in somebody's request.
             await opened.ping()
-            sweeper = asyncio.create_task(_sweep(opened), name="starfish expiry")
-            try:
-                async with AsyncExitStack() as running:
-                    for component in components:
-                        await running.enter_async_context(component.running())
-                    yield
-            finally:
-                sweeper.cancel()
-                await asyncio.gather(sweeper, return_exceptions=True)
+            async with AsyncExitStack() as running:
+                for component in components:
+                    await running.enter_async_context(component.running())
+                yield
         finally:
             app.is_started = False
             await store.close()
@@ -143,16 +130,3 @@ class _SelfStartingFastAPI(SyncFastAPI):
             await super().__call__(scope, receive, send)
         else:
             await self._self_starting(scope, receive, send)
-
-
-async def _sweep(store: ObjectStore) -> None:
-    """Remove what has expired, for as long as the application runs."""
-    clock = SystemClock()
-    while True:
-        await asyncio.sleep(_SWEEP_EVERY_S)
-        try:
-            removed = _SWEPT_AT_ONCE
-            while removed == _SWEPT_AT_ONCE:  # in steps, between which writes have their turn
-                removed = await store.expire(clock.now_ms(), limit=_SWEPT_AT_ONCE)
-        except StoreError as error:
-            _LOG.warning("expired documents were not removed: %s", error)

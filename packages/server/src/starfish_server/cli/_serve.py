@@ -14,12 +14,13 @@ from starfish_http.serve import ServeOptions
 from starfish_server.app import anonymous_role_resolver, create_app
 from starfish_server.auth import RoleResolver, TokenFile, create_token_role_resolver
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
+from starfish_server.maintenance._store_place import StoreKind, StorePlace
 from starfish_server.storage.base import AbstractObjectStore
-from starfish_server.storage.filesystem import FilesystemObjectStore
 from starfish_server.storage.memory import MemoryObjectStore
-from starfish_server.storage.sqlite import SqliteObjectStore
 
-__all__ = ("ServeSettings",)
+__all__ = ("ServeSettings", "StoreName")
+
+StoreName = Literal["sqlite", "filesystem", "postgres", "memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class ServeSettings:
     """What every process of one server has in common."""
 
     config: SyncConfig
-    store: Literal["sqlite", "filesystem", "postgres", "memory"]
+    store: StoreName
     data: Path | None
     """Folder of the store; ``None`` for the others."""
     dsn: str | None
@@ -90,6 +91,5 @@ class ServeSettings:
             return PostgresObjectStore(self.dsn)
         if self.store == "memory" or self.data is None:
             return MemoryObjectStore()
-        if self.store == "filesystem":
-            return FilesystemObjectStore(self.data / "documents")
-        return SqliteObjectStore(self.data / "documents.sqlite")
+        kind: StoreKind = "filesystem" if self.store == "filesystem" else "sqlite"
+        return StorePlace(kind, self.data).open()

@@ -23,6 +23,7 @@ from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.documents._store_secret import StoreSecret
 from starfish_server.errors import ConfigError
+from starfish_server.maintenance._compacting import TOMBSTONE_RETENTION_MS
 from starfish_server.mounting._dispatch import (
     DISPATCH_METHODS,
     DISPATCH_PATH,
@@ -33,6 +34,7 @@ from starfish_server.mounting._dispatch import (
     endpoint_of,
 )
 from starfish_server.mounting._openapi import operations
+from starfish_server.mounting._upkeep import kept_up
 from starfish_server.requests._access import AccessControl, RoleEnricher
 from starfish_server.requests._event_ids import EventIds
 from starfish_server.requests._rate_limit import RateLimiter
@@ -88,6 +90,9 @@ class SyncRouterOptions:
     """Most ``/events`` that are open at a time; the next one is told to try again."""
     max_event_streams_per_caller: int = 32
     """Most of them of one identity, or of one address where there is none."""
+    tombstone_retention_ms: int | None = TOMBSTONE_RETENTION_MS
+    """How long the change log remembers that a document was removed: 30 days. Once an hour changes that
+    newer ones stand for go, and older tombstones; ``None`` leaves the log as it is."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set it when the server stops: open ``/events`` end then, and nothing else does."""
     clock: Clock = field(default_factory=SystemClock)
@@ -96,7 +101,8 @@ class SyncRouterOptions:
 def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     """Serve a configuration from a store.
 
-    The router's lifespan starts and stops the plugins; FastAPI merges it into the application's
+    The router's lifespan starts and stops the plugins, removes expired documents once a minute and
+    compacts the change log once an hour; FastAPI merges it into the application's
     when the router is included. The store is the caller's to close.
 
     Raises:
@@ -142,7 +148,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
             namespace = prefix[:-1] or None
             dispatcher.add(prefix, "events", "GET", feed.handler(members, namespace))
             dispatcher.add(prefix, "events/ticket", "POST", feed.ticket_handler(namespace))
-    router = SyncRouter(dispatcher, lifespan=_lifespan(services.plugins))
+    router = SyncRouter(dispatcher, lifespan=_lifespan(services, options.tombstone_retention_ms))
     router.add_api_route(
         DISPATCH_PATH,
         endpoint_of(dispatcher),
@@ -205,10 +211,11 @@ def _services(options: SyncRouterOptions) -> Services:
     )
 
 
-def _lifespan(plugins: PluginChain) -> Any:
+def _lifespan(services: Services, retention_ms: int | None) -> Any:
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
-        async with plugins.running():
+        upkeep = kept_up(services.store, services.clock, retention_ms=retention_ms)
+        async with services.plugins.running(), upkeep:
             yield
 
     return lifespan
