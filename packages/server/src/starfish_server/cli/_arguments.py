@@ -43,7 +43,7 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--data", metavar="DIR", help="folder of sqlite and filesystem")
     run.add_argument(
         "--store",
-        choices=("sqlite", "filesystem", "postgres", "memory"),
+        choices=("sqlite", "filesystem", "postgres", "objects", "memory"),
         default="sqlite",
         help=f"where documents are kept{default}",
     )
@@ -52,6 +52,12 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
         metavar="URL",
         default=os.environ.get("STARFISH_DSN"),
         help="database of --store postgres (default: the variable STARFISH_DSN)",
+    )
+    run.add_argument(
+        "--bucket",
+        metavar="URL",
+        default=os.environ.get("STARFISH_BUCKET"),
+        help="storage of --store objects, 's3://bucket/prefix' (default: STARFISH_BUCKET)",
     )
     run.add_argument("--tokens", metavar="FILE", help="bearer tokens; see 'tokens create'")
     run.add_argument(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ("run",)
 
 
+_POSTGRES = ("postgresql://", "postgres://")
+
+
 def run(options: argparse.Namespace) -> int:
     """Serve until told to stop.
 
@@ -62,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
         store=options.store,
         data=None if options.data is None else Path(options.data),
         dsn=options.dsn,
+        bucket=options.bucket,
         tokens=None if options.tokens is None else Path(options.tokens),
         workers=options.workers,
         trusted_proxy_hops=options.trusted_proxy_hops,
@@ -71,8 +75,8 @@ def run(options: argparse.Namespace) -> int:
         drain_s=options.drain,
         access_log=options.access_log,
     )
-    if options.store == "postgres":
-        import_module("starfish_server.storage.postgres")  # or each worker would say what it lacks
+    if options.store in {"postgres", "objects"}:  # or each worker would say that it lacks the extra
+        import_module(f"starfish_server.storage.{options.store}")
     configure_logging(access_log=options.access_log)
     return serve.run(
         settings.create_app,
@@ -96,16 +100,17 @@ def _store_problem(options: argparse.Namespace) -> str | None:
     store = options.store
     if store == "memory" and options.workers > 1:
         return "--store memory belongs to one process; use --workers 1 or another store"
-    if store in {"memory", "postgres"}:
+    if store in {"memory", "postgres", "objects"}:
         if options.data is not None:
             return f"--store {store} keeps nothing in --data; leave one of the two out"
     elif options.data is None:
         return f"--store {store} needs --data DIR"
-    if store == "postgres":
-        if not options.dsn:
-            return "--store postgres needs --dsn URL, or the variable STARFISH_DSN"
-        if not options.dsn.startswith(("postgresql://", "postgres://")):
-            return "--dsn must begin with 'postgresql://'"
+    if store == "postgres" and not (options.dsn or "").startswith(_POSTGRES):
+        return (
+            "--store postgres needs --dsn URL such as postgresql://host/database, or STARFISH_DSN"
+        )
+    if store == "objects" and "://" not in (options.bucket or ""):
+        return "--store objects needs --bucket URL such as s3://bucket/prefix, or STARFISH_BUCKET"
     return None
 
 

@@ -27,11 +27,13 @@ class ServeSettings:
     """What every process of one server has in common."""
 
     config: SyncConfig
-    store: Literal["sqlite", "filesystem", "postgres", "memory"]
+    store: Literal["sqlite", "filesystem", "postgres", "objects", "memory"]
     data: Path | None
     """Folder of the store; ``None`` for the others."""
     dsn: str | None
     """Database of the store; ``None`` for the others."""
+    bucket: str | None
+    """Address of the storage; ``None`` for the others."""
     tokens: Path | None
     workers: int
     trusted_proxy_hops: int
@@ -88,6 +90,10 @@ class ServeSettings:
             from starfish_server.storage.postgres import PostgresObjectStore
 
             return PostgresObjectStore(self.dsn)
+        if self.store == "objects" and self.bucket is not None:
+            from starfish_server.storage.objects import ObjectStoreAdapter
+
+            return ObjectStoreAdapter.from_url(self.bucket)
         if self.store == "memory" or self.data is None:
             return MemoryObjectStore()
         if self.store == "filesystem":
