@@ -41,7 +41,7 @@ S = TypeVar("S")
 
 
 class StoreWriting(StoreLife):
-    """The methods of `EventStore` that change what is stored."""
+    """The methods of `EventStore` that write."""
 
     def append(
         self,
