@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run check test test-wheels test-lowest test-python lint types bench wheels lock changelog clean
+.PHONY: help setup demo run check test test-wheels test-lowest test-python lint types bench docs wheels lock changelog clean
 
 UV ?= $(shell command -v uv || echo .tools/bin/uv)
 PORT ?= 8000
@@ -107,6 +107,10 @@ bench: $(filter .tools/bin/uv,$(UV))  ## measure against the wanted figures, sid
 .PHONY: _bench
 _bench:
 	@$(ALONE) $(call group,bench) python $(BENCH)
+
+docs: setup     ## the documentation as a site in site/, its links checked, readable without a server
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --clean --config-file .ci/site.yml
+	@echo "open site/index.html"
 
 wheels: $(filter .tools/bin/uv,$(UV))  ## build every package into dist/
 	@rm -f dist/starfish_*.whl

@@ -41,7 +41,7 @@ S = TypeVar("S")
 
 
 class StoreWriting(StoreLife):
-    """The methods of `EventStore` that write."""
+    """The methods of `EventStore` that change the stored log."""
 
     def append(
         self,

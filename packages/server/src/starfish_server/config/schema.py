@@ -147,6 +147,10 @@ class CollectionConfig(_Model):
     """By top-level field name."""
     listable: bool | None = None
     """Whether ``/list`` enumerates the last path parameter."""
+    deletable: bool | None = None
+    """Whether ``DELETE /push/<path>`` removes a document, for those who may push it."""
+    unconditional_deletes: bool | None = None
+    """Whether a removal may leave out which version it means; for ``deletable`` collections."""
 
     @property
     def is_binary(self) -> bool:

@@ -38,16 +38,18 @@ from starfish_server.requests._event_ids import EventIds
 from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._request_context import Handler, Services
 from starfish_server.requests._served_collection import ServedCollection
+from starfish_server.requests._stream_tickets import StreamTickets
 from starfish_server.requests._views import Views
 from starfish_server.routes._appends import append_handler, append_pull_handler
 from starfish_server.routes._batch import BatchLimits, batch_pull_handler
 from starfish_server.routes._blobs import blob_pull_handler, blob_push_handler
 from starfish_server.routes._bundles import bundle_pull_handler
+from starfish_server.routes._deletes import delete_handler
 from starfish_server.routes._documents import pull_handler, push_handler
 from starfish_server.routes._feed import EventFeed
 from starfish_server.routes._lists import list_handler
 from starfish_server.routes._service import config_handler, health_handler, ready_handler
-from starfish_server.storage.adapter import as_object_store
+from starfish_server.storage.adapter import OldContractStore, as_object_store
 from starfish_server.storage.base import AbstractObjectStore
 
 __all__ = ("SyncRouterOptions", "create_sync_router")
@@ -126,6 +128,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
         else EventFeed(
             log,
             EventIds(StoreSecret(services.store)),
+            StreamTickets(services.store, options.clock),
             options.stopping,
             StreamBudget(
                 total=options.max_event_streams,
@@ -136,7 +139,9 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     for prefix, members in _by_prefix(options.config, collections).items():
         _add_routes(dispatcher, prefix, members, options, feed)
         if feed is not None:
-            dispatcher.add(prefix, "events", "GET", feed.handler(members))
+            namespace = prefix[:-1] or None
+            dispatcher.add(prefix, "events", "GET", feed.handler(members, namespace))
+            dispatcher.add(prefix, "events/ticket", "POST", feed.ticket_handler(namespace))
     router = SyncRouter(dispatcher, lifespan=_lifespan(services.plugins))
     router.add_api_route(
         DISPATCH_PATH,
@@ -240,6 +245,9 @@ def _add_routes(
                 bundles[config.storage_path].append(collection)
         if not config.pull_only:
             dispatcher.add(f"{prefix}push/", collection.template.text, "POST", push)
+        if config.deletable:
+            handler = delete_handler(collection)
+            dispatcher.add(f"{prefix}push/", collection.template.text, "DELETE", handler)
         if config.listable:
             path = collection.template.list_path
             dispatcher.add(f"{prefix}list/", path, "GET", list_handler(collection))
@@ -273,16 +281,23 @@ def _handlers(collection: ServedCollection, feed: EventFeed | None) -> tuple[Han
 
 def _check_store(store: AbstractObjectStore, collections: Sequence[ServedCollection]) -> None:
     cls = type(store)
-    if (
+    has_bytes = (
         cls.get_bytes is not AbstractObjectStore.get_bytes
         and cls.put_bytes is not AbstractObjectStore.put_bytes
-    ):
-        return
+    )
     problems = [
         f"collection {collection.name!r} is binary, and {cls.__name__} stores no bytes; "
         "the store must have get_bytes and put_bytes"
         for collection in collections
-        if collection.config.is_binary
+        if collection.config.is_binary and not has_bytes
     ]
+    opened = as_object_store(store)
+    if isinstance(opened, OldContractStore) and not opened.removes_versions:
+        problems += [
+            f"collection {collection.name!r} is deletable, and {cls.__name__} cannot remove one "
+            "version of a document; the store must be an ObjectStore with its own remove"
+            for collection in collections
+            if collection.config.deletable
+        ]
     if problems:
         raise ConfigError(problems)

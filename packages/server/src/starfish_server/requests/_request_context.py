@@ -67,6 +67,12 @@ class RequestContext:
         self._caller: Identified | None = None
         self._query: dict[str, str] | None = None
 
+    def with_scope(self, scope: Scope) -> RequestContext:
+        """The same request with another head for those who ask for the caller; the query stays."""
+        other = RequestContext(self.services, scope, self.receive, self.rest, self.params)
+        other._query = dict(self.query)
+        return other
+
     def body(self, limit: int = _BODY_LIMIT_OF_READS) -> RequestBody:
         """The body; the first who asks sets the limit."""
         if self._body is None:

@@ -1,8 +1,8 @@
 """Which open key ring opens a sealed payload.
 
 A sealed payload is the id of its ring (16 bytes), the id of its key (8 bytes) and the encrypted
-msgpack bytes. Rule: rings register here while they are open, so that a reader of an event can
-open it, and nobody else.
+msgpack bytes. Rule: rings register here while they are open, so that the holder of an event can
+read it, and nobody else.
 """
 
 from __future__ import annotations

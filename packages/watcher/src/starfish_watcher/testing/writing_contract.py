@@ -198,7 +198,7 @@ class WritingContract:
             assert store.verify_chain().events == 2
 
     def test_a_destroyed_key_erases_copies_too(self, opener: Opener, tmp_path: Path) -> None:
-        """A copy of the bytes cannot be read; the entity goes on with another key."""
+        """A kept copy of the bytes cannot be read; the entity goes on with another key."""
         cache = SnapshotCache(tmp_path / "cache.db", min_events=1)
         with KeyRing(tmp_path / "keys.db") as keys, opener(keys=keys, snapshots=cache) as store:
             store.append(at("a"), CREDIT, {"amount": 5})
