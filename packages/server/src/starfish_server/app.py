@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from starfish_http.components import Component
 from starfish_http.errors import problem_handlers
 from starfish_http.mounting import SelfStarting
 from starfish_protocol.plugins import ServerPlugin
@@ -42,6 +43,7 @@ def create_app(
     plugins: Sequence[ServerPlugin] = (),
     title: str = "Starfish",
     openapi_url: str | None = "/openapi.json",
+    components: Sequence[Component] = (),
     **router_options: Any,
 ) -> FastAPI:
     """An application that serves a configuration at the root.
@@ -57,6 +59,8 @@ def create_app(
         plugins: hooks, in the order they run.
         title: of the OpenAPI document.
         openapi_url: where that document is; ``None`` hides it.
+        components: further parts of the service, each served below ``/<name>``. They start in
+            order, after the store, and stop in reverse order before it.
         router_options: passed on to `SyncRouterOptions`.
 
     Raises:
@@ -78,7 +82,10 @@ def create_app(
         try:
             # A store opens on first use; better now than in somebody's request.
             await opened.ping()
-            yield
+            async with AsyncExitStack() as running:
+                for component in components:
+                    await running.enter_async_context(component.running())
+                yield
         finally:
             app.is_started = False
             await store.close()
@@ -101,6 +108,11 @@ def create_app(
         **router_options,
     )
     app.include_router(create_sync_router(options))
+    for component in components:
+        if isinstance(component.router, APIRouter):
+            app.include_router(component.router, prefix=f"/{component.name}")
+        elif component.router is not None:
+            app.mount(f"/{component.name}", component.router)
     return app
 
 

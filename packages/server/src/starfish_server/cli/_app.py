@@ -124,7 +124,7 @@ def _run(
     ] = None,
     store: Annotated[
         str,
-        typer.Option(metavar="sqlite|filesystem|postgres|memory", help="Where documents are kept."),
+        typer.Option(metavar="sqlite|filesystem|postgres|objects|memory", help="Where documents are kept."),
     ] = "sqlite",
     dsn: Annotated[
         str | None,
@@ -132,6 +132,15 @@ def _run(
             envvar="STARFISH_DSN",
             metavar="URL",
             help="Database of --store postgres.",
+            show_default=False,
+        ),
+    ] = None,
+    bucket: Annotated[
+        str | None,
+        typer.Option(
+            envvar="STARFISH_BUCKET",
+            metavar="URL",
+            help="Storage of --store objects, such as s3://bucket/prefix.",
             show_default=False,
         ),
     ] = None,
@@ -162,6 +171,7 @@ def _run(
         data=data,
         store=store,
         dsn=dsn,
+        bucket=bucket,
         tokens=tokens,
         host=host,
         port=port,

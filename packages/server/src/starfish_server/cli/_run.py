@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ("RunOptions", "run")
 
-_STORES = ("sqlite", "filesystem", "postgres", "memory")
+_STORES = ("sqlite", "filesystem", "postgres", "objects", "memory")
+_POSTGRES = ("postgresql://", "postgres://")
 _CONFIG_ENDPOINTS = ("public", "role-filtered")
 
 
@@ -34,6 +35,7 @@ class RunOptions:
     tokens: Path | None
     store: str = "sqlite"
     dsn: str | None = None
+    bucket: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
@@ -91,6 +93,7 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
         store=cast("StoreName", options.store),
         data=options.data,
         dsn=options.dsn,
+        bucket=options.bucket,
         tokens=options.tokens,
         workers=options.workers,
         trusted_proxy_hops=options.trusted_proxy_hops,
@@ -101,8 +104,8 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
         access_log=options.access_log,
         counters=SharedCounters() if options.workers > 1 else MemoryCounters(),
     )
-    if options.store == "postgres":
-        import_module("starfish_server.storage.postgres")  # or each worker would say what it lacks
+    if options.store in {"postgres", "objects"}:  # or each worker would say that it lacks the extra
+        import_module(f"starfish_server.storage.{options.store}")
     configure_logging(access_log=options.access_log)
     return serve.run(
         settings.create_app,
@@ -138,15 +141,17 @@ def _place_problem(options: RunOptions) -> str | None:
     store = options.store
     if store == "memory" and options.workers > 1:
         return "--store memory belongs to one process; use --workers 1 or another store"
-    if store in {"memory", "postgres"}:
+    if store in {"memory", "postgres", "objects"}:
         if options.data is not None:
             return f"--store {store} keeps nothing in --data; leave one of the two out"
     elif options.data is None:
         return f"--store {store} needs --data DIR"
-    if store == "postgres" and not options.dsn:
-        return "--store postgres needs --dsn URL, or the variable STARFISH_DSN"
-    if store == "postgres" and not str(options.dsn).startswith(("postgresql://", "postgres://")):
-        return "--dsn must begin with 'postgresql://'"
+    if store == "postgres" and not (options.dsn or "").startswith(_POSTGRES):
+        return (
+            "--store postgres needs --dsn URL such as postgresql://host/database, or STARFISH_DSN"
+        )
+    if store == "objects" and "://" not in (options.bucket or ""):
+        return "--store objects needs --bucket URL such as s3://bucket/prefix, or STARFISH_BUCKET"
     return None
 
 

@@ -21,7 +21,7 @@ from starfish_server.storage.memory import MemoryObjectStore
 
 __all__ = ("ServeSettings", "StoreName")
 
-StoreName = Literal["sqlite", "filesystem", "postgres", "memory"]
+StoreName = Literal["sqlite", "filesystem", "postgres", "objects", "memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class ServeSettings:
     """Folder of the store; ``None`` for the others."""
     dsn: str | None
     """Database of the store; ``None`` for the others."""
+    bucket: str | None
+    """Address of the storage; ``None`` for the others."""
     tokens: Path | None
     workers: int
     trusted_proxy_hops: int
@@ -91,6 +93,10 @@ class ServeSettings:
             from starfish_server.storage.postgres import PostgresObjectStore
 
             return PostgresObjectStore(self.dsn)
+        if self.store == "objects" and self.bucket is not None:
+            from starfish_server.storage.objects import ObjectStoreAdapter
+
+            return ObjectStoreAdapter.from_url(self.bucket)
         if self.store == "memory" or self.data is None:
             return MemoryObjectStore()
         kind: StoreKind = "filesystem" if self.store == "filesystem" else "sqlite"
