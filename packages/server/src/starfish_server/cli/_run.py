@@ -80,6 +80,7 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
         TokenFile(options.tokens).refresh()
     try:
         from starfish_http import serve
+        from starfish_http.rate_limit import MemoryCounters, SharedCounters
         from starfish_server.cli._serve import ServeSettings
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name not in {"uvicorn", "httptools"}:
@@ -101,6 +102,7 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
         keep_alive_s=options.keep_alive,
         drain_s=options.drain,
         access_log=options.access_log,
+        counters=SharedCounters() if options.workers > 1 else MemoryCounters(),
     )
     if options.store in {"postgres", "objects"}:  # or each worker would say that it lacks the extra
         import_module(f"starfish_server.storage.{options.store}")

@@ -10,6 +10,7 @@ from typing import Literal
 from fastapi import FastAPI
 
 from starfish_http.bounded_protocol import ConnectionLimits
+from starfish_http.rate_limit import Counters
 from starfish_http.serve import ServeOptions
 from starfish_server.app import anonymous_role_resolver, create_app
 from starfish_server.auth import RoleResolver, TokenFile, create_token_role_resolver
@@ -43,6 +44,8 @@ class ServeSettings:
     keep_alive_s: int
     drain_s: int
     access_log: bool
+    counters: Counters
+    """Shared by the processes, which are forked from the one that made it."""
 
     def serve_options(self) -> ServeOptions:
         """How the application is served."""
@@ -77,8 +80,7 @@ class ServeSettings:
             # Streams leave connections for requests.
             max_event_streams=max(1, self.max_connections // 2),
             config_endpoint=None if endpoint is None else ConfigEndpointOptions(auth=endpoint),
-            # One process counts in memory; several have to count together.
-            rate_limit_store=store if self.workers > 1 else None,
+            rate_limit_counters=self.counters,
         )
         # All of this stays, so no collection need look at it again.
         gc.collect()
