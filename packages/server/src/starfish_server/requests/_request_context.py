@@ -200,8 +200,14 @@ class RequestContext:
         hook = PullHookContext(context.collection, context.params, context.namespace)
         return context if await self.services.plugins.before_pull(hook) is None else None
 
-    async def plugins_answer(self, context: StoreContext) -> Answer | None:
+    async def plugins_answer(
+        self, context: StoreContext, document_key: str | None = None
+    ) -> Answer | None:
         """What a plugin answers to a pull in place of the store.
+
+        Args:
+            context: of the pull.
+            document_key: of the only document that the request asks for.
 
         Raises:
             RequestRefusedError: a plugin rejects the pull.
@@ -209,7 +215,13 @@ class RequestContext:
         plugins = self.services.plugins
         if not plugins.gates_pulls:
             return None
-        hook = PullHookContext(context.collection, context.params, context.namespace)
+        hook = PullHookContext(
+            context.collection,
+            context.params,
+            context.namespace,
+            document_key,
+            None if document_key is None else self.query,
+        )
         rejection = await plugins.before_pull(hook)
         if rejection is not None:
             raise RequestRefusedError(rejection.status or 403, rejection.error or "Forbidden")
