@@ -59,7 +59,7 @@ class PlainStore(MemoryObjectStore):
 
 def config(rate_limit: dict[str, Any] | None, server: dict[str, int] | None = None) -> SyncConfig:
     collection = {"name": "notes", "storagePath": "notes/{n}", "rateLimit": rate_limit}
-    return SyncConfig.model_validate({"collections": [collection], "rateLimit": server})
+    return SyncConfig.model_validate({"collections": [collection], "serverRateLimit": server})
 
 
 async def push(
@@ -107,7 +107,8 @@ async def test_an_action_without_a_limit_is_never_refused(which: int) -> None:
 
 
 async def test_each_action_has_its_own_counter(which: int) -> None:
-    limiter = limiters({"windowMs": 1000, "maxRequests": 1}, Clock())[which]
+    limit = {"windowMs": 1000, "maxRequests": 1}
+    limiter = limiters({**limit, "pull": {}, "list": {}, "push": {}}, Clock())[which]
 
     for action in ("push", "pull", "list"):
         call = {"identity": "ada", "address": "a", "collection": "notes", "action": action}
@@ -131,7 +132,6 @@ async def test_with_both_buckets_a_request_needs_room_in_each_and_counts_in_none
     which: int,
 ) -> None:
     rule = {
-        "bucket": "identity+ip",
         "windowMs": 1000,
         "identity": {"maxRequests": 2},
         "ip": {"maxRequests": 3},

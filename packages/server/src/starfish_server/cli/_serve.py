@@ -13,7 +13,9 @@ from starfish_http.bounded_protocol import ConnectionLimits
 from starfish_http.serve import ServeOptions
 from starfish_server.app import anonymous_role_resolver, create_app
 from starfish_server.auth import RoleResolver, TokenFile, create_token_role_resolver
+from starfish_server.auth.capabilities import Capabilities, SqliteNonces
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
+from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore
 from starfish_server.storage.filesystem import FilesystemObjectStore
 from starfish_server.storage.memory import MemoryObjectStore
@@ -64,6 +66,12 @@ class ServeSettings:
         if self.tokens is not None:
             resolver = create_token_role_resolver(TokenFile(self.tokens))
         endpoint = self.config_endpoint
+        wanted = self.config.capabilities
+        capabilities = None
+        if wanted is not None and wanted.enabled and self.data is not None:
+            # Beside the documents, where a nonce costs no sync and all workers see it.
+            nonces = SqliteNonces(self.data / "nonces.sqlite")
+            capabilities = Capabilities.of(wanted, as_object_store(store), nonces=nonces)
         app = create_app(
             self.config,
             store=store,
@@ -71,6 +79,7 @@ class ServeSettings:
             trusted_proxy_hops=self.trusted_proxy_hops,
             # Streams leave connections for requests.
             max_event_streams=max(1, self.max_connections // 2),
+            capabilities=capabilities,
             config_endpoint=None if endpoint is None else ConfigEndpointOptions(auth=endpoint),
             # One process counts in memory; several have to count together.
             rate_limit_store=store if self.workers > 1 else None,

@@ -104,12 +104,16 @@ class RateLimiter:
             for located in located_collections(config)
             if located.config.rate_limit is not None
             for action in ACTIONS
-            if (limits := limits_of_action(located.config.rate_limit, action))
+            if (limits := limits_of_action(located.config.rate_limit, action, config.rate_limit))
         }
         self._server_limit = (
             None
-            if config.rate_limit is None
-            else Limit("identity", config.rate_limit.window_ms, config.rate_limit.max_requests)
+            if config.server_rate_limit is None
+            else Limit(
+                "identity",
+                config.server_rate_limit.window_ms,
+                config.server_rate_limit.max_requests,
+            )
         )
 
     async def take(
