@@ -18,6 +18,7 @@ from starfish_projection import Projection, ProjectionSet, create_projection_ser
 from starfish_protocol.plugins import WriteEvent
 from starfish_server import AuthResult, CollectionConfig, SyncConfig
 from starfish_server.app import create_app
+from starfish_server.console import create_console
 from starfish_server.storage.sqlite import SqliteObjectStore
 
 CONFIG = SyncConfig(
@@ -61,7 +62,11 @@ def create_service(data: Path) -> FastAPI:
     contents = create_projection_server_plugin(
         store=store, projections=[Projection("pages", "contents", contents_entry)]
     )
-    return create_app(CONFIG, store=store, role_resolver=anybody, plugins=[contents])
+    app = create_app(CONFIG, store=store, role_resolver=anybody, plugins=[contents])
+    app.include_router(
+        create_console(store=store, config=CONFIG, role_resolver=anybody, data=str(data))
+    )
+    return app
 
 
 def main() -> int:

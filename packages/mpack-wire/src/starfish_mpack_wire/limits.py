@@ -43,19 +43,19 @@ class Limits:
     max_snapshots: int = 1_000_000
     """Snapshots of one pack; each is 36 bytes of index."""
     max_blobs: int = 5_000_000
-    """Blobs of one pack; each is 53 bytes of index."""
+    """Blobs of one pack; each is 56 bytes of index."""
     max_foreign_ids: int = 5_000_000
     """Ids of objects that a pack names and does not hold; each is 32 bytes."""
     max_tags: int = 100_000
     """Tags of one pack."""
-    max_blob_bytes: int = 1024**3
-    """One blob, decompressed: it is in memory while its id is checked."""
+    max_blob_bytes: int = 4 * 1024**3
+    """One blob. Above 1 MiB it is a list of chunks, that pass through memory one by one."""
     max_content_bytes: int = 4 * 1024**3
     """All blobs of a pack together, decompressed, where they are in memory at once."""
     max_unpacked_bytes: int = 64 * 1024**3
     """All blobs of a pack together, decompressed, where they pass through memory one by one."""
-    max_chunk_bytes: int = 64 * 1024**2
-    """One chunk of records, decompressed; a snapshot of 500,000 files is one record."""
+    max_group_bytes: int = 64 * 1024**2
+    """One group of records, decompressed; a snapshot of 500,000 files is one record."""
     max_records_bytes: int = 1024**3
     """All records of one kind together, decompressed."""
     max_items: int = 1_024

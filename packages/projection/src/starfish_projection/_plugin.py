@@ -35,6 +35,7 @@ from starfish_protocol.plugins import ServerPlugin, WriteEvent
 __all__ = ("PLUGIN_NAME", "ProjectionPlugin", "create_projection_server_plugin")
 
 PLUGIN_NAME = "starfish-projection"
+"""The name by which a server knows the plugin."""
 
 _STOP_S = 3.0
 """How long a stop waits for unfolded writes; the rest is folded by the next process."""
@@ -279,7 +280,8 @@ class _Follower:
             await self._fold(event)
             return
         key = _store_key(event)
-        if key is None or not await self._can_be_read_again(key, event):
+        is_logged = event.is_deleted or (key and await self._can_be_read_again(key, event))
+        if key is None or not is_logged:
             await self._fold(event)
             return
         try:
@@ -312,7 +314,7 @@ class _Follower:
 
     async def _fold(self, event: WriteEvent) -> None:
         """Fold a write that this process took."""
-        writes, _ = await self._project(event, is_gone=False, quiet=False)
+        writes, _ = await self._project(event, is_gone=event.is_deleted, quiet=False)
         outcomes = self._writers.submit(writes)
         if outcomes:
             await asyncio.wait(outcomes)

@@ -32,7 +32,7 @@ __all__ = (
 
 @dataclass(frozen=True, slots=True)
 class WriteEvent:
-    """One push that was stored."""
+    """One push that was stored, or the removal of a document."""
 
     collection: str
     """Name of the collection that was written."""
@@ -52,6 +52,8 @@ class WriteEvent:
     """Where the document is stored: the push path without ``/push/``."""
     sequence: int | None = None
     """Position in the change log; ``None`` where the store keeps none."""
+    is_deleted: bool = False
+    """Whether the document was removed; ``hash`` is then empty and ``body`` is ``None``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,10 @@ class PushHookContext:
     collection: str
     params: Mapping[str, str]
     raw_body: str
-    """The request's body as text, already within the collection's size limit."""
+    """The request's body as text, already within the collection's size limit; empty for a removal."""
     namespace: str | None = None
+    is_delete: bool = False
+    """Whether the document is to be removed; a hook that rejects pushes is asked about this too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,3 +321,34 @@ async def test_a_namespace_is_served_below_v1_as_its_clients_ask(open_site: Any)
     assert pushed.status_code == 200
     assert plain.json()["data"] == below.json()["data"] == {"n": 1}
     assert (await site.get("/pull/notes/1", OWNER.cap(), OWNER)).status_code == 404
+
+
+async def test_a_removal_needs_the_rights_of_a_push(open_site: Any) -> None:
+    notes = {**ROLES, "name": "notes", "storagePath": "notes/{id}", "deletable": True}
+    site: Site = await open_site(notes, role_enricher=everybody)
+    pushed = await site.push("notes/a", {"n": 1}, OWNER.cap(), OWNER)
+    target = f"/push/notes/a?baseHash={pushed.json()['hash']}"
+
+    async def remove(**members: Any) -> int:
+        cap = OWNER.cap(GUEST, **members)
+        return (await site.send(Signed(cap, "DELETE", target, GUEST))).status_code
+
+    assert await remove(ops=["read", "list"]) == 403
+    assert await remove(paths=["notes/b"]) == 403
+    assert await remove(collections=["log"]) == 403
+    assert await remove() == 200
+
+
+async def test_a_ticket_of_a_certificate_opens_one_stream(site: Site, follow: Any) -> None:
+    cap = OWNER.cap(GUEST, paths=["notes/a"])
+    asked = await site.send(Signed(cap, "POST", "/events/ticket", GUEST))
+    ticket = asked.json()["ticket"]
+    unsigned = Signed(cap, "GET", f"/events?since=0&ticket={ticket}", GUEST)
+    unsigned.headers = dict  # type: ignore[method-assign]  # a browser sends no header of its own
+
+    async with follow(site, unsigned) as stream:
+        told = await stream.events(1)
+        async with follow(site, unsigned) as second:
+            assert second.status == 401
+
+    assert [event["key"] for event in told] == ["notes/a"]

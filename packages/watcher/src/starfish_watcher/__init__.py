@@ -5,6 +5,7 @@ from starfish_watcher._delivery.subscription import Subscription
 from starfish_watcher._model.coordinate import Coordinate
 from starfish_watcher._model.event import Event, RawEvent
 from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._model.event_types import event, kind_of, upcast
 from starfish_watcher._model.generation import Generation
 from starfish_watcher._model.new_event import NEW, NewEvent
 from starfish_watcher._model.receipt import Receipt
@@ -24,8 +25,10 @@ from starfish_watcher.errors import (
     CheckpointDamagedError,
     CheckpointError,
     CheckpointMismatchError,
+    EventTypeError,
     IdempotencyConflictError,
     LimitExceededError,
+    PayloadErasedError,
     ProjectionFailed,
     ReaderClosed,
     SequenceConflictError,
@@ -39,6 +42,7 @@ from starfish_watcher.errors import (
     UnknownGenerationError,
     WatcherError,
 )
+from starfish_watcher.key_ring import KeyRing
 
 __version__ = "0.1.0"
 
@@ -60,11 +64,14 @@ __all__ = (
     "Event",
     "EventKind",
     "EventStore",
+    "EventTypeError",
     "Generation",
     "IdempotencyConflictError",
+    "KeyRing",
     "LimitExceededError",
     "MaybeStale",
     "NewEvent",
+    "PayloadErasedError",
     "PrefixWatcher",
     "Projection",
     "ProjectionFailed",
@@ -86,6 +93,9 @@ __all__ = (
     "UnknownGenerationError",
     "WatcherError",
     "__version__",
+    "event",
+    "kind_of",
+    "upcast",
     "watch",
     "watch_async",
 )

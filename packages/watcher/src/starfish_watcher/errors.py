@@ -14,6 +14,8 @@
   - SequenceConflictError       entity, expected, actual
   - IdempotencyConflictError    key, sequence
   - UnknownGenerationError      entity, generation, actual
+  - EventTypeError              name, version, reason, item
+  - PayloadErasedError          reason
   - ProjectionFailed            projection, entity, sequence, event_id, kind
   - SubscriptionPruned          capacity; also a `starfish_protocol.events.SubscriptionPruned`
   - CheckpointError             location
@@ -36,8 +38,10 @@ __all__ = (
     "CheckpointDamagedError",
     "CheckpointError",
     "CheckpointMismatchError",
+    "EventTypeError",
     "IdempotencyConflictError",
     "LimitExceededError",
+    "PayloadErasedError",
     "ProjectionFailed",
     "ReaderClosed",
     "SequenceConflictError",
@@ -225,6 +229,31 @@ class IdempotencyConflictError(WatcherError):
         """The event that it belongs to; 0 when that is an earlier item of the same batch."""
         self.item = item
         """Index of that item."""
+
+
+class EventTypeError(WatcherError):
+    """A payload does not fit its event type: when it is appended, or when it is read."""
+
+    def __init__(self, name: str, version: int, reason: str, item: int | None = None) -> None:
+        at = "" if item is None else f"item {item} of the batch: "
+        super().__init__(f"{at}event type {name!r}, version {version}: {reason}")
+        self.name = name
+        """Name of the event type."""
+        self.version = version
+        """Version of the payload."""
+        self.reason = reason
+        """What does not fit, or which step to the newest version is missing."""
+        self.item = item
+        """Index in the batch that was to be appended; ``None`` elsewhere."""
+
+
+class PayloadErasedError(WatcherError):
+    """The payload is sealed, and its key was destroyed or is not at hand."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the payload cannot be read: {reason}")
+        self.reason = reason
+        """Which key is missing."""
 
 
 class UnknownGenerationError(WatcherError):

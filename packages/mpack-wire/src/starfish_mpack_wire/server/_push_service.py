@@ -21,6 +21,7 @@ from starfish_mpack_wire._history.commit_graph import generation_of
 from starfish_mpack_wire._history.delta import is_ancestor
 from starfish_mpack_wire._history.reading import run_async
 from starfish_mpack_wire._messages import PresignRequest, RefKind, UnpackRequest
+from starfish_mpack_wire._model.chunk_lists import encode_chunk_list, length_of
 from starfish_mpack_wire._model.entries import blobs_in
 from starfish_mpack_wire._model.object_ids import object_id_of
 from starfish_mpack_wire._model.ref_names import is_ref_name
@@ -37,6 +38,7 @@ from starfish_mpack_wire.server._history_rows import HistoryRows, encode_record
 from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server._repos import Repo, branch_head, change_refs, heads_of
 from starfish_mpack_wire.server._rows import (
+    CHUNKED,
     COMMITS,
     PACK_INDEX,
     PACKS,
@@ -46,9 +48,11 @@ from starfish_mpack_wire.server._rows import (
     add_rows,
     hold_repo,
 )
+from starfish_mpack_wire.server._stored_blobs import StoredBlobs
 from starfish_mpack_wire.server._unpack import (
     StoredSnapshot,
     UploadedPack,
+    check_large_blobs,
     check_snapshots,
     read_pack,
 )
@@ -156,6 +160,11 @@ class PushService:
                 history = HistoryRows(connection, repo)
                 there = await history.known("snapshot", pack.outside)
                 outside = await history.manifests(there)
+                there = await history.known("stored blob", pack.chunks_outside)
+                chunks = await history.places(there)
+            pack.refuse_missing_chunks(there)
+            source = await asyncio.to_thread(StoredBlobs, self._storage, repo.id, chunks, {})
+            await asyncio.to_thread(check_large_blobs, file, pack, self._limits, source)
             snapshots = await asyncio.to_thread(check_snapshots, pack, outside)
             if not request.dry_run:
                 kept = self._storage.key("packs", repo.id, mpack_id)
@@ -291,7 +300,7 @@ class _Push:
         await add_rows(self._connection, TAGS, new)
 
     async def _add_blobs(self, pack: UploadedPack) -> int:
-        here = {place.object_id for place in pack.places}
+        here = {place.object_id for place in pack.places} | pack.lists.keys()
         named: dict[str, str] = {}
         for record in pack.snapshots:
             named.update(dict.fromkeys(blobs_in(record["upsert"].values()), record["snapshot_id"]))
@@ -315,7 +324,18 @@ class _Push:
             for place in new
         ]
         await add_rows(self._connection, PACK_INDEX, rows)
-        return len(new)
+        large = [
+            {
+                "repo_id": self._repo.id,
+                "object_id": object_id,
+                "size_bytes": length_of(chunks),
+                "chunks": encode_chunk_list(chunks),
+            }
+            for object_id, chunks in pack.lists.items()
+            if object_id not in known
+        ]
+        await add_rows(self._connection, CHUNKED, large)
+        return len(new) + len(large)
 
     async def _pack_row(self, pack: UploadedPack) -> int:
         found = await self._connection.execute(

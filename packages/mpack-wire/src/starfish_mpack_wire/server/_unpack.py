@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from starfish_mpack_wire._model.chunk_lists import ChunkList, checked_pieces, chunk_ids
 from starfish_mpack_wire._model.entries import blobs_in
 from starfish_mpack_wire._model.manifest import Manifest
-from starfish_mpack_wire._model.object_ids import object_id_of
+from starfish_mpack_wire._model.object_ids import blob_id, object_id_of
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord, TagRecord
 from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
 from starfish_mpack_wire._pack.blob_index import BlobIndex
+from starfish_mpack_wire._pack.blob_source import BlobSource
 from starfish_mpack_wire._pack.layout import (
     HEADER,
     MAX_SNAPSHOT_CHAIN,
@@ -30,8 +32,16 @@ from starfish_mpack_wire.errors import (
 )
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.server._history_rows import BlobPlace
+from starfish_mpack_wire.server.errors import BlobUnavailableError
 
-__all__ = ("StoredSnapshot", "UploadedPack", "check_hash", "check_snapshots", "read_pack")
+__all__ = (
+    "StoredSnapshot",
+    "UploadedPack",
+    "check_hash",
+    "check_large_blobs",
+    "check_snapshots",
+    "read_pack",
+)
 
 _HASHED_AT_ONCE = 1024 * 1024
 
@@ -48,6 +58,8 @@ class UploadedPack:
     """Parents first."""
     tags: Sequence[TagRecord]
     places: Sequence[BlobPlace]
+    lists: Mapping[str, ChunkList]
+    """The chunks of large blobs; some are in the repository only."""
 
     @property
     def tips(self) -> list[str]:
@@ -62,18 +74,38 @@ class UploadedPack:
         parents = {record["parent_snapshot_id"] for record in self.snapshots}
         return {parent for parent in parents if parent is not None} - here
 
+    @property
+    def chunks_outside(self) -> set[str]:
+        """Chunks of large blobs that are not here."""
+        return chunk_ids(self.lists) - {place.object_id for place in self.places}
+
+    def refuse_missing_chunks(self, there: Collection[str]) -> None:
+        """Return if all chunks that are not here are elsewhere.
+
+        Raises:
+            IncompleteHistoryError: one is not.
+        """
+        missing = self.chunks_outside.difference(there)
+        if missing:
+            for object_id, chunks in self.lists.items():
+                for chunk in chunks:
+                    if chunk.object_id in missing:
+                        raise IncompleteHistoryError("blob", chunk.object_id, object_id)
+
     def is_clone_of(self, head: str) -> bool:
         """Whether this is what a clone of that commit would be sent: all of it, and nothing else."""
         commits = {commit["commit_id"]: commit for commit in self.commits}
         snapshots = {record["snapshot_id"]: record for record in self.snapshots}
+        named = {each for record in self.snapshots for each in blobs_in(record["upsert"].values())}
+        large = {each: self.lists[each] for each in named if each in self.lists}
         return (
             not self.tags
             and self.tips == [head]
             and all(parent in commits for each in self.commits for parent in each["parent_ids"])
             and {commit["snapshot_id"] for commit in self.commits} == snapshots.keys()
             and not self.outside
-            and {each for record in self.snapshots for each in blobs_in(record["upsert"].values())}
-            == {place.object_id for place in self.places}
+            and named | chunk_ids(large)
+            == {place.object_id for place in self.places} | self.lists.keys()
         )
 
 
@@ -109,8 +141,40 @@ def read_pack(file: Path, mpack_id: str, limits: Limits) -> UploadedPack:
     check_hash(file, mpack_id)
     with MPackReader(file, limits=limits) as reader:
         commits, snapshots, tags = reader.verified_records()
+        lists = reader.chunk_lists()
     places = _places(file, mpack_id, limits)
-    return UploadedPack(mpack_id, file.stat().st_size, commits, snapshots, tags, places)
+    return UploadedPack(mpack_id, file.stat().st_size, commits, snapshots, tags, places, lists)
+
+
+def check_large_blobs(
+    file: Path, pack: UploadedPack, limits: Limits, elsewhere: BlobSource
+) -> None:
+    """Compare the large blobs that have chunks outside of the pack with their ids, chunk by chunk.
+
+    Args:
+        file: the pack.
+        pack: what it holds.
+        limits: caps.
+        elsewhere: gives the chunks that are not in the pack.
+
+    Raises:
+        MPackFormatError: a chunk has another length than its list says.
+        MPackIntegrityError: a blob has another id.
+    """
+    with MPackReader(file, limits=limits) as reader:
+
+        def read(object_id: str) -> bytes:
+            if reader.has_blob(object_id):
+                return reader.blob(object_id)
+            content = elsewhere.blob(object_id)
+            if blob_id(content) != object_id:
+                raise BlobUnavailableError(object_id)
+            return content
+
+        for object_id, chunks in pack.lists.items():
+            if not reader.is_whole(object_id):
+                for _ in checked_pieces(object_id, chunks, read):
+                    pass
 
 
 def _places(file: Path, mpack_id: str, limits: Limits) -> list[BlobPlace]:

@@ -34,9 +34,11 @@ from starfish_outbox._queue.entry_json import failure_json
 from starfish_outbox._sqlite.engine import EngineThread, Job
 from starfish_outbox._sqlite.index import UNKNOWN
 from starfish_outbox._sqlite.layout import ENTRIES, STATES
+from starfish_outbox._sqlite.lease import LeaseClock
 from starfish_outbox._sqlite.process import process_token
 from starfish_outbox._sqlite.rows import (
     JOINED,
+    QUEUED_AGAIN,
     ROW_COLUMNS,
     STATE_COLUMNS,
     Row,
@@ -69,8 +71,8 @@ INSERT_LONE = (
     f" SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE {_LAST} IS ?7"
 )
 CLAIM_FRESH = (
-    f"INSERT INTO {STATES} (seq, status, owner, lease_until, lease_ms)"
-    f" SELECT e.seq, 'sending', ?3, ?4, ?5 FROM {ENTRIES} AS e WHERE e.seq = ?1 AND e.id = ?2"
+    f"INSERT INTO {STATES} (seq, status, owner, lease_until, lease_ms, rest_until)"
+    f" SELECT e.seq, 'sending', ?3, ?4, ?5, ?6 FROM {ENTRIES} AS e WHERE e.seq = ?1 AND e.id = ?2"
     f" AND NOT EXISTS (SELECT 1 FROM {STATES} WHERE seq = ?1)"
 )
 PUT_STATE = (
@@ -105,14 +107,14 @@ class SqliteSession:
     window = WINDOW
 
     def __init__(
-        self, thread: EngineThread, key: str, *, lease_ms: int, now_ms: Callable[[], int]
+        self, thread: EngineThread, key: str, *, lease_clock: LeaseClock, now_ms: Callable[[], int]
     ) -> None:
         self.released = False
         self._thread = thread
         self._engine = thread.engine
         self._ids = thread.engine.ids
         self._key = key
-        self._lease_ms = lease_ms
+        self._lease_clock = lease_clock
         self._now_ms = now_ms
         self._owner = ""
         self._held: dict[str, int] = {}
@@ -206,18 +208,18 @@ class SqliteSession:
     def extend(self, connection: sqlite3.Connection) -> None:
         """Extend the leases that are held."""
         if self._held:
+            owner, *ends = self._lease_clock.begin(self._owner)
             connection.execute(
-                f"UPDATE {STATES} SET lease_until = ?, lease_ms = ?"
+                f"UPDATE {STATES} SET lease_until = ?, lease_ms = ?, rest_until = ?"
                 " WHERE status = 'sending' AND owner = ?",
-                (self._now_ms() + self._lease_ms, self._lease_ms, self._owner),
+                (*ends, owner),
             )
 
     def give_back(self, connection: sqlite3.Connection) -> None:
         """Make ``queued`` every entry that this session claimed."""
         if self._owner:
             connection.execute(
-                f"UPDATE {STATES} SET status = 'queued', owner = NULL"
-                " WHERE status = 'sending' AND owner = ?",
+                f"UPDATE {STATES} SET {QUEUED_AGAIN} WHERE status = 'sending' AND owner = ?",
                 (self._owner,),
             )
         self._held.clear()
@@ -235,7 +237,7 @@ class SqliteSession:
         return self._read_known(connection)
 
     def _begin_to_read(self, connection: sqlite3.Connection) -> None:
-        _, self._next_lease_end = release_dead_claims(connection, self._owner, self._now_ms())
+        _, self._next_lease_end = release_dead_claims(connection, self._owner, self._lease_clock)
         self._data_version = _data_version(connection)
         self._generation = self._ids.generation(self._key)
         self._catch_up(connection, _last(connection))
@@ -250,7 +252,7 @@ class SqliteSession:
         damaged: list[tuple[Row, str]] = []
         rows = self._known_rows(connection)
         for row in rows:
-            _add_row(row, entries, rests, damaged)
+            self._add_row(row, entries, rests, damaged)
         self._count, self._bytes = len(rows), sum(row.size for row in rows)
         self._ids.set(self._key, ((row.seq, row.id) for row in rows))
         return Loaded(entries, rests, self._put_aside(connection, damaged))
@@ -269,7 +271,7 @@ class SqliteSession:
         entries: list[OutboxEntry] = []
         rests: dict[str, Rest] = {}
         for values in connection.execute(SELECT_QUEUE, (self._key,)):
-            _add_row(row_of(values), entries, rests, [])
+            self._add_row(row_of(values), entries, rests, [])
         return Loaded(entries, rests)
 
     def _read_page(
@@ -282,12 +284,28 @@ class SqliteSession:
         cursor = connection.execute(SELECT_PAGE, (begin, end, self._key))
         for values in cursor:
             row = row_of(values)
-            _add_row(row, entries, rests, damaged)
+            self._add_row(row, entries, rests, damaged)
             size += row.size
             if len(entries) >= PAGE_ENTRIES or size >= PAGE_BYTES:
                 cursor.close()
                 return Page(entries, rests, row.seq), damaged
         return Page(entries, rests, None), damaged
+
+    def _add_row(
+        self,
+        row: Row,
+        entries: list[OutboxEntry],
+        rests: dict[str, Rest],
+        damaged: list[tuple[Row, str]],
+    ) -> None:
+        try:
+            entries.append(row.entry())
+        except (ValueError, RecursionError) as error:
+            damaged.append((row, f"item is not JSON: {error}"))
+            return
+        wait = self._wait(row.state)
+        if wait is not None:
+            rests[row.id] = wait
 
     def _put_aside(
         self, connection: sqlite3.Connection, damaged: Sequence[tuple[Row, str]]
@@ -359,7 +377,7 @@ class SqliteSession:
             row = None if seq is None else self._row(connection, seq, change.id)
             if row is None:
                 return self._enqueue(connection, change)
-            return Outcome(changed=False, entry=row.entry(), rest=row.state.wait())
+            return Outcome(changed=False, entry=row.entry(), rest=self._wait(row.state))
         if seq is None:
             return Outcome(changed=False, entry=None)
         if isinstance(change, Claim) and change.id not in self._held:
@@ -392,8 +410,7 @@ class SqliteSession:
         self, connection: sqlite3.Connection, change: Claim, seq: int, pending: _Pending
     ) -> Outcome | None:
         """Claim an entry that was never tried; ``None`` when it was."""
-        until = self._now_ms() + self._lease_ms
-        values = (seq, change.id, self._owner, until, self._lease_ms)
+        values = (seq, change.id, *self._lease_clock.begin(self._owner))
         if connection.execute(CLAIM_FRESH, values).rowcount != 1:
             return None
         row = self._row(connection, seq, change.id)
@@ -425,7 +442,7 @@ class SqliteSession:
             self._ids.discard(self._key, change.id)
             return Outcome(changed=False, entry=None)
         found = _Found(seq, values[0], state_of(values[1:]))
-        state, now = found.state, self._now_ms()
+        state = found.state
         stored = OutboxEntry(
             change.id,
             NOT_READ,
@@ -435,11 +452,11 @@ class SqliteSession:
             failure_of(state.failure),
         )
         before = stored
-        if state.status == "sending" and state.owner != self._owner and state.lease.is_over(now):
+        if state.status == "sending" and state.owner != self._owner and self._is_over(state):
             before = replace(stored, status="queued")
-        after = before if self._is_fenced(change, found, now) else change.apply(before)
+        after = before if self._is_fenced(change, found) else change.apply(before)
         if after is before:
-            wait = state.wait()
+            wait = self._wait(state)
             ours = state.status == "sending" and state.owner == self._owner
             return Outcome(changed=False, entry=stored, rest=None if ours else wait)
         if after is None:
@@ -450,9 +467,9 @@ class SqliteSession:
                 f"UPDATE {ENTRIES} SET item = ?, size = ? WHERE seq = ?",
                 (change.item_text, len(change.item_text), seq),
             )
-            return Outcome(changed=True, entry=after, rest=state.wait())
+            return Outcome(changed=True, entry=after, rest=self._wait(state))
         rest = rest_after(change)
-        self._put_state(connection, seq, after, rest, now)
+        self._put_state(connection, seq, after, rest)
         if after.status == "sending":
             pending.claimed[change.id] = seq
             row = self._row(connection, seq, change.id)
@@ -465,9 +482,12 @@ class SqliteSession:
         seq: int,
         entry: OutboxEntry,
         rest: Rest | None,
-        now: int,
     ) -> None:
-        sending = entry.status == "sending"
+        owner, lease_until, lease_ms, rest_until = None, 0, 0, 0
+        if entry.status == "sending":
+            owner, lease_until, lease_ms, rest_until = self._lease_clock.begin(self._owner)
+        elif rest is not None:
+            rest_until = rest.until
         if entry.status == "queued" and not entry.attempts and not entry.failure and rest is None:
             connection.execute(f"DELETE FROM {STATES} WHERE seq = ?", (seq,))
             return
@@ -477,16 +497,23 @@ class SqliteSession:
                 seq,
                 entry.status,
                 entry.attempts,
-                rest.until if rest is not None else 0,
+                rest_until,
                 rest.length_ms if rest is not None else 0,
-                self._owner if sending else None,
-                now + self._lease_ms if sending else 0,
-                self._lease_ms if sending else 0,
+                owner,
+                lease_until,
+                lease_ms,
                 failure_json(entry.failure) if entry.failure is not None else None,
             ),
         )
 
-    def _is_fenced(self, change: Change, found: _Found, now: int) -> bool:
+    def _wait(self, state: State) -> Rest | None:
+        """The rest, or the lease while it is being sent."""
+        return self._lease_clock.rest(state.lease) if state.status == "sending" else state.rest
+
+    def _is_over(self, state: State) -> bool:
+        return self._lease_clock.is_over(state.lease)
+
+    def _is_fenced(self, change: Change, found: _Found) -> bool:
         """Whether a change would touch something that is somebody else's to decide."""
         state, held = found.state, self._held.get(change.id)
         if isinstance(change, Claim):
@@ -500,7 +527,7 @@ class SqliteSession:
             return False
         if isinstance(change, Remove):
             return held is not None and held != found.seq
-        alive = state.status == "sending" and not state.lease.is_over(now)
+        alive = state.status == "sending" and not self._is_over(state)
         return held is not None or alive
 
     def _note(self, changes: Sequence[Change], pending: _Pending) -> None:
@@ -531,22 +558,6 @@ class _Pending:
     def clear(self) -> None:
         """Begin anew."""
         self.claimed, self.removed_bytes, self.emptied = {}, 0, None
-
-
-def _add_row(
-    row: Row,
-    entries: list[OutboxEntry],
-    rests: dict[str, Rest],
-    damaged: list[tuple[Row, str]],
-) -> None:
-    try:
-        entries.append(row.entry())
-    except (ValueError, RecursionError) as error:
-        damaged.append((row, f"item is not JSON: {error}"))
-        return
-    wait = row.state.wait()
-    if wait is not None:
-        rests[row.id] = wait
 
 
 def _last(connection: sqlite3.Connection) -> int | None:

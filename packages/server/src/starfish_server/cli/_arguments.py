@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -39,12 +40,18 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_run_options(run: argparse.ArgumentParser) -> None:
     default = " (default: %(default)s)"
     run.add_argument("--config", required=True, metavar="FILE", help="what to serve")
-    run.add_argument("--data", metavar="DIR", help="folder of the store; not with --store memory")
+    run.add_argument("--data", metavar="DIR", help="folder of sqlite and filesystem")
     run.add_argument(
         "--store",
-        choices=("sqlite", "filesystem", "memory"),
+        choices=("sqlite", "filesystem", "postgres", "memory"),
         default="sqlite",
         help=f"where documents are kept{default}",
+    )
+    run.add_argument(
+        "--dsn",
+        metavar="URL",
+        default=os.environ.get("STARFISH_DSN"),
+        help="database of --store postgres (default: the variable STARFISH_DSN)",
     )
     run.add_argument("--tokens", metavar="FILE", help="bearer tokens; see 'tokens create'")
     run.add_argument(

@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import socket
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         config=config,
         store=options.store,
         data=None if options.data is None else Path(options.data),
+        dsn=options.dsn,
         tokens=None if options.tokens is None else Path(options.tokens),
         workers=options.workers,
         trusted_proxy_hops=options.trusted_proxy_hops,
@@ -69,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
         drain_s=options.drain,
         access_log=options.access_log,
     )
+    if options.store == "postgres":
+        import_module("starfish_server.storage.postgres")  # or each worker would say what it lacks
     configure_logging(access_log=options.access_log)
     return serve.run(
         settings.create_app,
@@ -85,13 +89,23 @@ def _usage_problem(options: argparse.Namespace, address: str) -> str | None:
             f"--host {options.host} would let anybody on the network in; "
             "it must be a loopback address unless --tokens FILE is given"
         )
-    if options.store == "memory":
-        if options.workers > 1:
-            return "--store memory belongs to one process; use --workers 1 or another store"
+    return _store_problem(options)
+
+
+def _store_problem(options: argparse.Namespace) -> str | None:
+    store = options.store
+    if store == "memory" and options.workers > 1:
+        return "--store memory belongs to one process; use --workers 1 or another store"
+    if store in {"memory", "postgres"}:
         if options.data is not None:
-            return "--store memory keeps nothing in --data; leave one of the two out"
+            return f"--store {store} keeps nothing in --data; leave one of the two out"
     elif options.data is None:
-        return f"--store {options.store} needs --data DIR"
+        return f"--store {store} needs --data DIR"
+    if store == "postgres":
+        if not options.dsn:
+            return "--store postgres needs --dsn URL, or the variable STARFISH_DSN"
+        if not options.dsn.startswith(("postgresql://", "postgres://")):
+            return "--dsn must begin with 'postgresql://'"
     return None
 
 

@@ -29,9 +29,11 @@ class ServeSettings:
     """What every process of one server has in common."""
 
     config: SyncConfig
-    store: Literal["sqlite", "filesystem", "memory"]
+    store: Literal["sqlite", "filesystem", "postgres", "memory"]
     data: Path | None
-    """Folder of the store; ``None`` for memory."""
+    """Folder of the store; ``None`` for the others."""
+    dsn: str | None
+    """Database of the store; ``None`` for the others."""
     tokens: Path | None
     workers: int
     trusted_proxy_hops: int
@@ -91,6 +93,10 @@ class ServeSettings:
         return app
 
     def _store(self) -> AbstractObjectStore:
+        if self.store == "postgres" and self.dsn is not None:
+            from starfish_server.storage.postgres import PostgresObjectStore
+
+            return PostgresObjectStore(self.dsn)
         if self.store == "memory" or self.data is None:
             return MemoryObjectStore()
         if self.store == "filesystem":

@@ -173,6 +173,7 @@ def _problems_alone(
         )
     if config.pull_only and config.push_only:
         yield "pushOnly", "the collection is also pullOnly; remove one of the two"
+    yield from _deletable_problems(config)
     yield from _role_problems("readRoles", config.read_roles)
     yield from _role_problems("writeRoles", config.write_roles)
     yield from _mime_type_problems(config.allowed_mime_types)
@@ -217,6 +218,15 @@ def _root_and_keyring_problems(config: CollectionConfig) -> Iterator[tuple[str, 
 
 def _not_a_user(user_id: str) -> str:
     return f"{user_id!r} is not a user id; it must be 32 lowercase hex digits"
+
+
+def _deletable_problems(config: CollectionConfig) -> Iterator[tuple[str, str]]:
+    if config.deletable and config.pull_only:
+        yield "deletable", "a pullOnly collection takes no writes; remove one of the two"
+    if config.deletable and config.append_only is not None:
+        yield "deletable", "documents of an appendOnly collection only grow; remove one of the two"
+    if config.unconditional_deletes and not config.deletable:
+        yield "unconditionalDeletes", "nothing can be removed; deletable must be true as well"
 
 
 def _role_problems(field: str, roles: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -218,6 +218,10 @@ class CollectionConfig(_Model):
     """For this collection, beside those of the server and the namespace."""
     trusted_issuers: list[str] | None = None
     """As in `CapabilitiesConfig`, for this collection."""
+    deletable: bool | None = None
+    """Whether ``DELETE /push/<path>`` removes a document, for those who may push it."""
+    unconditional_deletes: bool | None = None
+    """Whether a removal may leave out which version it means; for ``deletable`` collections."""
 
     @property
     def is_binary(self) -> bool:

@@ -40,18 +40,20 @@ from starfish_server.requests._event_ids import EventIds
 from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._request_context import Handler, Services
 from starfish_server.requests._served_collection import ServedCollection
+from starfish_server.requests._stream_tickets import StreamTickets
 from starfish_server.requests._views import Views
 from starfish_server.routes._appends import append_handler, append_pull_handler
 from starfish_server.routes._batch import DENIED_SUFFIXES, BatchLimits, batch_pull_handler
 from starfish_server.routes._blobs import blob_pull_handler, blob_push_handler
 from starfish_server.routes._bundles import bundle_pull_handler
+from starfish_server.routes._deletes import delete_handler
 from starfish_server.routes._documents import pull_handler, push_handler
 from starfish_server.routes._feed import EventFeed
 from starfish_server.routes._keyrings import Keyrings
 from starfish_server.routes._lists import list_handler
 from starfish_server.routes._revocations import revocations_handler
 from starfish_server.routes._service import config_handler, health_handler, ready_handler
-from starfish_server.storage.adapter import as_object_store
+from starfish_server.storage.adapter import OldContractStore, as_object_store
 from starfish_server.storage.base import AbstractObjectStore
 from starfish_server.storage.object_store import ObjectStore
 
@@ -137,6 +139,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
         else EventFeed(
             log,
             EventIds(StoreSecret(services.store)),
+            StreamTickets(services.store, options.clock),
             options.stopping,
             StreamBudget(
                 total=options.max_event_streams,
@@ -149,7 +152,9 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
         for path in (prefix, f"v1/{prefix}") if prefix and prefix != "v1/" else (prefix,):
             _add_routes(dispatcher, path, members, options, feed)
             if feed is not None:
-                dispatcher.add(path, "events", "GET", feed.handler(members))
+                namespace = prefix[:-1] or None
+                dispatcher.add(path, "events", "GET", feed.handler(members, namespace))
+                dispatcher.add(path, "events/ticket", "POST", feed.ticket_handler(namespace))
     if services.capabilities is not None:
         handler = revocations_handler(services.capabilities.revocations, options.clock)
         dispatcher.add("", "revocations", "POST", handler)
@@ -280,6 +285,9 @@ def _add_routes(
                 bundles[config.storage_path].append(collection)
         if not config.pull_only:
             dispatcher.add(f"{prefix}push/", collection.template.text, "POST", push)
+        if config.deletable:
+            handler = delete_handler(collection)
+            dispatcher.add(f"{prefix}push/", collection.template.text, "DELETE", handler)
         if config.listable:
             path = collection.template.list_path
             dispatcher.add(f"{prefix}list/", path, "GET", list_handler(collection, members))
@@ -318,16 +326,23 @@ def _handlers(
 
 def _check_store(store: AbstractObjectStore, collections: Sequence[ServedCollection]) -> None:
     cls = type(store)
-    if (
+    has_bytes = (
         cls.get_bytes is not AbstractObjectStore.get_bytes
         and cls.put_bytes is not AbstractObjectStore.put_bytes
-    ):
-        return
+    )
     problems = [
         f"collection {collection.name!r} is binary, and {cls.__name__} stores no bytes; "
         "the store must have get_bytes and put_bytes"
         for collection in collections
-        if collection.config.is_binary
+        if collection.config.is_binary and not has_bytes
     ]
+    opened = as_object_store(store)
+    if isinstance(opened, OldContractStore) and not opened.removes_versions:
+        problems += [
+            f"collection {collection.name!r} is deletable, and {cls.__name__} cannot remove one "
+            "version of a document; the store must be an ObjectStore with its own remove"
+            for collection in collections
+            if collection.config.deletable
+        ]
     if problems:
         raise ConfigError(problems)

@@ -84,6 +84,12 @@ class RequestContext:
         self._is_opaque = False
         self._unread = False
 
+    def with_scope(self, scope: Scope) -> RequestContext:
+        """The same request with another head for those who ask for the caller; the query stays."""
+        other = RequestContext(self.services, scope, self.receive, self.rest, self.params)
+        other._query = dict(self.query)
+        return other
+
     def body(self, limit: int = _BODY_LIMIT_OF_READS) -> RequestBody:
         """The body; the first who asks sets the limit."""
         if self._body is None:
@@ -194,7 +200,7 @@ class RequestContext:
         always = is_guarded or self.services.access.asks_always(collection)
         if "public" in wanted and not always:
             self._caller, self._unread = Identified(_ANONYMOUS), True
-        elif action == "push":
+        elif self.scope["method"] == "POST":
             # The collection decides, and not the media type of the request.
             if collection.config.is_binary:
                 policy = self.services.capabilities

@@ -32,6 +32,7 @@ from starfish_server.storage.base import StoreContext
 
 __all__ = (
     "check_schema",
+    "conflict_answer",
     "intercepted_push",
     "pull_handler",
     "push_handler",
@@ -116,7 +117,7 @@ def push_handler(collection: ServedCollection) -> Handler:
             )
             written = result if isinstance(result, PushConflict) else (result, document)
         if isinstance(written, PushConflict):
-            return await _conflict(request, collection, written)
+            return await conflict_answer(request, collection, written)
         success, stored = written
         if request.services.plugins.observes_writes:
             event = write_event(request, context, success.hash, success.timestamp, stored.data)
@@ -133,7 +134,7 @@ def push_handler(collection: ServedCollection) -> Handler:
     return push
 
 
-async def _conflict(
+async def conflict_answer(
     request: RequestContext, collection: ServedCollection, conflict: PushConflict
 ) -> Answer:
     """409, with the current version for callers who may pull this very document."""
@@ -198,9 +199,14 @@ def _quoted(message: str) -> str:
 
 
 async def intercepted_push(
-    request: RequestContext, context: StoreContext, raw: bytes, encoding: str = "utf-8"
+    request: RequestContext,
+    context: StoreContext,
+    raw: bytes,
+    encoding: str = "utf-8",
+    *,
+    is_delete: bool = False,
 ) -> Answer | None:
-    """What a plugin answers to a push in place of the store.
+    """What a plugin answers to a push or a removal in place of the store.
 
     Raises:
         RequestRefusedError: a plugin rejects the push.
@@ -209,7 +215,7 @@ async def intercepted_push(
     if not plugins.gates_pushes:
         return None
     hook = PushHookContext(
-        context.collection, context.params, raw.decode(encoding), context.namespace
+        context.collection, context.params, raw.decode(encoding), context.namespace, is_delete
     )
     result = await plugins.intercept_push(hook)
     if result is None:
@@ -225,8 +231,10 @@ def write_event(
     hash_: str,
     timestamp: int,
     body: dict[str, Any] | None,
+    *,
+    is_deleted: bool = False,
 ) -> WriteEvent:
-    """What plugins get to know of a push."""
+    """What plugins get to know of a push or a removal."""
     return WriteEvent(
         context.collection,
         hash_,
@@ -236,6 +244,7 @@ def write_event(
         context.namespace,
         context.identity,
         request.rest,
+        is_deleted=is_deleted,
     )
 
 

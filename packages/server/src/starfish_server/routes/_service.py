@@ -75,5 +75,6 @@ def _description(config: CollectionConfig) -> dict[str, Any]:
         ),
         "ttlMs": config.ttl_ms,
         "forceFullFetch": config.force_full_fetch,
+        "deletable": config.deletable,
     }
     return description | {name: value for name, value in optional.items() if value is not None}
