@@ -77,7 +77,7 @@ async def send(client: httpx.AsyncClient, request: dict[str, Any]) -> httpx.Resp
     content: Any = body_of(request)
     if request.get("noContentLength"):
         content = in_pieces(content)
-    # The target goes out as it is written, since it is what was signed.
+    # The target goes out as it is written, since that text was signed.
     url = httpx.URL(f"http://{request['host']}").copy_with(raw_path=path_of(request).encode())
     return await client.request(request["method"], url, headers=headers, content=content)
 

@@ -1,4 +1,4 @@
-"""Certificates that are taken back: lists, what is kept of them, who learns of it and when."""
+"""Certificates that are taken back: lists, their entries, who learns of it and when."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class CapabilityCaller(Caller):
 class CapabilityAuthenticator(Authenticator):
     """Knows callers by capability certificates and signed requests.
 
-    A request without a certificate is anonymous with the role ``public``. What is refused is 401
+    A request without a certificate is anonymous with the role ``public``. A refusal is 401
     and nothing more, 403 for a presenter who is not on the certificate's list, 413 for a body
     without a length.
 

@@ -20,7 +20,7 @@ _MOST_REMEMBERED = 20_000
 class KnownIssuers:
     """Who has written with a certificate of theirs; everybody else is a stranger.
 
-    Anybody can make a key, so strangers have a share of what is kept for issuers, and no more.
+    Anybody can make a key, so strangers have a share of the room for issuers, and no more.
 
     Args:
         store: of the documents.

@@ -202,7 +202,7 @@ class StoredRevocations(Revocations):
         return self._looked_at is None or not 0 <= now - self._looked_at < _LOOK_EVERY_MS
 
     async def _look(self) -> None:
-        """Forget what is remembered when the change number in the store moved."""
+        """Forget the remembered lists when the change number in the store moved."""
         async with self._looking:
             if not self._is_due():
                 return

@@ -73,7 +73,21 @@ def _add_run_options(run: argparse.ArgumentParser) -> None:
         choices=("public", "role-filtered"),
         help="serve /config: every collection to anybody, or those a caller may use",
     )
-    run.add_argument("--access-log", action="store_true", help="log every request")
+    run.add_argument(
+        "--cors-origin",
+        action="append",
+        default=[],
+        dest="cors_origins",
+        metavar="ORIGIN",
+        help="let pages of this origin in, beside 'cors' of the configuration; may be repeated",
+    )
+    for option, text in (
+        ("--request-ids", "answer with X-Request-ID"),
+        ("--metrics", "count requests and serve /metrics for Prometheus"),
+        ("--tracing", "make an OpenTelemetry span of each request"),
+        ("--access-log", "log every request"),
+    ):
+        run.add_argument(option, action="store_true", help=text)
 
 
 def _add_token_actions(tokens: argparse.ArgumentParser) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import socket
 import sys
+import tempfile
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +19,11 @@ from starfish_server.config._loader import load_config
 
 if TYPE_CHECKING:
     from starfish_server.cli._serve import ServeSettings
+    from starfish_server.config.schema import SyncConfig
 
 __all__ = ("run",)
+
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,15 +43,21 @@ def run(options: argparse.Namespace) -> int:
         return _usage(
             f"--host {options.host!r} is not an address of this machine: {error.strerror}"
         )
-    problem = _usage_problem(options, address)
+    problem = _store_problem(options)
     if problem is not None:
         return _usage(problem)
     config = load_config(options.config)
+    knows_callers = _knows_callers(options, config)
+    if not knows_callers and not _is_loopback(address):
+        return _usage(
+            f"--host {options.host} would let anybody on the network in; it must be a loopback address "
+            "unless --tokens FILE is given or the configuration has capabilities or jwt"
+        )
     for warning in config_warnings(config):
         _tell(f"warning: {warning}")
-    if options.tokens is None:
+    if not knows_callers:
         _tell("warning: without --tokens every caller is anonymous")
-    else:
+    if options.tokens is not None:
         TokenFile(options.tokens).refresh()
     try:
         from starfish_http import serve
@@ -70,7 +81,13 @@ def run(options: argparse.Namespace) -> int:
         keep_alive_s=options.keep_alive,
         drain_s=options.drain,
         access_log=options.access_log,
+        cors_origins=options.cors_origins,
+        request_ids=options.request_ids,
+        metrics=options.metrics,
+        tracing=options.tracing,
     )
+    settings.check()
+    _share_metrics(options)
     if options.store == "postgres":
         import_module("starfish_server.storage.postgres")  # or each worker would say what it lacks
     configure_logging(access_log=options.access_log)
@@ -83,13 +100,19 @@ def run(options: argparse.Namespace) -> int:
     )
 
 
-def _usage_problem(options: argparse.Namespace, address: str) -> str | None:
-    if options.tokens is None and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
-        return (
-            f"--host {options.host} would let anybody on the network in; "
-            "it must be a loopback address unless --tokens FILE is given"
-        )
-    return _store_problem(options)
+def _share_metrics(options: argparse.Namespace) -> None:
+    """Give the workers a folder for their counters, so that any of them answers for all."""
+    if options.metrics and options.workers > 1 and _METRICS_FOLDER not in os.environ:
+        os.environ[_METRICS_FOLDER] = tempfile.mkdtemp(prefix="starfish-metrics-")
+
+
+def _knows_callers(options: argparse.Namespace, config: SyncConfig) -> bool:
+    takes_certificates = config.capabilities is not None and config.capabilities.enabled
+    return options.tokens is not None or config.jwt is not None or takes_certificates
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _store_problem(options: argparse.Namespace) -> str | None:

@@ -22,6 +22,7 @@ __all__ = (
     "EncryptionMode",
     "FieldPermission",
     "IdentityRestriction",
+    "JwtConfig",
     "NamespaceConfig",
     "RateLimitBucket",
     "RateLimitConfig",
@@ -133,6 +134,23 @@ class CapabilitiesConfig(_Model):
     """Longest validity of a certificate; ``None`` for no bound."""
     require_signed_blobs: bool = False
     """Whether uploads of bytes must be signed over their bytes; existing clients sign them over nothing."""
+
+
+class JwtConfig(_Model):
+    """Callers with the JSON Web Tokens of an identity provider."""
+
+    issuer: str = Field(min_length=1)
+    """``iss`` of every token."""
+    audience: str = Field(min_length=1)
+    """One of ``aud`` of every token."""
+    keys: str = Field(min_length=1)
+    """Where the provider publishes its keys (JWKS): an https address, or the path of a file."""
+    algorithms: list[str] = Field(default_factory=lambda: ["RS256", "ES256", "EdDSA", "Ed25519"])
+    """Signatures that are taken; never a shared secret."""
+    roles_claim: str = "roles"
+    identity_claim: str = "sub"
+    scope_claim: str | None = None
+    """Claim that lists globs over document keys; ``None`` for tokens that reach every document."""
 
 
 class CorsConfig(_Model):
@@ -258,5 +276,7 @@ class SyncConfig(_Model):
     """For every collection of the server, those of namespaces included."""
     capabilities: CapabilitiesConfig | None = None
     """Callers with capability certificates; ``None`` takes none."""
+    jwt: JwtConfig | None = None
+    """Callers with tokens of an identity provider, in ``starfish-server run``; ``None`` takes none."""
     cors: Annotated[CorsConfig | None, BeforeValidator(_cors)] = None
     """Pages of other origins; ``None`` lets none in."""
