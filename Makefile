@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run check test test-wheels test-lowest test-python lint types bench wheels lock changelog clean
+.PHONY: help setup demo run check test test-wheels test-lowest test-python lint types bench docs wheels lock changelog clean
 
 UV ?= $(shell command -v uv || echo .tools/bin/uv)
 PORT ?= 8000
@@ -34,15 +34,15 @@ setup: .venv/.complete  ## create or refresh .venv with every package and the to
 .venv/.demo: $(MANIFESTS) | $(filter .tools/bin/uv,$(UV))
 	@test -d .venv || $(UV) venv --quiet
 	@$(UV) pip install --quiet --constraints requirements.lock hatchling editables
-	@$(EDITABLE) --constraints requirements.lock -e packages/disk -e packages/protocol -e "packages/http[serve]" -e "packages/server[serve]" -e packages/projection \
+	@$(EDITABLE) --constraints requirements.lock -e packages/disk -e packages/protocol -e "packages/http[serve]" -e "packages/server[serve,console]" -e packages/projection \
 	  -e "packages/outbox[http]" -e packages/artifact-registry -e "packages/mpack-wire[cli,git]"
 	@touch .venv/.demo
 
-demo: .venv/.demo  ## run the story: offline writes, a drain, a merge, a list, a SIGKILL, a proof, a clone
-	@.venv/bin/python docs/demo
+demo: .venv/.demo  ## run the story: offline writes, a merge, a list, a SIGKILL, a proof, a clone; KEEP=1 leaves the console open
+	@.venv/bin/python docs/demo $(if $(KEEP),--keep)
 
 run: .venv/.demo  ## serve the composed service on loopback (PORT=8000 DATA=.starfish-data)
-	@.venv/bin/python docs/demo/service.py --data "$(DATA)" --port $(PORT)
+	@$(UV) run --quiet --no-sync python docs/demo/service.py --data "$(DATA)" --port $(PORT)
 
 check: setup    ## lint, types and the fast tests: for each save
 	@$(MAKE) --no-print-directory --jobs 2 _lint types
@@ -107,6 +107,10 @@ bench: $(filter .tools/bin/uv,$(UV))  ## measure against the wanted figures, sid
 .PHONY: _bench
 _bench:
 	@$(ALONE) $(call group,bench) python $(BENCH)
+
+docs: setup     ## the documentation as a site in site/, its links checked, readable without a server
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --clean --config-file .ci/site.yml
+	@echo "open site/index.html"
 
 wheels: $(filter .tools/bin/uv,$(UV))  ## build every package into dist/
 	@rm -f dist/starfish_*.whl

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Service:
             process.wait()
 
     async def healthy(self, client: httpx.AsyncClient) -> None:
-        for _ in range(200):
+        until = time.monotonic() + 45
+        while time.monotonic() < until:
             try:
                 if (await client.get("/health")).status_code == 200:
                     return

@@ -6,6 +6,8 @@ import asyncio
 import concurrent.futures
 import gc
 import os
+import signal
+import sys
 import threading
 import time
 import weakref
@@ -216,14 +218,29 @@ def test_several_loops_are_served_at_once(worker: Worker) -> None:
     thread.close()
 
 
+def interrupt_when_waiting(thread_id: int) -> None:
+    """Ctrl-C at the moment when a thread waits for the result of its call."""
+    while True:
+        frame = sys._current_frames().get(thread_id)
+        names = []
+        while frame is not None:
+            names.append(frame.f_code.co_name)
+            frame = frame.f_back
+        if names[:2] == ["wait", "result"]:
+            os.kill(os.getpid(), signal.SIGINT)
+            return
+        time.sleep(0.01)
+
+
 def test_ctrl_c_while_waiting_leaves_the_thread_usable(worker: Worker) -> None:
     thread = BatchThread("t", worker)
     worker.open.clear()
     thread.submit_from_thread(add(0))
-    timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), 2))
-    timer.start()
+    interrupting = threading.Thread(target=interrupt_when_waiting, args=[threading.get_ident()])
+    interrupting.start()
     with pytest.raises(KeyboardInterrupt):
         thread.call(add(1))
+    interrupting.join()
     worker.open.set()
 
     assert thread.call(add(2)) == 2

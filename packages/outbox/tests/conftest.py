@@ -44,10 +44,18 @@ def _blocking_calls_fail() -> Iterator[None]:
 
 
 class ManualTime:
-    """A clock that stands still until it is moved."""
+    """A clock that stands still until it is moved: `ms` when time passes, `jump` when it is set."""
 
     def __init__(self) -> None:
         self.ms = 1_700_000_000_000
+        self._jumped_ms = 0
+
+    def jump(self, ms: int) -> None:
+        self.ms += ms
+        self._jumped_ms += ms
+
+    def since_boot(self) -> int:
+        return self.ms - self._jumped_ms
 
     def __call__(self) -> int:
         return self.ms
@@ -64,7 +72,9 @@ async def open_outbox(tmp_path: Path, now: ManualTime) -> AsyncIterator[Callable
     opened: list[SqliteOutbox] = []
 
     def open_once_more() -> SqliteOutbox:
-        opened.append(SqliteOutbox(tmp_path / "outbox.sqlite", now_ms=now))
+        opened.append(
+            SqliteOutbox(tmp_path / "outbox.sqlite", now_ms=now, since_boot_ms=now.since_boot)
+        )
         return opened[-1]
 
     yield open_once_more
@@ -86,7 +96,9 @@ async def reopen(
         if request.param == "sqlite":
             if isinstance(storage, SqliteOutbox):
                 await storage.close()
-            storage = SqliteOutbox(tmp_path / "outbox.sqlite", now_ms=now)
+            storage = SqliteOutbox(
+                tmp_path / "outbox.sqlite", now_ms=now, since_boot_ms=now.since_boot
+            )
         elif request.param == "files":
             storage = FileCache(tmp_path / "cache")
         elif storage is None:

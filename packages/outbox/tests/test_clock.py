@@ -1,4 +1,4 @@
-"""A clock that is set back, or ahead: a rest and a lease last no longer than they are long."""
+"""A clock that is set back, or ahead: a rest and a lease last as long as they are long."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_clock_set_back_delays_nothing(
 
     await drain_outbox(queue, fail, backoff=backoff, now_ms=now)
     assert (await drain_outbox(queue, succeed, backoff=backoff, now_ms=now)).sent == 0
-    now.ms -= DAY
+    now.jump(-DAY)
     queue = await reopen() if restarts else queue
     waited = 0
     while not (await drain_outbox(queue, succeed, backoff=backoff, now_ms=now)).sent:
@@ -62,14 +62,52 @@ async def test_a_clock_set_back_delays_nothing(
     assert waited <= 5000
 
 
-async def test_a_lease_of_a_holder_that_is_gone_ends_though_the_clock_was_set_back(
-    open_outbox, now
-) -> None:
+async def two_queues(open_outbox, now) -> tuple[OutboxQueue, OutboxQueue]:
+    """On one file; the first claims an entry."""
     first, second = OutboxQueue(open_outbox(), now_ms=now), OutboxQueue(open_outbox(), now_ms=now)
     await first.hydrate("k")
     await second.hydrate("k")
     await first.enqueue("a", 1)
     assert await first.claim("a")
-    now.ms -= DAY
+    return first, second
+
+
+@pytest.mark.parametrize("jump", [-DAY, DAY])
+async def test_a_clock_that_is_set_ends_no_lease_and_makes_none_longer(
+    open_outbox, now, jump: int
+) -> None:
+    _, second = await two_queues(open_outbox, now)
+    now.jump(jump)
+
+    assert not await second.claim("a")
+    await second.refresh()
+    assert [entry.status for entry in second.get()] == ["sending"]
+    now.ms += 29_999
+    assert not await second.claim("a")
+    now.ms += 1
+    assert await second.claim("a")
+
+
+@pytest.mark.parametrize("owner", ["elsewhere/4026531836/7/1234/ab", "/7//ab"])
+@pytest.mark.parametrize("jump", [-DAY, DAY])
+async def test_a_lease_of_another_machine_is_over_when_it_seems_longer_than_it_is(
+    open_outbox, now, owner: str, jump: int
+) -> None:
+    """Its clock since boot is not ours."""
+    outbox = open_outbox()
+    queue = OutboxQueue(outbox, now_ms=now)
+    await queue.hydrate("k")
+    await queue.enqueue("a", 1)
+    await queue.claim("a")
+    await queue.hydrate("other")
+    outbox._thread.engine.connection.execute(
+        "INSERT OR REPLACE INTO starfish_outbox_states (seq, status, owner, lease_until, lease_ms, rest_until)"
+        " VALUES (1, 'sending', ?, ?, 30000, 1)",
+        (owner, now() + 30_000),
+    )
+    second = OutboxQueue(open_outbox(), now_ms=now)
+    await second.hydrate("k")
+    assert not await second.claim("a")
+    now.jump(jump)
 
     assert await second.claim("a")

@@ -15,7 +15,10 @@ pytest.importorskip(
 )
 
 SIMULATION = Path(__file__).with_name("simulation")
-SEEDS = int(os.environ.get("OUTBOX_SEEDS", "150"))
+SEEDS = int(os.environ.get("OUTBOX_SEEDS", "300"))
+EXAMPLES = ("200", "218", "2345", "5320", "20201")
+"""Seeds that showed a fault once: edits joined before sending, leases and a clock that jumps (two), an
+own push remembered by another process, a deletion that an answer about another document seemed to prove."""
 
 
 def simulate(*options: str) -> subprocess.CompletedProcess[str]:
@@ -40,6 +43,14 @@ def test_every_acknowledged_edit_is_on_the_server_in_the_outbox_or_a_conflict() 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_planted_fault_is_found() -> None:
-    done = simulate("--seeds", "200", "--plants")
+    done = simulate("--seeds", "150", "--plants")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_seeds_that_showed_a_fault_once() -> None:
+    done = simulate("--only", *EXAMPLES)
 
     assert done.returncode == 0, done.stdout + done.stderr

@@ -28,7 +28,7 @@ from starfish_server.storage.memory import MemoryObjectStore
 from starfish_server.storage.sqlite import SqliteObjectStore
 
 _OPEN = {"readRoles": ["public"], "writeRoles": ["public"]}
-_NOTES = {"name": "notes", "storagePath": "notes/{note}", **_OPEN}
+_NOTES = {"name": "notes", "storagePath": "notes/{note}", "deletable": True, **_OPEN}
 _TITLES = {"name": "titles", "storagePath": "titles", "readRoles": ["public"], "pullOnly": True}
 _BY_KIND = {
     "name": "by-kind",
@@ -257,3 +257,22 @@ async def test_a_rebuild_makes_the_same_lists_as_the_pushes_did(serve: Serve) ->
 
     for key in lists:
         assert (await store.get_string(key) or "").split(',"ts":')[0] == before[key]
+
+
+@pytest.mark.parametrize("kind", ["with a log", "without a log"])
+async def test_a_removed_document_is_out_of_its_list_when_the_removal_is_answered(
+    serve: Serve, kind: str
+) -> None:
+    class Unlogged(MemoryObjectStore):
+        changes = None  # type: ignore[assignment]
+
+    async with serve(MemoryObjectStore() if kind == "with a log" else Unlogged()) as (http, plugin):
+        for name in ("kept", "gone"):
+            pushed = await _push(http, f"notes/{name}", {"title": name})
+        removed = await http.delete(f"/push/notes/gone?baseHash={pushed['hash']}")
+        assert removed.status_code == 200
+        items = (await http.get("/pull/titles")).json()["data"]["items"]
+        stats = plugin.stats()
+
+    assert [item["id"] for item in items] == ["kept"]
+    assert (stats.dropped, stats.parked) == ({}, 0)

@@ -172,7 +172,7 @@ def test_a_batch_has_a_cap() -> None:
     ("item", "message"),
     [
         (("a", CREDIT, None), "coordinate must be a Coordinate, not a str"),
-        ((at("a"), 1, None), "kind must be a EventKind, not a int"),
+        ((at("a"), 1, None), "kind must be an EventKind or a typed event, not a int"),
         ((at("a"), CREDIT), "an item is a NewEvent or"),
         (None, "an item is a NewEvent or"),
     ],

@@ -9,7 +9,12 @@ import pytest
 
 from starfish_protocol.testing import ThreadSafeEventSourceContract
 from starfish_watcher import EventStore
-from starfish_watcher.testing import AppendContract, DeliveryContract, WatchContract
+from starfish_watcher.testing import (
+    AppendContract,
+    DeliveryContract,
+    WatchContract,
+    WritingContract,
+)
 from starfish_watcher.testing.samples import credit
 
 Opener = Callable[..., EventStore]
@@ -39,6 +44,12 @@ class TestAppendOnMemory(OnMemory, AppendContract): ...
 
 
 class TestAppendOnSqlite(OnSqlite, AppendContract): ...
+
+
+class TestWritingOnMemory(OnMemory, WritingContract): ...
+
+
+class TestWritingOnSqlite(OnSqlite, WritingContract): ...
 
 
 class TestDeliveryOnMemory(OnMemory, DeliveryContract): ...

@@ -23,13 +23,14 @@ from starfish_mpack_wire import (
 )
 from starfish_mpack_wire._pack.layout import (
     BLOB_ENTRY,
-    CHUNK_ENTRY,
+    GROUP_ENTRY,
     HEADER,
     MAX_BLOCK_BYTES,
+    MAX_STORED_BYTES,
     Section,
     encode_section_table,
 )
-from starfish_mpack_wire.testing.damage import assemble, chunk_of, reseal, sections_of
+from starfish_mpack_wire.testing.damage import assemble, group_of, reseal, sections_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -131,9 +132,9 @@ def test_a_frame_that_does_not_say_its_size_stops_there_as_well() -> None:
     refuse(pack_of_blobs(bomb, (bytes(32), 0, len(bomb), raw, 0, raw)), "frame")
 
 
-def test_a_chunk_of_records_that_makes_more_than_was_declared_stops_there() -> None:
+def test_a_group_of_records_that_makes_more_than_was_declared_stops_there() -> None:
     bomb = zstd.compress(bytes(512 * MIB))
-    section = b"\0\0\0\1" + CHUNK_ENTRY.pack(1, len(bomb), 100) + bomb
+    section = b"\0\0\0\1" + GROUP_ENTRY.pack(1, len(bomb), 100) + bomb
 
     refuse(assemble({**EMPTY, Section.TAGS: section}), "frame")
 
@@ -141,10 +142,10 @@ def test_a_chunk_of_records_that_makes_more_than_was_declared_stops_there() -> N
 def test_a_declared_size_beyond_the_limits_is_refused_before_it_is_used() -> None:
     frame = zstd.compress(bytes(1000))
     entry = (digest(bytes(1000)), 0, len(frame), 1 << 31, 0, 1 << 31)
-    chunk = b"\0\0\0\1" + CHUNK_ENTRY.pack(1, len(frame), 1 << 31) + frame
+    group = b"\0\0\0\1" + GROUP_ENTRY.pack(1, len(frame), 1 << 31) + frame
 
-    refuse(pack_of_blobs(frame, entry), "max_blob_bytes", MPackLimitError)
-    refuse(assemble({**EMPTY, Section.TAGS: chunk}), "max_chunk_bytes", MPackLimitError)
+    refuse(pack_of_blobs(frame, entry), "list of chunks")
+    refuse(assemble({**EMPTY, Section.TAGS: group}), "max_group_bytes", MPackLimitError)
 
 
 def test_a_frame_that_wants_a_large_window_is_refused() -> None:
@@ -184,8 +185,8 @@ RAW = (X, 0, 1, 1, 0, 1)
         ((X, 0, 1, 1, 0, 2), "not in its block"),
         ((X, 0, 1, 1, 1, 1), "not in its block"),
         ((X, 0, 1, 1, 2**32 - 1, 1), "not in its block"),
-        ((X, 0, 1, MAX_BLOCK_BYTES + 1, 0, 1), "several blobs"),
-        ((X, 0, 1, 2**32 - 1, 0, 1), "several blobs"),
+        ((X, 0, 1, MAX_BLOCK_BYTES + 1, 0, 1), "at most"),
+        ((X, 0, 1, 2**32 - 1, 0, 1), "at most"),
         ((X, 0, 1, 2, 0, 1), "no blob"),
         ((X, 0, 1, 2, 1, 1), "leave a gap"),
         ((X, 1, 1, 1, 0, 1), "outside"),
@@ -227,13 +228,20 @@ def test_blobs_and_blocks_stand_side_by_side(stored: bytes, one, two, match: str
         refuse(pack, match)
 
 
-def test_a_large_block_has_not_even_an_empty_blob_beside_its_one() -> None:
-    content = bytes(MAX_BLOCK_BYTES + 1)
+def test_a_blob_of_more_than_1_mib_is_never_stored_as_its_bytes() -> None:
+    content = bytes(MAX_STORED_BYTES + 1)
     frame = zstd.compress(content)
-    block = (0, len(frame), len(content))
-    entries = [(digest(content), *block, 0, len(content)), (digest(b""), *block, len(content), 0)]
+    alone = (digest(content), 0, len(frame), len(content), 0, len(content))
+    double = content * 2
+    second = zstd.compress(double)
+    block = (0, len(second), len(double))
+    two = [
+        (digest(content), *block, 0, len(content)),
+        (digest(b"x"), *block, len(content), len(content)),
+    ]
 
-    refuse(pack_of_blobs(frame, *sorted(entries)), "several blobs")
+    refuse(pack_of_blobs(frame, alone), "list of chunks")
+    refuse(pack_of_blobs(second, *sorted(two)), "list of chunks")
 
 
 def test_blobs_twice_or_out_of_order() -> None:
@@ -287,7 +295,7 @@ def test_many_blobs_of_one_bomb_decompress_it_once_and_no_further_than_declared(
 @pytest.mark.parametrize("section", [Section.TAGS, Section.COMMITS, Section.SNAPSHOTS])
 def test_msgpack_bombs_and_values_of_other_kinds(record: bytes, section: Section) -> None:
     index = {Section.COMMITS: Section.COMMIT_INDEX, Section.SNAPSHOTS: Section.SNAPSHOT_INDEX}
-    sections = {**EMPTY, section: chunk_of(record, 1)}
+    sections = {**EMPTY, section: group_of(record, 1)}
     if section in index:
         sections[index[section]] = struct.pack(">32sI", bytes(32), 0)
 
@@ -301,7 +309,7 @@ def commit_pack(record: bytes) -> bytes:
         {
             **EMPTY,
             Section.COMMIT_INDEX: entry,
-            Section.COMMITS: chunk_of(record, 1),
+            Section.COMMITS: group_of(record, 1),
             Section.FOREIGN_IDS: foreign,
         }
     )
@@ -379,8 +387,8 @@ def test_a_chain_of_65_snapshots_is_refused() -> None:
 def test_indexes_that_do_not_fit_their_records() -> None:
     entry = struct.pack(">32sI", bytes(32), 0)
     other = struct.pack(">32sI", bytes(31) + b"\1", 0)
-    snapshot = chunk_of(msgpack.packb([None, "", b"", "", ""]), 1)
-    two = chunk_of(msgpack.packb([None, "", b"", "", ""]) * 2, 2)
+    snapshot = group_of(msgpack.packb([None, "", b"", "", ""]), 1)
+    two = group_of(msgpack.packb([None, "", b"", "", ""]) * 2, 2)
     far = struct.pack(">32sI", bytes(32), 9)
 
     for index, records in (
@@ -407,7 +415,7 @@ def test_indexes_that_do_not_fit_their_records() -> None:
         ("max_blob_bytes", 100),
         ("max_content_bytes", 150),
         ("max_unpacked_bytes", 150),
-        ("max_chunk_bytes", 20),
+        ("max_group_bytes", 20),
         ("max_records_bytes", 20),
         ("max_items", 0),
         ("max_text_bytes", 1),
@@ -440,4 +448,4 @@ def test_each_limit_is_kept_and_named(limit: str, value: int) -> None:
 
 
 def test_a_table_of_sections_is_what_its_lengths_say() -> None:
-    assert encode_section_table([0] * 8)[:20] == struct.pack(">IQQ", 1, 16, 0)
+    assert encode_section_table([0] * 10)[:20] == struct.pack(">IQQ", 1, 16, 0)

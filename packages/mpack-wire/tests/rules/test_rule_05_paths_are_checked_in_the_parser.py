@@ -16,7 +16,7 @@ from starfish_mpack_wire import (
     parse_wire_mpack,
 )
 from starfish_mpack_wire._pack.layout import Section
-from starfish_mpack_wire.testing.damage import assemble, chunk_of, sections_of
+from starfish_mpack_wire.testing.damage import assemble, group_of, sections_of
 
 BAD = [
     "/etc/passwd",
@@ -53,7 +53,7 @@ def pack_with(paths: str, removed: str = "", directories: str = "") -> bytes:
     sections = sections_of(build_mpack([], [snapshot], [BLOB]))
     numbers = struct.pack(">I", 0) * (paths.count("\0") + 1 if paths else 0)
     record = msgpack.packb([None, paths, b"", numbers, b"", removed, directories])
-    return assemble({**sections, Section.SNAPSHOTS: chunk_of(record, 1)})
+    return assemble({**sections, Section.SNAPSHOTS: group_of(record, 1)})
 
 
 @pytest.mark.parametrize("path", BAD)

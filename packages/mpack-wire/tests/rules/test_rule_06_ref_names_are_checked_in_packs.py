@@ -8,7 +8,7 @@ import pytest
 from starfish_mpack_wire import MPackFormatError, build_mpack, commit_id, parse_wire_mpack
 from starfish_mpack_wire._model.ref_names import check_ref_name, is_ref_name
 from starfish_mpack_wire._pack.layout import Section
-from starfish_mpack_wire.testing.damage import assemble, chunk_of, records_of, sections_of
+from starfish_mpack_wire.testing.damage import assemble, group_of, records_of, sections_of
 
 BAD = [
     "",
@@ -64,9 +64,9 @@ def test_rule_06_a_bad_name_is_refused_by_builder_and_parser(name: str, history)
     with pytest.raises(MPackFormatError, match="not a name"):
         build_mpack([], [], [], [{"name": name, "commit_id": commit["commit_id"]}])
     with pytest.raises(MPackFormatError, match="not a name"):
-        parse_wire_mpack(assemble({**sections, Section.TAGS: chunk_of(tag, 1)}))
+        parse_wire_mpack(assemble({**sections, Section.TAGS: group_of(tag, 1)}))
     with pytest.raises(MPackFormatError, match="not a name"):
-        parse_wire_mpack(assemble({**sections, Section.COMMITS: chunk_of(renamed, count)}))
+        parse_wire_mpack(assemble({**sections, Section.COMMITS: group_of(renamed, count)}))
 
 
 @pytest.mark.parametrize("name", GOOD, ids=lambda name: name[:10])

@@ -138,17 +138,17 @@ def test_opening_and_writing_go_on_while_another_process_repacks(tmp_path: Path)
         assert store.catalogue.count("blob") == 120
 
 
-def test_many_objects_are_read_chunk_by_chunk(tree: WorkingTree, monkeypatch) -> None:
-    from starfish_mpack_wire._pack.chunks import Chunks
+def test_many_objects_are_read_group_by_group(tree: WorkingTree, monkeypatch) -> None:
+    from starfish_mpack_wire._pack.record_groups import RecordGroups
 
     for number in range(30):
         commit(tree, str(number))
     tree.store.repack()
     rows = [row.commit_id for row in tree.store.log(tree.store.branches().values())]
     reads: list[int] = []
-    read = Chunks.read
+    read = RecordGroups.read
     monkeypatch.setattr(
-        Chunks, "read", lambda self, chunk: reads.append(chunk) or read(self, chunk)
+        RecordGroups, "read", lambda self, group: reads.append(group) or read(self, group)
     )
 
     assert {each["commit_id"] for each in tree.store.commits(rows)} == set(rows)

@@ -40,18 +40,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--only", type=int, nargs="+", metavar="SEED", help="these seeds")
     parser.add_argument("--plant", choices=sorted(PLANTS))
     parser.add_argument("--plants", action="store_true", help="try each planted fault")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
-    seeds = range(options.first, options.first + options.seeds)
+    seeds = options.only or range(options.first, options.first + options.seeds)
     if options.plants:
-        missed = [name for name in PLANTS if not play(seeds, name, first_only=True)[0]]
+        missed: list[str] = []
+        for name in PLANTS:
+            print(name, end=": ")
+            if not play(seeds, name, first_only=True)[0]:
+                print("not found")
+                missed.append(name)
         print(f"{len(PLANTS) - len(missed)} of {len(PLANTS)} planted faults were found", *missed)
         return int(bool(missed))
     wrong, total = play(seeds, options.plant, first_only=False)
     print(
-        f"{options.seeds} seeds, {wrong} with a fault: {total.edits} edits, {total.sent} sent,"
+        f"{len(seeds)} seeds, {wrong} with a fault: {total.edits} edits, {total.sent} sent,"
         f" {total.conflicts} conflicts, {total.crashes} crashes"
     )
     return int(bool(wrong))

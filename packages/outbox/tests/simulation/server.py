@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,20 @@ from starfish_protocol.hash import compute_hash
 
 Document = dict[str, Any]
 OURS = "ours"
+TROUBLES: tuple[tuple[int, bytes, dict[str, str]], ...] = (
+    (200, b"<html>Welcome to the hotel</html>", {}),
+    (302, b"", {"Location": "/login"}),
+    (204, b"", {}),
+    (200, b'{"ok": true}', {}),
+    (200, json.dumps({"hash": "ab" * 32, "timestamp": 1}).encode(), {}),
+    (200, json.dumps({"data": {}, "hash": "", "timestamp": 1})[:-3].encode(), {}),
+    (403, b"<html>Log in first</html>", {}),
+    (500, b"", {}),
+    (502, b"<html>Bad gateway</html>", {}),
+    (503, b"{}", {"Retry-After": "1 or 30"}),
+    (429, b"{}", {}),
+)
+"""Status, body and headers of what answers in the server's place, or of a server that is not well."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +50,11 @@ class Server:
     poison: set[str] = field(default_factory=set)
     """Values that the server refuses wherever they stand."""
     refused: int = 0
+    troubles: Sequence[tuple[int, bytes, dict[str, str]]] = TROUBLES
+
+    def choose_troubles(self, rng: random.Random) -> None:
+        """Know one, two or three kinds of trouble only."""
+        self.troubles = rng.sample(TROUBLES, rng.randrange(1, 4))
 
     def current(self, path: str) -> Document | None:
         versions = self.documents.get(path)
@@ -63,22 +83,9 @@ class Server:
         return httpx.Response(status, json=answer, request=request)
 
     def _trouble(self, request: httpx.Request) -> httpx.Response:
-        """Somebody answers in the server's place, or the server is not well."""
-        status, body, headers = self.rng.choice(
-            [
-                (200, b"<html>Welcome to the hotel</html>", {}),
-                (302, b"", {"Location": "/login"}),
-                (204, b"", {}),
-                (200, b'{"ok": true}', {}),
-                (200, json.dumps({"hash": "ab" * 32, "timestamp": 1}).encode(), {}),
-                (200, json.dumps({"data": {}, "hash": "", "timestamp": 1})[:-3].encode(), {}),
-                (403, b"<html>Log in first</html>", {}),
-                (500, b"", {}),
-                (502, b"<html>Bad gateway</html>", {}),
-                (503, b"{}", {"Retry-After": str(self.rng.choice([1, 30]))}),
-                (429, b"{}", {}),
-            ]
-        )
+        retry_after = str(self.rng.choice([1, 30]))
+        status, body, headers = self.rng.choice(self.troubles)
+        headers = dict.fromkeys(headers, retry_after) if status == 503 else headers
         return httpx.Response(status, content=body, headers=headers, request=request)
 
     def _answer(self, method: str, path: str, content: str | None) -> tuple[int, object]:

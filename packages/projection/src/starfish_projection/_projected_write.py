@@ -98,18 +98,40 @@ async def project_write(
     )
 
 
+class _NoFields(dict[str, Any]):
+    """The body of a document that is gone, for a projection that reads its fields: each is ``None``."""
+
+    def __missing__(self, name: str) -> None:
+        return None
+
+    def __bool__(self) -> bool:
+        return True  # `event.body or {}` must not lose it
+
+
 async def project_removal(
     projection: Projection, event: WriteEvent, *, limit_s: float
 ) -> ProjectedWrite | None:
     """What the end of a document does to its list: its entry goes.
 
-    The functions of the projection see the document's parameters and an empty body. ``None`` when
-    they name no entry for those.
+    The functions of the projection see the document's parameters and an empty body; where they
+    raise for that, they are asked once more with a body in which every field is ``None``. ``None``
+    when they name no entry for those.
 
     Raises:
         ProjectionFailure: they cannot name the entry without the body.
     """
-    emptied = replace(event, body={})
+    try:
+        return await _removal_with({}, projection, event, limit_s)
+    except ProjectionFailure as failure:
+        if failure.reason not in {"project_raised", "target_raised"}:
+            raise
+    return await _removal_with(_NoFields(), projection, event, limit_s)
+
+
+async def _removal_with(
+    body: dict[str, Any], projection: Projection, event: WriteEvent, limit_s: float
+) -> ProjectedWrite | None:
+    emptied = replace(event, body=body)
     target = await _target_of(projection, emptied, limit_s)
     if target is None:
         return None

@@ -25,6 +25,7 @@ __all__ = (
     "PullHookResult",
     "PushHookContext",
     "PushHookResult",
+    "ReadStoredHook",
     "ServerPlugin",
     "WriteEvent",
 )
@@ -32,7 +33,7 @@ __all__ = (
 
 @dataclass(frozen=True, slots=True)
 class WriteEvent:
-    """One push that was stored."""
+    """One push that was stored, or the removal of a document."""
 
     collection: str
     """Name of the collection that was written."""
@@ -52,6 +53,8 @@ class WriteEvent:
     """Where the document is stored: the push path without ``/push/``."""
     sequence: int | None = None
     """Position in the change log; ``None`` where the store keeps none."""
+    is_deleted: bool = False
+    """Whether the document was removed; ``hash`` is then empty and ``body`` is ``None``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,10 @@ class PullHookContext:
     collection: str
     params: Mapping[str, str]
     namespace: str | None = None
+    document_key: str | None = field(default=None, compare=False)
+    """Within the namespace; ``None`` for a pull of several documents at once."""
+    query: Mapping[str, str] | None = field(default=None, compare=False)
+    """Of the request's address; ``None`` for a pull of several documents at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +77,10 @@ class PushHookContext:
     collection: str
     params: Mapping[str, str]
     raw_body: str
-    """The request's body as text, already within the collection's size limit."""
+    """The request's body as text, already within the collection's size limit; empty for a removal."""
     namespace: str | None = None
+    is_delete: bool = False
+    """Whether the document is to be removed; a hook that rejects pushes is asked about this too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +152,10 @@ InterceptPullHook = Callable[
 """Runs after access was checked and before the store is read; the first ``respond`` wins."""
 AuthorizeHook = Callable[[AuthorizeContext], AuthorizeResult | Awaitable[AuthorizeResult]]
 """Runs for every action whose roles suffice, members of batches and bundles included."""
+ReadStoredHook = Callable[[str, bytes], bytes | Awaitable[bytes]]
+"""Takes a storage key and the stored form of a document, and gives the one that readers see.
+
+For a plugin that keeps documents in pieces. Any other document comes back as it is."""
 LifecycleHook = Callable[[], Awaitable[None] | None]
 """Runs once, when the server starts or stops."""
 
@@ -173,3 +186,4 @@ class ServerPlugin:
     authorize: AuthorizeHook | None = None
     shutdown: LifecycleHook | None = None
     startup: LifecycleHook | None = None
+    read_stored: ReadStoredHook | None = None

@@ -230,11 +230,18 @@ def test_without_tokens_only_loopback_is_served(
         ([], "--store sqlite needs --data DIR"),
         (["--store", "memory", "--workers", "2"], "--store memory belongs to one process"),
         (["--store", "memory", "--data", "d"], "--store memory keeps nothing in --data"),
-        (["--store", "tape"], "invalid choice"),
-        (["--data", "d", "--workers", "0"], "it must be 1 to"),
-        (["--data", "d", "--port", "65536"], "it must be 0 to 65535"),
+        (["--store", "postgres"], "--store postgres needs --dsn URL such as"),
+        (
+            ["--store", "postgres", "--dsn", "host=x"],
+            "--store postgres needs --dsn URL such as postgresql://",
+        ),
+        (["--store", "objects"], "--store objects needs --bucket URL such as s3://bucket/prefix"),
+        (["--store", "postgres", "--data", "d"], "--store postgres keeps nothing in --data"),
+        (["--store", "tape"], "must be one of sqlite, filesystem, postgres, objects, memory"),
+        (["--data", "d", "--workers", "0"], "Invalid value for '--workers'"),
+        (["--data", "d", "--port", "65536"], "Invalid value for '--port'"),
         (["--data", "d", "--host", "no.such.host.invalid"], "is not an address of this machine"),
-        (["--data", "d", "--hots", "x"], "unrecognized arguments"),
+        (["--data", "d", "--hots", "x"], "No such option: --hots"),
     ],
 )
 def test_options_that_make_no_sense_are_wrong_usage(
@@ -244,6 +251,17 @@ def test_options_that_make_no_sense_are_wrong_usage(
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.out == ""
+
+
+def test_a_database_that_does_not_answer_is_told_in_a_line_without_its_password(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STARFISH_DSN", "postgresql://ada:secret@127.0.0.1:1/none")
+    status, errors = refused("--config", str(config), "--port", "0", "--store", "postgres")
+
+    assert status == 1
+    assert "store postgresql://127.0.0.1:1/none, schema 'starfish' is unavailable" in errors
+    assert "secret" not in errors
 
 
 def test_a_bad_configuration_lists_every_problem(config: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from starfish_server import (
     SyncConfig,
 )
 from starfish_server.app import create_app
+from starfish_server.storage.postgres import PostgresObjectStore
 
 CONFIG = SyncConfig(
     collections=[
@@ -45,6 +46,7 @@ def serve(store: str, folder: Path, descriptor: int) -> None:
     stores = {
         "sqlite": lambda: SqliteObjectStore(folder / "documents.sqlite"),
         "filesystem": lambda: FilesystemObjectStore(folder),
+        "postgres": lambda: PostgresObjectStore((folder / "dsn").read_text()),
     }
     app = create_app(CONFIG, store=stores[store]())
     config = uvicorn.Config(app, log_level="error")

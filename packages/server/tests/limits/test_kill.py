@@ -18,6 +18,8 @@ import pytest
 
 from starfish_protocol.hash import compute_hash
 from starfish_server import SqliteObjectStore, pull
+from starfish_server.storage.object_store import ObjectStore
+from starfish_server.storage.postgres import PostgresObjectStore
 
 ROUNDS = int(os.environ.get("STARFISH_KILL_ROUNDS", "50"))
 WRITERS = 8
@@ -112,9 +114,8 @@ class Story:
         assert times == sorted(set(times))
 
 
-async def changes_have_no_hole(path: Path) -> None:
+async def changes_have_no_hole(store: ObjectStore) -> None:
     """Every version of every document is in the log once, its last one at the end."""
-    store = SqliteObjectStore(path)
     changes = await store.changes.read(0, 10**6)
     assert [change.sequence for change in changes] == list(range(1, len(changes) + 1))
     last = {change.key: change for change in changes}
@@ -129,11 +130,15 @@ async def changes_have_no_hole(path: Path) -> None:
     await store.close()
 
 
-@pytest.mark.parametrize("store", ["sqlite", "filesystem"])
+@pytest.mark.parametrize("store", ["sqlite", "filesystem", "postgres"])
 async def test_nothing_acknowledged_is_lost(
-    store: str, tmp_path: Path, connection_class: Any
+    store: str, tmp_path: Path, connection_class: Any, request: pytest.FixtureRequest
 ) -> None:
     story, chance = Story(), random.Random(7)
+    dsn = ""
+    if store == "postgres":
+        dsn = request.getfixturevalue("postgres_database")
+        (tmp_path / "dsn").write_text(dsn)
     with zygote() as (server, port):
         for round_ in range(ROUNDS):
             await asyncio.to_thread(server.start, store, tmp_path)
@@ -145,7 +150,8 @@ async def test_nothing_acknowledged_is_lost(
                 asyncio.create_task(story.write(connection, number, round_))
                 for number, connection in enumerate(connections)
             ]
-            await asyncio.sleep(chance.uniform(0.02, 0.3))
+            # The first statements of a connection take a while.
+            await asyncio.sleep(chance.uniform(0.02, 0.3) + 0.2 * (store == "postgres"))
             server.kill()
             # A connection that the dead server had not accepted yet waits for the next one.
             done, waiting = await asyncio.wait(writers, timeout=0.5)
@@ -161,7 +167,9 @@ async def test_nothing_acknowledged_is_lost(
         await story.check(last)
         await last.close()
     if store == "sqlite":
-        await changes_have_no_hole(tmp_path / "documents.sqlite")
+        await changes_have_no_hole(SqliteObjectStore(tmp_path / "documents.sqlite"))
+    if store == "postgres":
+        await changes_have_no_hole(PostgresObjectStore(dsn))
     writes = sum(story.revisions.values()) + len(story.appended)
     assert writes > ROUNDS * WRITERS
     sys.stdout.write(f"{store}: {ROUNDS} kills, {writes} acknowledged writes, none lost\n")

@@ -129,6 +129,8 @@ class Stream:
         self.comments = 0
         self.last_id = ""
         self.kinds: list[str] = []
+        self.seen: list[dict[str, Any]] = []
+        self.raw = ""
         self._left = asyncio.Event()
         self._parts: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.may_send = asyncio.Event()
@@ -155,13 +157,16 @@ class Stream:
             self.status = message["status"]
             return []
         self.ended = not message.get("more_body", False)
+        self.raw += message["body"].decode()
         lines = message["body"].decode().split("\n")
         self.comments += sum(line.startswith(":") for line in lines)
         self.kinds += [line[7:] for line in lines if line.startswith("event: ")]
         for line in lines:
             if line.startswith("id: "):
                 self.last_id = line[4:]
-        return [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+        found = [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
+        self.seen += found
+        return found
 
     async def events(self, count: int) -> list[dict[str, Any]]:
         """The next so many events; fewer when the stream ends."""

@@ -294,7 +294,7 @@ async def test_a_position_of_another_store_is_a_reset(
     for given in ({"last-event-id": position}, {}):
         query = "" if given else f"?since={position}"
         async with stream(served, query, **given) as events:
-            assert (events.status, events.kinds) == (200, ["reset"])
+            assert (events.status, events.kinds) == (200, ["reset", "synced"])
             await served.push(f"notes/{len(query)}", {})
             assert len(await events.events(1)) == 1
     await other.close()
@@ -320,7 +320,7 @@ async def test_a_log_that_was_put_back_is_a_reset(
         await served.push(f"notes/c{n}", {})
 
     async with stream(served, **{"last-event-id": position}) as events:
-        assert events.kinds == ["reset"]
+        assert events.kinds == ["reset", "synced"]
     await again.close()
 
 

@@ -36,7 +36,9 @@ SCHEMA = {
 UNSIGNED = AppendOnlyConfig(type="by_timestamp", require_author_signature=False)
 CONFIG = SyncConfig(
     collections=[
-        CollectionConfig(name="notes", storage_path="notes/{note}", listable=True, **PUBLIC),
+        CollectionConfig(
+            name="notes", storage_path="notes/{note}", listable=True, deletable=True, **PUBLIC
+        ),
         CollectionConfig(
             name="tasks", storage_path="tasks/{a}/{b}", object_schema=SCHEMA, **PUBLIC
         ),

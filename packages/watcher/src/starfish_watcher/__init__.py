@@ -5,12 +5,18 @@ from starfish_watcher._delivery.subscription import Subscription
 from starfish_watcher._model.coordinate import Coordinate
 from starfish_watcher._model.event import Event, RawEvent
 from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._model.event_types import event, kind_of, upcast
 from starfish_watcher._model.generation import Generation
 from starfish_watcher._model.new_event import NEW, NewEvent
 from starfish_watcher._model.receipt import Receipt
 from starfish_watcher._model.region import Region
 from starfish_watcher._projection.definition import CONSISTENT, Change, MaybeStale, Projection
 from starfish_watcher._projection.snapshots import SnapshotCache
+from starfish_watcher._runner.memory_sink import MemorySink, MemoryTable, MemoryTables
+from starfish_watcher._runner.records import Member, ParkedEvent
+from starfish_watcher._runner.runner import AsyncRunner, Runner, RunnerStats
+from starfish_watcher._runner.sqlite_sink import SqliteSink
+from starfish_watcher._runner.view import Retry, View
 from starfish_watcher._store import EventStore
 from starfish_watcher._verification import ChainReport
 from starfish_watcher._watchers.cursor_watcher import CursorWatcher
@@ -24,11 +30,15 @@ from starfish_watcher.errors import (
     CheckpointDamagedError,
     CheckpointError,
     CheckpointMismatchError,
+    EventTypeError,
     IdempotencyConflictError,
     LimitExceededError,
+    PayloadErasedError,
     ProjectionFailed,
     ReaderClosed,
+    RunnerError,
     SequenceConflictError,
+    SourcePositionLost,
     StoreClosed,
     StoreDamagedError,
     StoreFormatError,
@@ -37,8 +47,11 @@ from starfish_watcher.errors import (
     StoreUnavailableError,
     SubscriptionPruned,
     UnknownGenerationError,
+    ViewFailed,
+    ViewMismatchError,
     WatcherError,
 )
+from starfish_watcher.key_ring import KeyRing
 
 __version__ = "0.1.0"
 
@@ -47,6 +60,7 @@ __all__ = (
     "NEW",
     "AppendUncertainError",
     "AsyncEventStore",
+    "AsyncRunner",
     "AsyncSourceWatcher",
     "ChainBrokenError",
     "ChainReport",
@@ -60,11 +74,19 @@ __all__ = (
     "Event",
     "EventKind",
     "EventStore",
+    "EventTypeError",
     "Generation",
     "IdempotencyConflictError",
+    "KeyRing",
     "LimitExceededError",
     "MaybeStale",
+    "Member",
+    "MemorySink",
+    "MemoryTable",
+    "MemoryTables",
     "NewEvent",
+    "ParkedEvent",
+    "PayloadErasedError",
     "PrefixWatcher",
     "Projection",
     "ProjectionFailed",
@@ -73,8 +95,14 @@ __all__ = (
     "ReaderClosed",
     "Receipt",
     "Region",
+    "Retry",
+    "Runner",
+    "RunnerError",
+    "RunnerStats",
     "SequenceConflictError",
     "SnapshotCache",
+    "SourcePositionLost",
+    "SqliteSink",
     "StoreClosed",
     "StoreDamagedError",
     "StoreFormatError",
@@ -84,8 +112,14 @@ __all__ = (
     "Subscription",
     "SubscriptionPruned",
     "UnknownGenerationError",
+    "View",
+    "ViewFailed",
+    "ViewMismatchError",
     "WatcherError",
     "__version__",
+    "event",
+    "kind_of",
+    "upcast",
     "watch",
     "watch_async",
 )

@@ -23,15 +23,15 @@ class Compacted(NamedTuple):
     """The entities that they belonged to."""
 
 
-def compact(log: EventLog, keep: Callable[[Event], bool]) -> Compacted:
-    """Remove the events for which ``keep`` is false, all at one moment.
+def compact(log: EventLog, keep: Callable[[Event], bool], entity: str | None = None) -> Compacted:
+    """Remove the events of ``entity``, or of all, for which ``keep`` is false, all at one moment.
 
     Events that come meanwhile are kept.
     """
     unwanted: list[int] = []
     entities: set[str] = set()
     after, last = 0, log.last_sequence()
-    while after < last and (page := log.read(after, PAGE)):
+    while after < last and (page := log.read(after, PAGE, entity=entity)):
         for event in page:
             if event.sequence <= last and not keep(event):
                 unwanted.append(event.sequence)

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
-import warnings
-import weakref
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 from uuid import UUID
 
-from starfish_protocol.clock import Clock, SystemClock
-from starfish_watcher._append_writer import AppendWriter, PendingAppend
-from starfish_watcher._compaction import compact
+from starfish_protocol.clock import Clock
+from starfish_protocol.events import PositionLost
 from starfish_watcher._delivery.checkpoint import Checkpoint
 from starfish_watcher._delivery.cursor import Cursor
-from starfish_watcher._delivery.hub import Hub
 from starfish_watcher._delivery.subscription import Subscription
-from starfish_watcher._fork_guard import ForkGuard
 from starfish_watcher._limits import MAX_READ_EVENTS
-from starfish_watcher._model.coordinate import Coordinate, check_name
+from starfish_watcher._model.coordinate import check_name
 from starfish_watcher._model.event import Event
-from starfish_watcher._model.event_id import EventIdSource
-from starfish_watcher._model.event_kind import EventKind
 from starfish_watcher._model.generation import Generation
 from starfish_watcher._model.new_event import (
-    BatchItem,
     Durability,
-    Expected,
-    NewEvent,
-    check_durability,
-    prepare_batch,
 )
-from starfish_watcher._model.receipt import Receipt
 from starfish_watcher._model.region import EVERYWHERE, Region
 from starfish_watcher._projection.definition import (
     CONSISTENT,
@@ -47,84 +32,27 @@ from starfish_watcher._projection.definition import (
     name_of,
 )
 from starfish_watcher._projection.snapshots import SnapshotCache
-from starfish_watcher._projection.states import ProjectionStates, check_token, generation_of
+from starfish_watcher._projection.states import check_token, generation_of
+from starfish_watcher._store_writing import StoreWriting
 from starfish_watcher._verification import ChainReport, verify
 from starfish_watcher._watchers.cursor_watcher import CursorWatcher
-from starfish_watcher._watchers.lookers import Lookers
 from starfish_watcher._watchers.prefix_watcher import PrefixWatcher
 from starfish_watcher._watchers.projection_watcher import ProjectionWatcher, WakeUp
 from starfish_watcher._watchers.wake_ups import FlagWakeUp, SubscriptionWakeUp
-from starfish_watcher.errors import (
-    ProjectionFailed,
-    StoreClosed,
-    StoreUnavailableError,
-    WatcherError,
-)
 from starfish_watcher.fault_points import FaultPoints
-from starfish_watcher.log.base import EventLog, Stamp
+from starfish_watcher.key_ring import KeyRing
 from starfish_watcher.log.memory import MemoryEventLog
 from starfish_watcher.log.sqlite import SqliteEventLog
 
-__all__ = ("BatchItem", "StoreCore")
+__all__ = ("StoreCore",)
 
 S = TypeVar("S")
+_POSITION: Final = re.compile(r"([0-9a-f]{32})-(0|[1-9][0-9]{0,18})-((?:[0-9a-f]{2})*)")
 _PathLike = str | os.PathLike[str]
 
 
-class StoreCore:
+class StoreCore(StoreWriting):
     """The methods of `EventStore`, without the asyncio face that stands on them."""
-
-    def __init__(
-        self,
-        log: EventLog,
-        *,
-        durability: Durability = "commit",
-        clock: Clock | None = None,
-        snapshots: SnapshotCache | None = None,
-        fault_points: FaultPoints | None = None,
-    ) -> None:
-        """Take over ``log``, which `close` closes.
-
-        Args:
-            log: Where the events are kept.
-            durability: When an append returns that does not say so itself.
-            clock: Where ids and timestamps come from.
-            snapshots: Where states of projections outlive the process.
-            fault_points: For tests: where the append path may be made to fail.
-        """
-        check_durability(durability)
-        self._log = log
-        self._durability: Durability = durability
-        self._guard = ForkGuard()
-        self._closing = threading.Lock()
-        self._closed: BaseException | None = None
-        self._snapshots = snapshots
-        clock = clock or SystemClock()
-        self._states = ProjectionStates(log, clock, snapshots=snapshots)
-        self.lookers = Lookers()
-        """Where asyncio watchers look; their face starts them."""
-        self._hub = Hub(log)
-        ended = weakref.WeakMethod(self._end)
-
-        def end(reason: BaseException) -> None:
-            # The threads of a store must not keep it: one that nobody holds lets go.
-            if (method := ended()) is not None:
-                method(reason)
-
-        self._hub.on_failure(end)
-        ids = EventIdSource(clock)
-        self._writer = AppendWriter(
-            log,
-            Stamp(ids.next, lambda: max(0, clock.now_ms()) * 1000, ids.seen),
-            publish=self._hub.publish,
-            catch_up=self._hub.catch_up,
-            died=end,
-            fault_points=fault_points or FaultPoints(),
-        )
-        self._finalizer = weakref.finalize(
-            self, _let_go, log, self._hub, self._writer, self.lookers, snapshots, self._guard
-        )
-        self._finalizer.atexit = False
 
     @classmethod
     def open(
@@ -136,6 +64,7 @@ class StoreCore:
         clock: Clock | None = None,
         snapshots: SnapshotCache | None = None,
         fault_points: FaultPoints | None = None,
+        keys: KeyRing | None = None,
         patience_s: float = 300.0,
     ) -> Self:
         """A store in a SQLite file, made when it is missing; several processes may open it.
@@ -155,6 +84,7 @@ class StoreCore:
             clock=clock,
             snapshots=snapshots,
             fault_points=fault_points,
+            keys=keys,
         )
 
     @classmethod
@@ -165,6 +95,7 @@ class StoreCore:
         clock: Clock | None = None,
         snapshots: SnapshotCache | None = None,
         fault_points: FaultPoints | None = None,
+        keys: KeyRing | None = None,
     ) -> Self:
         """A store that ends with the process, whatever the durability; else as `open`."""
         return cls(
@@ -173,104 +104,8 @@ class StoreCore:
             clock=clock,
             snapshots=snapshots,
             fault_points=fault_points,
+            keys=keys,
         )
-
-    @property
-    def store_id(self) -> str:
-        """32 hex digits that tell this store from all others, made with it."""
-        return self._log.store_id
-
-    @property
-    def location(self) -> str:
-        """Where the events are kept: a path or a name."""
-        return self._log.location
-
-    def append(
-        self,
-        coordinate: Coordinate,
-        kind: EventKind,
-        payload: Any = None,
-        *,
-        expected: Literal[Expected.NEW] | int | None = None,
-        idempotency_key: str | None = None,
-        correlation_id: UUID | None = None,
-        causation_id: UUID | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        durability: Durability | None = None,
-    ) -> Receipt:
-        """Append one event; visible to every reader when this returns, and durable as asked.
-
-        The same ``idempotency_key`` with the same coordinate, kind and payload returns the first
-        receipt and appends nothing, whatever ``expected`` says.
-
-        Raises:
-            SequenceConflictError: the entity is not where ``expected`` says.
-            IdempotencyConflictError: the key was used for other content.
-            StoreUnavailableError: the storage refused; nothing was written.
-            StoreMovedError: the file of the store is not in its place any more.
-            LimitExceededError: the storage can never take it.
-            StoreClosed: the store is closed; where it ended with an error, the event may have
-                been written.
-            TypeError: a value has no msgpack form; the message names its path.
-            ValueError: an argument is refused; the message names the rule.
-        """
-        new = NewEvent(
-            coordinate,
-            kind,
-            payload,
-            expected,
-            idempotency_key,
-            correlation_id,
-            causation_id,
-            metadata=metadata,
-        )
-        return self.append_batch((new,), durability=durability)[0]
-
-    def append_batch(
-        self, items: Iterable[BatchItem], *, durability: Durability | None = None
-    ) -> tuple[Receipt, ...]:
-        """Append all of ``items`` at one moment, or none; a receipt each, in order.
-
-        Raises:
-            SequenceConflictError: an entity is not where an item expects it.
-            IdempotencyConflictError: a key was used for other content.
-            StoreUnavailableError: the storage refused; nothing was written.
-            StoreClosed: as `append`.
-            TypeError: an item or a payload is of the wrong type.
-            ValueError: an item is refused, or there are too many; the message names the item.
-        """
-        answered = threading.Lock()
-        answered.acquire()
-        pending = self.submit(items, durability=durability, answered=answered.release)
-        with answered:
-            return pending.result()
-
-    def submit(
-        self,
-        items: Iterable[BatchItem],
-        *,
-        durability: Durability | None,
-        answered: Callable[[], object],
-    ) -> PendingAppend:
-        """Hand items to the writer, which calls ``answered`` from its thread when it is done.
-
-        Raises:
-            StoreClosed: the store is closed.
-            TypeError: as `append_batch`.
-            ValueError: as `append_batch`.
-        """
-        if durability is None:
-            durability = self._durability
-        else:
-            check_durability(durability)
-        prepared = prepare_batch(items)
-        self._check_open()
-        pending = PendingAppend(prepared, durability, answered)
-        if prepared:
-            self._writer.submit(pending)
-        else:
-            pending.answer(())
-        return pending
 
     def read(
         self, after: int = 0, limit: int = 1024, *, entity: str | None = None
@@ -327,6 +162,43 @@ class StoreCore:
         with self._reading():
             return self._log.last_sequence()
 
+    def position_at(self, sequence: int) -> str:
+        """The place after event ``sequence``, bound to the store and to that event's hash.
+
+        Raises:
+            PositionLost: there never was such an event.
+        """
+        with self._reading():
+            mark = self._log.mark(sequence) if sequence else b""
+            known = mark is not None or 0 < sequence <= self._log.last_sequence()
+        text = f"{self.store_id}-{sequence}-{(mark or b'').hex()}"
+        if not known or sequence < 0:
+            raise PositionLost(text, "the store never had that event")
+        return text
+
+    def sequence_of(self, position: str) -> int:
+        """The sequence of a position that `position_at` gave.
+
+        Raises:
+            PositionLost: it is of another store, or of a history that this one does not have.
+        """
+        found = _POSITION.fullmatch(position)
+        if found is None:
+            raise PositionLost(position, "it is not a position of an event store")
+        store_id, sequence, mark = found[1], int(found[2]), bytes.fromhex(found[3])
+        if store_id != self.store_id:
+            raise PositionLost(position, f"it is of another store than {self.store_id}")
+        if not sequence:
+            return 0
+        with self._reading():
+            there = self._log.mark(sequence)
+            last = self._log.last_sequence()
+        if sequence > last:
+            raise PositionLost(position, f"the store ends at {last}: it is an older copy")
+        if mark and there is not None and there != mark:
+            raise PositionLost(position, f"another event stands at {sequence}: it was put back")
+        return sequence
+
     def verify_chain(self, entity: str | None = None) -> ChainReport:
         """Recompute every hash of an entity, or of all; says how many events compaction removed.
 
@@ -335,27 +207,6 @@ class StoreCore:
         """
         with self._reading():
             return verify(self._log, entity)
-
-    def compact(self, keep: Callable[[Event], bool]) -> int:
-        """Remove the events for which ``keep`` is false, all at one moment; says how many.
-
-        Generations, sequences and idempotency keys stay, and the hashes of the other events still
-        verify. Events that come meanwhile are kept. Entities that lose events get newer tokens of
-        the same number: their watchers are woken, here and in other processes. When this returns,
-        the files of the store, and its snapshot cache, do not hold the removed payloads.
-        """
-        self._check_open()
-        compacted = compact(self._log, keep)
-        if compacted.events:
-            self._forget(compacted.entities)
-        return compacted.events
-
-    def _forget(self, entities: Iterable[str]) -> None:
-        self._states.forget(entities)
-        if self._snapshots is not None:
-            self._snapshots.forget(self._log, entities)
-        with contextlib.suppress(StoreUnavailableError):  # the listener tells of it as well
-            self._hub.removed()
 
     def project(
         self,
@@ -500,96 +351,12 @@ class StoreCore:
             include_initial=include_initial,
         )
 
-    def _change(self, projection: type[Projection[S]] | Projection[S], entity: str) -> Change[S]:
-        with self._reading():
-            return self._states.change(projection, entity)
-
     def _checkpoint(
         self, reader: str, path: _PathLike | None, projection: str | None = None
     ) -> Checkpoint | None:
         if path is None:
             return None
         return Checkpoint(path, store_id=self.store_id, reader=reader, projection=projection)
-
-    def close(self, *, everywhere: bool = False) -> None:
-        """Write the appends that were taken, flush, release the log, and wake every blocked reader.
-
-        With ``everywhere`` the stores of the same log in other processes close too, if anything
-        waits in them. May be called twice and from any thread.
-        """
-        if self._guard.is_inherited:
-            self._closed = self._closed or StoreClosed()
-            self._finalizer.detach()
-            return
-        if everywhere and self._closed is None:
-            self._log.announce_close()
-        self._end(StoreClosed())
-
-    def _end(self, reason: BaseException) -> None:
-        self._finalizer.detach()
-        with self._closing:
-            if self._closed is not None:
-                return
-            self._closed = reason
-        # First, so that nobody waits for a disk that does not answer.
-        self._hub.fail(reason)
-        self._writer.close(reason)
-        self.lookers.close()
-        self._log.close()
-        if self._snapshots is not None:
-            self._snapshots.close()
-
-    def _check_open(self) -> None:
-        self._guard.check()
-        if self._closed is not None:
-            raise StoreClosed.because_of(self._closed)
-
-    @contextmanager
-    def _reading(self) -> Generator[None]:
-        """A read that is under way when the store ends is told of that, not of what it broke."""
-        self._check_open()
-        try:
-            yield
-        except ProjectionFailed:
-            raise
-        except WatcherError:
-            if self._closed is not None:
-                raise StoreClosed.because_of(self._closed)  # noqa: B904 - its cause is set
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _let_go(  # noqa: PLR0917 - called by a finalizer, without keywords
-    log: EventLog,
-    hub: Hub,
-    writer: AppendWriter,
-    lookers: Lookers,
-    snapshots: SnapshotCache | None,
-    guard: ForkGuard,
-) -> None:
-    """What `close` does, for a store that nobody closed and nobody holds any more."""
-    if guard.is_inherited:
-        return
-
-    def release() -> None:
-        reason = StoreClosed("nobody held it any more")
-        with contextlib.suppress(WatcherError):
-            hub.fail(reason)
-            writer.close(reason)
-            lookers.close()
-            log.close()
-            if snapshots is not None:
-                snapshots.close()
-
-    # In a thread: this runs wherever the garbage collector does, which may hold a lock of ours.
-    with contextlib.suppress(RuntimeError):
-        threading.Thread(target=release, name="starfish-release", daemon=True).start()
-    warnings.warn(f"event store {log.location} was never closed", ResourceWarning, stacklevel=2)
 
 
 def _check_type(what: str, value: object, wanted: type | tuple[type, ...]) -> None:

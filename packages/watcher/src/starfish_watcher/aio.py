@@ -19,6 +19,7 @@ from starfish_watcher._delivery.subscription import AsyncSubscription
 from starfish_watcher._model.coordinate import Coordinate
 from starfish_watcher._model.event import Event
 from starfish_watcher._model.event_kind import EventKind
+from starfish_watcher._model.event_types import TypedPayload
 from starfish_watcher._model.generation import Generation
 from starfish_watcher._model.new_event import BatchItem, Durability, Expected, NewEvent
 from starfish_watcher._model.receipt import Receipt
@@ -30,6 +31,7 @@ from starfish_watcher._verification import ChainReport
 from starfish_watcher._watchers.cursor_watcher import AsyncCursorWatcher
 from starfish_watcher._watchers.prefix_watcher import AsyncPrefixWatcher
 from starfish_watcher._watchers.projection_watcher import AsyncProjectionWatcher
+from starfish_watcher.key_ring import KeyRing
 
 __all__ = ("AsyncEventStore",)
 
@@ -52,6 +54,7 @@ class AsyncEventStore:
         check: Literal["quick", "none"] = "quick",
         durability: Durability = "commit",
         snapshots: SnapshotCache | None = None,
+        keys: KeyRing | None = None,
     ) -> Self:
         """As `EventStore.open`, in a thread.
 
@@ -60,7 +63,9 @@ class AsyncEventStore:
             StoreUnavailableError: it cannot be opened or written.
         """
         made = await _made(
-            lambda: StoreCore.open(path, check=check, durability=durability, snapshots=snapshots),
+            lambda: StoreCore.open(
+                path, check=check, durability=durability, snapshots=snapshots, keys=keys
+            ),
             lambda store: store.close(),
         )
         return cls(made)
@@ -68,7 +73,7 @@ class AsyncEventStore:
     async def append(
         self,
         coordinate: Coordinate,
-        kind: EventKind,
+        kind: EventKind | TypedPayload,
         payload: Any = None,
         *,
         expected: Literal[Expected.NEW] | int | None = None,
@@ -108,6 +113,29 @@ class AsyncEventStore:
         await answered
         return pending.result()
 
+    async def update(
+        self,
+        projection: type[Projection[_S]] | Projection[_S],
+        entity: str,
+        decide: Callable[[_S | None], Iterable[BatchItem]],
+        *,
+        attempts: int = 100,
+        durability: Durability | None = None,
+    ) -> tuple[Receipt, ...]:
+        """As `EventStore.update`; ``decide`` runs in a thread, and a cancelled call may have written."""
+        return await asyncio.to_thread(
+            self._store.update,
+            projection,
+            entity,
+            decide,
+            attempts=attempts,
+            durability=durability,
+        )
+
+    async def erase(self, entity: str) -> int:
+        """As `EventStore.erase`."""
+        return await asyncio.to_thread(self._store.erase, entity)
+
     async def read(
         self, after: int = 0, limit: int = 1024, *, entity: str | None = None
     ) -> Sequence[Event]:
@@ -131,6 +159,14 @@ class AsyncEventStore:
     async def last_sequence(self) -> int:
         """As `EventStore.last_sequence`."""
         return await asyncio.to_thread(self._store.last_sequence)
+
+    async def position_at(self, sequence: int) -> str:
+        """As `EventStore.position_at`."""
+        return await asyncio.to_thread(self._store.position_at, sequence)
+
+    async def sequence_of(self, position: str) -> int:
+        """As `EventStore.sequence_of`."""
+        return await asyncio.to_thread(self._store.sequence_of, position)
 
     async def verify_chain(self, entity: str | None = None) -> ChainReport:
         """As `EventStore.verify_chain`."""

@@ -14,6 +14,12 @@
   - SequenceConflictError       entity, expected, actual
   - IdempotencyConflictError    key, sequence
   - UnknownGenerationError      entity, generation, actual
+  - EventTypeError              name, version, reason, item
+  - PayloadErasedError          reason
+  - RunnerError                 runner, reason
+    - ViewFailed                view, sequence, event_id, kind, entity
+    - ViewMismatchError
+    - SourcePositionLost
   - ProjectionFailed            projection, entity, sequence, event_id, kind
   - SubscriptionPruned          capacity; also a `starfish_protocol.events.SubscriptionPruned`
   - CheckpointError             location
@@ -36,11 +42,15 @@ __all__ = (
     "CheckpointDamagedError",
     "CheckpointError",
     "CheckpointMismatchError",
+    "EventTypeError",
     "IdempotencyConflictError",
     "LimitExceededError",
+    "PayloadErasedError",
     "ProjectionFailed",
     "ReaderClosed",
+    "RunnerError",
     "SequenceConflictError",
+    "SourcePositionLost",
     "StoreClosed",
     "StoreDamagedError",
     "StoreFormatError",
@@ -49,6 +59,8 @@ __all__ = (
     "StoreUnavailableError",
     "SubscriptionPruned",
     "UnknownGenerationError",
+    "ViewFailed",
+    "ViewMismatchError",
     "WatcherError",
 )
 
@@ -227,6 +239,31 @@ class IdempotencyConflictError(WatcherError):
         """Index of that item."""
 
 
+class EventTypeError(WatcherError):
+    """A payload does not fit its event type: when it is appended, or when it is read."""
+
+    def __init__(self, name: str, version: int, reason: str, item: int | None = None) -> None:
+        at = "" if item is None else f"item {item} of the batch: "
+        super().__init__(f"{at}event type {name!r}, version {version}: {reason}")
+        self.name = name
+        """Name of the event type."""
+        self.version = version
+        """Version of the payload."""
+        self.reason = reason
+        """What does not fit, or which step to the newest version is missing."""
+        self.item = item
+        """Index in the batch that was to be appended; ``None`` elsewhere."""
+
+
+class PayloadErasedError(WatcherError):
+    """The payload is sealed, and its key was destroyed or is not at hand."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the payload cannot be read: {reason}")
+        self.reason = reason
+        """Which key is missing."""
+
+
 class UnknownGenerationError(WatcherError):
     """A token is of a generation that the entity never had: of another store, or of a lost history.
 
@@ -302,3 +339,53 @@ class CheckpointMismatchError(CheckpointError):
         """What the reader is."""
         self.actual = actual
         """What the checkpoint was saved for."""
+
+
+class RunnerError(WatcherError):
+    """A runner refuses a call, or cannot go on; the tables are at the end of a batch."""
+
+    def __init__(self, runner: str, reason: str) -> None:
+        super().__init__(f"runner {runner!r}: {reason}")
+        self.runner = runner
+        """Name of the runner."""
+        self.reason = reason
+        """Why."""
+
+
+class ViewMismatchError(RunnerError):
+    """The sink keeps other views, versions or partitions under the runner's name.
+
+    Take another name, or `Runner.reset` with the views that made the tables.
+    """
+
+
+class SourcePositionLost(RunnerError):  # noqa: N818 - as `PositionLost` of the protocol, its cause
+    """The source does not have the history that the tables follow from: it was put back, or replaced.
+
+    Nothing is skipped or repeated: `Runner.reset` makes the tables anew.
+    """
+
+
+class ViewFailed(RunnerError):  # noqa: N818 - the view's failure, kept as the cause
+    """A view could not take an event; ``__cause__`` is what it raised.
+
+    The events before it have their effects, this one has none.
+    """
+
+    def __init__(self, runner: str, view: str, error: BaseException, event: events.Event) -> None:
+        self.view = view
+        """Name of the view."""
+        self.sequence = event.sequence
+        """Sequence of the event."""
+        self.event_id: UUID | None = getattr(event, "event_id", None)
+        """Its id, where its source has ids."""
+        self.kind = event.kind
+        """Its kind."""
+        self.entity = event.entity
+        """Its entity."""
+        shown = "" if self.event_id is None else f", {self.event_id}"
+        super().__init__(
+            runner,
+            f"view {view!r} failed at event {self.sequence} ({self.kind}{shown}) of entity"
+            f" {self.entity!r}: {type(error).__name__}: {error}",
+        )

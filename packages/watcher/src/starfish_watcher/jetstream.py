@@ -11,6 +11,7 @@ from starfish_watcher._model.new_event import Durability
 from starfish_watcher._projection.snapshots import SnapshotCache
 from starfish_watcher._store import EventStore
 from starfish_watcher.fault_points import FaultPoints
+from starfish_watcher.key_ring import KeyRing
 from starfish_watcher.log.jetstream import JetStreamEventLog, ServerSync
 
 __all__ = ("JetStreamEventStore",)
@@ -34,6 +35,7 @@ class JetStreamEventStore:
         clock: Clock | None = None,
         snapshots: SnapshotCache | None = None,
         fault_points: FaultPoints | None = None,
+        keys: KeyRing | None = None,
     ) -> EventStore:
         """A store in one stream, made when it is missing; several processes may open it.
 
@@ -53,6 +55,7 @@ class JetStreamEventStore:
             clock: Where ids and timestamps come from.
             snapshots: Where states of projections outlive the process.
             fault_points: For tests: where the append path may be made to fail.
+            keys: Seals the payloads of each entity with a key of its own; its owner closes it.
 
         Raises:
             StoreDamagedError: the stream is something else, or was set to forget messages.
@@ -74,4 +77,5 @@ class JetStreamEventStore:
             clock=clock,
             snapshots=snapshots,
             fault_points=fault_points,
+            keys=keys,
         )

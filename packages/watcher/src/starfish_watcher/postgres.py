@@ -1,4 +1,4 @@
-"""Event stores in PostgreSQL: extra ``postgres``."""
+"""Event stores, and tables of views, in PostgreSQL: extra ``postgres``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import final
 from starfish_protocol.clock import Clock
 from starfish_watcher._model.new_event import Durability
 from starfish_watcher._projection.snapshots import SnapshotCache
+from starfish_watcher._runner.postgres_sink import PostgresSink
 from starfish_watcher._store import EventStore
 from starfish_watcher.fault_points import FaultPoints
+from starfish_watcher.key_ring import KeyRing
 from starfish_watcher.log.postgres import PostgresEventLog
 
-__all__ = ("PostgresEventStore",)
+__all__ = ("PostgresEventStore", "PostgresSink")
 
 
 @final
@@ -28,6 +30,7 @@ class PostgresEventStore:
         clock: Clock | None = None,
         snapshots: SnapshotCache | None = None,
         fault_points: FaultPoints | None = None,
+        keys: KeyRing | None = None,
     ) -> EventStore:
         """A store in one schema, made when it is missing; several processes may open it.
 
@@ -40,6 +43,7 @@ class PostgresEventStore:
             clock: Where ids and timestamps come from.
             snapshots: Where states of projections outlive the process.
             fault_points: For tests: where the append path may be made to fail.
+            keys: Seals the payloads of each entity with a key of its own; its owner closes it.
 
         Raises:
             StoreDamagedError: the schema holds something else, or another version.
@@ -52,4 +56,5 @@ class PostgresEventStore:
             clock=clock,
             snapshots=snapshots,
             fault_points=fault_points,
+            keys=keys,
         )

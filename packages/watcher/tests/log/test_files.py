@@ -13,7 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from starfish_disk.testing import ForkContract, FullDiskContract, SqliteFileContract
+from starfish_disk.testing import (
+    ForkContract,
+    FullDiskContract,
+    ReplacedFileContract,
+    SqliteFileContract,
+)
 from starfish_watcher import (
     ChainBrokenError,
     CheckpointError,
@@ -26,6 +31,7 @@ from starfish_watcher import (
     StoreUnavailableError,
     WatcherError,
 )
+from starfish_watcher._delivery.checkpoint import Checkpoint, Position
 from starfish_watcher.testing.samples import CREDIT, Balance, RawBalance, at, credit, in_process
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -47,6 +53,25 @@ class Names:
         self.store.close()
 
 
+class NewestPosition:
+    """A checkpoint as the contract of replaced files knows a store: it keeps the newest name."""
+
+    def __init__(self, path: Path) -> None:
+        self.checkpoint = Checkpoint(path, store_id="0" * 32, reader="cursor *")
+
+    def write(self, name: str) -> None:
+        before = self.checkpoint.load()
+        mark = name.encode()
+        self.checkpoint.save(Position(1 if before is None else before.position + 1, mark=mark))
+
+    def names(self) -> Iterable[str]:
+        found = self.checkpoint.load()
+        return [] if found is None else [found.mark.decode()]
+
+    def close(self) -> None:
+        pass
+
+
 class OnEventStore:
     error = WatcherError
 
@@ -56,6 +81,15 @@ class OnEventStore:
 
 
 class TestSqliteFile(OnEventStore, SqliteFileContract): ...
+
+
+class TestCheckpointFile(ReplacedFileContract):
+    keeps_all = False
+    error = WatcherError
+
+    @pytest.fixture
+    def open_store(self) -> type[NewestPosition]:
+        return NewestPosition
 
 
 class TestFork(OnEventStore, ForkContract): ...

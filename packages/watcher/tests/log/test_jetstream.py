@@ -25,7 +25,12 @@ from starfish_watcher import (
     StoreFullError,
     StoreUnavailableError,
 )
-from starfish_watcher.testing import AppendContract, DeliveryContract, WatchContract
+from starfish_watcher.testing import (
+    AppendContract,
+    DeliveryContract,
+    WatchContract,
+    WritingContract,
+)
 from starfish_watcher.testing.samples import CREDIT, NOTE, Balance, at, credit
 
 nats = pytest.importorskip("nats", reason="the extra nats is not installed")
@@ -51,6 +56,9 @@ class OnJetStream:
 
 
 class TestAppendOnJetStream(OnJetStream, AppendContract): ...
+
+
+class TestWritingOnJetStream(OnJetStream, WritingContract): ...
 
 
 class TestDeliveryOnJetStream(OnJetStream, DeliveryContract): ...

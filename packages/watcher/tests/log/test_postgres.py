@@ -12,7 +12,12 @@ import pytest
 from starfish_protocol.testing import ThreadSafeEventSourceContract
 from starfish_watcher import EventStore, StoreDamagedError, StoreUnavailableError
 from starfish_watcher.fault_points import FaultPoints
-from starfish_watcher.testing import AppendContract, DeliveryContract, WatchContract
+from starfish_watcher.testing import (
+    AppendContract,
+    DeliveryContract,
+    WatchContract,
+    WritingContract,
+)
 from starfish_watcher.testing.samples import CREDIT, Balance, History, at, credit, in_threads
 
 psycopg = pytest.importorskip("psycopg", reason="the extra postgres is not installed")
@@ -37,6 +42,9 @@ class OnPostgres:
 
 
 class TestAppendOnPostgres(OnPostgres, AppendContract): ...
+
+
+class TestWritingOnPostgres(OnPostgres, WritingContract): ...
 
 
 class TestDeliveryOnPostgres(OnPostgres, DeliveryContract): ...

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 
-from starfish_mpack_wire._pack.chunks import Chunks, encode_chunks
 from starfish_mpack_wire._pack.layout import (
     DIGEST_BYTES,
     HEADER,
@@ -13,20 +12,21 @@ from starfish_mpack_wire._pack.layout import (
     Sections,
     encode_section_table,
 )
+from starfish_mpack_wire._pack.record_groups import RecordGroups, encode_groups
 from starfish_mpack_wire.limits import Limits
 
 __all__ = (
     "RECORD_SECTIONS",
     "assemble",
-    "chunk_of",
+    "group_of",
     "record_count",
     "records_of",
     "reseal",
     "sections_of",
 )
 
-RECORD_SECTIONS = (Section.COMMITS, Section.SNAPSHOTS, Section.TAGS)
-"""Sections that are chunks of msgpack."""
+RECORD_SECTIONS = (Section.COMMITS, Section.SNAPSHOTS, Section.TAGS, Section.CHUNKED)
+"""Sections that are groups of msgpack."""
 
 
 def sections_of(pack: bytes) -> dict[Section, bytes]:
@@ -49,18 +49,18 @@ def reseal(pack: bytes) -> bytes:
 
 
 def records_of(section: bytes) -> bytes:
-    """Give the msgpack of all chunks of a section of records."""
-    chunks = Chunks(memoryview(section), "records", Limits())
-    return b"".join(chunks.read(chunk) for chunk in range(len(chunks)))
+    """Give the msgpack of all groups of a section of records."""
+    groups = RecordGroups(memoryview(section), "records", Limits())
+    return b"".join(groups.read(group) for group in range(len(groups)))
 
 
 def record_count(section: bytes) -> int:
     """Count the records of a section."""
-    return Chunks(memoryview(section), "records", Limits()).record_count
+    return RecordGroups(memoryview(section), "records", Limits()).record_count
 
 
-def chunk_of(records: bytes, count: int) -> bytes:
-    """Give a section of one chunk that claims to hold so many records."""
+def group_of(records: bytes, count: int) -> bytes:
+    """Give a section of one group that claims to hold so many records."""
     if not records:
-        return encode_chunks([])
-    return encode_chunks([records, *[b""] * (count - 1)]) if count > 0 else encode_chunks([records])
+        return encode_groups([])
+    return encode_groups([records, *[b""] * (count - 1)]) if count > 0 else encode_groups([records])

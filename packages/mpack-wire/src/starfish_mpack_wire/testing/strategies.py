@@ -27,7 +27,7 @@ from starfish_mpack_wire._pack.writer import build_mpack
 from starfish_mpack_wire.testing.damage import (
     RECORD_SECTIONS,
     assemble,
-    chunk_of,
+    group_of,
     record_count,
     records_of,
     reseal,
@@ -216,4 +216,4 @@ def damaged_packs(draw: st.DrawFn) -> bytes:
             good = sections[section]
             records = _damaged(draw, records_of(good))
             count = draw(st.sampled_from([record_count(good)] * 5 + [0, 1, 7]))
-            return assemble({**sections, section: chunk_of(records, count)})
+            return assemble({**sections, section: group_of(records, count)})

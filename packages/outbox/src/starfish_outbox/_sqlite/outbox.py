@@ -9,10 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from starfish_outbox._clock import system_now_ms
+from starfish_outbox._clock import system_now_ms, system_since_boot_ms
 from starfish_outbox._sqlite.engine import Engine, EngineThread, File
 from starfish_outbox._sqlite.guest import GuestFile
 from starfish_outbox._sqlite.layout import outbox_file
+from starfish_outbox._sqlite.lease import LeaseClock
 from starfish_outbox._sqlite.session import SqliteSession
 
 
@@ -29,6 +30,7 @@ class SqliteOutbox:
             longer than this for one, milliseconds; else, and always with 0, on another thread.
         busy_timeout_ms: how long a change waits while another process writes.
         now_ms: the clock, milliseconds since the epoch.
+        since_boot_ms: a clock of the machine that nobody sets, milliseconds; leases are measured on it.
 
     Raises:
         ValueError: ``lease_ms`` or ``busy_timeout_ms`` is below 1, or ``inline_commit_ms`` below 0.
@@ -54,6 +56,7 @@ class SqliteOutbox:
         inline_commit_ms: float = 2.0,
         busy_timeout_ms: int = 10_000,
         now_ms: Callable[[], int] = system_now_ms,
+        since_boot_ms: Callable[[], int] = system_since_boot_ms,
     ) -> None:
         self._prepare(
             outbox_file(Path(path), busy_timeout_ms),
@@ -61,6 +64,7 @@ class SqliteOutbox:
             inline_commit_ms=inline_commit_ms,
             busy_timeout_ms=busy_timeout_ms,
             now_ms=now_ms,
+            since_boot_ms=since_boot_ms,
             owns_file=True,
         )
 
@@ -73,6 +77,7 @@ class SqliteOutbox:
         inline_commit_ms: float = 2.0,
         busy_timeout_ms: int = 10_000,
         now_ms: Callable[[], int] = system_now_ms,
+        since_boot_ms: Callable[[], int] = system_since_boot_ms,
     ) -> Self:
         """Queues in the application's own SQLite database, beside its tables.
 
@@ -85,6 +90,7 @@ class SqliteOutbox:
             inline_commit_ms: as for the class.
             busy_timeout_ms: as for the class.
             now_ms: as for the class.
+            since_boot_ms: as for the class.
 
         Raises:
             ValueError: as for the class.
@@ -96,6 +102,7 @@ class SqliteOutbox:
             inline_commit_ms=inline_commit_ms,
             busy_timeout_ms=busy_timeout_ms,
             now_ms=now_ms,
+            since_boot_ms=since_boot_ms,
             owns_file=False,
         )
         return outbox
@@ -108,6 +115,7 @@ class SqliteOutbox:
         inline_commit_ms: float,
         busy_timeout_ms: int,
         now_ms: Callable[[], int],
+        since_boot_ms: Callable[[], int],
         owns_file: bool,
     ) -> None:
         for name, value in (("lease_ms", lease_ms), ("busy_timeout_ms", busy_timeout_ms)):
@@ -115,7 +123,7 @@ class SqliteOutbox:
                 raise ValueError(f"{name} is {value}, must be at least 1")
         if inline_commit_ms < 0:
             raise ValueError(f"inline_commit_ms is {inline_commit_ms}, must not be negative")
-        self._lease_ms = lease_ms
+        self._lease_clock = LeaseClock(lease_ms, now_ms, since_boot_ms)
         self._now_ms = now_ms
         self._sessions = _Sessions()
         self._thread = EngineThread(
@@ -132,7 +140,9 @@ class SqliteOutbox:
 
     def bind(self, key: str) -> SqliteSession:
         """Access to one queue of the file; does no I/O."""
-        session = SqliteSession(self._thread, key, lease_ms=self._lease_ms, now_ms=self._now_ms)
+        session = SqliteSession(
+            self._thread, key, lease_clock=self._lease_clock, now_ms=self._now_ms
+        )
         self._sessions.add(session)
         return session
 

@@ -8,6 +8,7 @@ declared dead.
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 
@@ -15,6 +16,12 @@ def process_token() -> str:
     """This process in this boot of this machine: ``<boot>/<pid namespace>/<pid>/<start>``."""
     pid = os.getpid()
     return f"{_machine()}/{pid}/{_start_time(pid) or ''}"
+
+
+def is_of_this_machine(token: str) -> bool:
+    """Whether a token, or an owner's name that begins with one, was made in this boot of this machine."""
+    machine = _machine()
+    return bool(machine) and token.startswith(f"{machine}/")
 
 
 def is_certainly_dead(token: str) -> bool:
@@ -26,6 +33,7 @@ def is_certainly_dead(token: str) -> bool:
     return _start_time(int(pid)) != rest
 
 
+@cache
 def _machine() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()

@@ -13,6 +13,7 @@ from starfish_outbox._queue.changes import Rest
 from starfish_outbox._queue.entry import Failure, OutboxEntry, OutboxStatus, Quarantined
 from starfish_outbox._queue.entry_json import failure_from_json
 from starfish_outbox._sqlite.layout import ENTRIES, QUARANTINE, STATES
+from starfish_outbox._sqlite.lease import Lease, LeaseClock
 from starfish_outbox._sqlite.process import is_certainly_dead
 
 logger = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 STATE_COLUMNS = (
     "s.status, s.attempts, s.rest_until, s.rest_ms, s.owner, s.lease_until, s.lease_ms, s.failure"
 )
+QUEUED_AGAIN = "status = 'queued', owner = NULL, rest_until = 0"
+"""Sets the columns of a claim that ended without an attempt."""
 JOINED = f"{ENTRIES} AS e LEFT JOIN {STATES} AS s ON s.seq = e.seq"
 ROW_COLUMNS = f"e.seq, e.id, e.enqueued_at, e.size, e.item, {STATE_COLUMNS}"
 
@@ -30,6 +33,7 @@ class State(NamedTuple):
     status: OutboxStatus = "queued"
     attempts: int = 0
     rest_until: int = 0
+    """While it is being sent: the end of the lease on the machine's clock since boot."""
     rest_ms: int = 0
     owner: str | None = None
     lease_until: int = 0
@@ -39,16 +43,13 @@ class State(NamedTuple):
     @property
     def rest(self) -> Rest | None:
         """How long a queued entry is left alone."""
-        return Rest(self.rest_until, self.rest_ms) if self.rest_until else None
+        is_resting = self.rest_until and self.status != "sending"
+        return Rest(self.rest_until, self.rest_ms) if is_resting else None
 
     @property
-    def lease(self) -> Rest:
+    def lease(self) -> Lease:
         """How long the holder of a claim has it."""
-        return Rest(self.lease_until, self.lease_ms)
-
-    def wait(self) -> Rest | None:
-        """The rest, or the lease while it is being sent."""
-        return self.lease if self.status == "sending" else self.rest
+        return Lease(self.owner, self.lease_until, self.lease_ms, self.rest_until)
 
 
 class Row(NamedTuple):
@@ -102,7 +103,7 @@ def failure_of(text: str | None) -> Failure | None:
 
 
 def release_dead_claims(
-    connection: sqlite3.Connection, reader: str, now_ms: int
+    connection: sqlite3.Connection, reader: str, clock: LeaseClock
 ) -> tuple[int, int | None]:
     """Make ``queued`` every entry that nobody alive claims, the reader's left out.
 
@@ -110,25 +111,29 @@ def release_dead_claims(
         How many there were, and when the first of the other claims ends.
     """
     claims = connection.execute(
-        f"SELECT seq, owner, lease_until, lease_ms FROM {STATES}"
+        f"SELECT seq, owner, lease_until, lease_ms, rest_until FROM {STATES}"
         " WHERE status = 'sending' AND owner IS NOT ?",
         (reader,),
     ).fetchall()
     dead: dict[str, bool] = {}
     released, ends = 0, list[int]()
-    for seq, owner, lease_until, lease_ms in claims:
-        token = str(owner).rpartition("/")[0]
+    for seq, *columns in claims:
+        lease = Lease(*columns)
+        token = str(lease.owner).rpartition("/")[0]
         if token not in dead:
             dead[token] = is_certainly_dead(token)
-        if dead[token] or Rest(lease_until, lease_ms).is_over(now_ms):
-            connection.execute(
-                f"UPDATE {STATES} SET status = 'queued', owner = NULL WHERE seq = ?",
-                (seq,),
-            )
+        if dead[token] or clock.is_over(lease):
+            connection.execute(f"UPDATE {STATES} SET {QUEUED_AGAIN} WHERE seq = ?", (seq,))
             released += 1
         else:
-            ends.append(lease_until)
+            ends.append(lease.until)
     return released, min(ends, default=None)
+
+
+def last_seq(connection: sqlite3.Connection) -> int | None:
+    """The highest row number that was ever given; ``None`` in a new file."""
+    (last,) = connection.execute(f"SELECT max(seq) FROM {ENTRIES}").fetchone()
+    return None if last is None else int(last)
 
 
 def delete_row(connection: sqlite3.Connection, seq: int) -> int:

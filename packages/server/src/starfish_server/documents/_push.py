@@ -92,6 +92,10 @@ class VersionMemory:
         if len(versions) > self.capacity:
             del versions[next(iter(versions))]
 
+    def forget(self, key: str) -> None:
+        """Remember nothing of a key."""
+        self._versions.pop(key, None)
+
     def etag_of(self, key: str, hash_: str, oldest_ts: int | None) -> str | None:
         """The etag of a version, if it is the last one known and not older than ``oldest_ts``."""
         found = self._versions.get(key)

@@ -54,9 +54,11 @@ _REFUSALS = {
     404: "There is nothing.",
     408: "The body did not arrive in time.",
     409: "The stored state does not allow it.",
+    412: "`If-Match` or `If-None-Match` does not hold.",
     413: "The body is too large.",
     415: "The content type is not allowed here.",
     416: "The range is outside of the content.",
+    428: "Neither `baseHash` nor `If-Match` names a version.",
     429: "Too many requests; `Retry-After` says when to come back.",
     503: "The storage or the role resolver does not answer.",
 }
@@ -106,8 +108,7 @@ def operations(
                 yield _pull(prefix, collection)
             elif not collection.config.push_only:
                 bundles.setdefault(collection.config.storage_path, []).append(collection)
-            if not collection.config.pull_only:
-                yield _push(prefix, collection)
+            yield from _writes(prefix, collection)
             if collection.config.listable:
                 yield _list(prefix, collection)
         for path, bundle in bundles.items():
@@ -145,6 +146,13 @@ def _pull(prefix: str, collection: ServedCollection) -> Operation:
     )
 
 
+def _writes(prefix: str, collection: ServedCollection) -> Iterator[Operation]:
+    if not collection.config.pull_only:
+        yield _push(prefix, collection)
+    if collection.config.deletable:
+        yield _delete(prefix, collection)
+
+
 def _push(prefix: str, collection: ServedCollection) -> Operation:
     config = collection.config
     written = _record({"hash": _HASH, "timestamp": _TIME})
@@ -174,8 +182,31 @@ def _push(prefix: str, collection: ServedCollection) -> Operation:
     )
 
 
+def _delete(prefix: str, collection: ServedCollection) -> Operation:
+    removed = _record({"hash": {"const": ""}, "timestamp": _TIME})
+    # OpenAPI has no words for "one of the two", so a request by `If-Match` alone is not described.
+    base_hash = _query(
+        "baseHash", _HASH, "Hash of the version to remove; `If-Match` may name it too."
+    )
+    base_hash["required"] = not collection.config.unconditional_deletes
+    return Operation(
+        "DELETE",
+        f"{prefix}/push/{collection.template.text}",
+        f"delete {collection.name}",
+        f"Remove a document of {collection.name}",
+        collection.name,
+        _responses("It reads as never written.", removed, (400, 401, 403, 409, 412, 428, 429, 503)),
+        {
+            "parameters": [
+                *_path_parameters(collection.template.parameters),
+                base_hash,
+            ]
+        },
+    )
+
+
 def _list(prefix: str, collection: ServedCollection) -> Operation:
-    limit = {"type": "integer", "minimum": 0, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
+    limit = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
     page = _record({"items": {"type": "array", "items": _TEXT}, "hasMore": {"type": "boolean"}})
     path = collection.template.list_path
     return Operation(

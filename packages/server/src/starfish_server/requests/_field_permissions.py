@@ -16,7 +16,7 @@ from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.storage.base import StoreContext
 
-__all__ = ("hidden_fields", "merge_push")
+__all__ = ("check_removal", "hidden_fields", "merge_push")
 
 
 def hidden_fields(collection: ServedCollection, context: StoreContext) -> frozenset[str]:
@@ -43,8 +43,24 @@ def merge_push(
         # A hidden field is refused for being mentioned: comparing it would tell what it holds.
         changed = name in pushed if name in hidden else _differs(name, current, merged)
         if changed:
-            raise RequestRefusedError(403, "Field not writable", field=name)
+            roles = ", ".join(sorted(collection.guarded_fields[name]))
+            raise RequestRefusedError(403, f'Forbidden: field "{name}" requires roles: {roles}')
     return merged
+
+
+def check_removal(collection: ServedCollection, context: StoreContext) -> None:
+    """Refuse the removal of a document to a caller who may not change each of its fields.
+
+    It is refused whether or not the document has such a field, so that nothing can be learnt.
+
+    Raises:
+        RequestRefusedError: 403; the answer names no field that the caller may not see.
+    """
+    unwritable = _without_role(collection.guarded_fields, context)
+    if unwritable:
+        shown = sorted(unwritable - hidden_fields(collection, context))
+        fields: dict[str, Any] = {"field": shown[0]} if shown else {}
+        raise RequestRefusedError(403, "Field not writable", **fields)
 
 
 def _differs(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

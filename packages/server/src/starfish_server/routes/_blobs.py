@@ -28,7 +28,7 @@ from starfish_server.storage.errors import PreconditionFailedError
 from starfish_server.storage.object_store import ObjectStore, write_once
 from starfish_server.storage.values import ABSENT, ANY, Match, Metadata, Precondition, Value
 
-__all__ = ("blob_pull_handler", "blob_push_handler")
+__all__ = ("blob_pull_handler", "blob_push_handler", "is_expired_blob", "stored_hash")
 
 _PIECE_BYTES = 1_048_576
 """More than this much is neither held in memory as a whole nor hashed on the event loop."""
@@ -118,7 +118,7 @@ async def _write_in_pieces(
     except PreconditionFailedError as error:
         # The body is gone; what the client wanted to replace is not there any more.
         if check is not None:
-            check(await _hash_of(store, key, error.current, context))
+            check(await stored_hash(store, key, error.current, context))
         raise ContentionError(key, 1) from error
     return metadata.hash or ""
 
@@ -134,11 +134,11 @@ async def _precondition(
     if check is None:
         return ANY
     metadata = await store.stat(key, context=context)
-    check(await _hash_of(store, key, metadata, context))
+    check(await stored_hash(store, key, metadata, context))
     return ABSENT if metadata is None else Match(metadata.etag)
 
 
-async def _hash_of(
+async def stored_hash(
     store: ObjectStore, key: str, metadata: Metadata | None, context: StoreContext
 ) -> str:
     """SHA-256 of a stored value; empty where there is none."""
@@ -161,9 +161,9 @@ def blob_pull_handler(collection: ServedCollection) -> Handler:
             return answered
         key, store = collection.store_key(request.rest), request.services.store
         metadata = await store.stat(key, context=context)
-        if metadata is None or _is_expired(metadata, ttl_ms, request.services.clock.now_ms()):
+        if metadata is None or is_expired_blob(metadata, ttl_ms, request.services.clock.now_ms()):
             return error_answer(404, "Not found")
-        etag = etag_of(await _hash_of(store, key, metadata, context))
+        etag = etag_of(await stored_hash(store, key, metadata, context))
         headers: Headers = [(b"etag", etag), (b"accept-ranges", b"bytes"), *_INERT]
         if collection.cache_control is not None:
             headers.append((b"cache-control", collection.cache_control.encode()))
@@ -222,7 +222,8 @@ async def _pieces(
         yield found.body
 
 
-def _is_expired(metadata: Metadata, ttl_ms: int | None, now: int) -> bool:
+def is_expired_blob(metadata: Metadata, ttl_ms: int | None, now: int) -> bool:
+    """Whether bytes read as missing by now."""
     written_at = metadata.written_at
     return ttl_ms is not None and bool(written_at) and written_at + ttl_ms <= now
 

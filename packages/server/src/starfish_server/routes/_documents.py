@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from jsonschema_rs import Draft202012Validator
@@ -27,63 +27,58 @@ from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.requests._write_conditions import write_condition
+from starfish_server.routes._keyrings import Keyrings, read_snapshot, wants_keyring
 from starfish_server.storage.base import StoreContext
 
 __all__ = (
     "check_schema",
+    "conflict_answer",
     "intercepted_push",
     "pull_handler",
     "push_handler",
     "pushed_document",
-    "read_snapshot",
     "write_event",
 )
 
 _LONGEST_MESSAGE = 500
 
 
-def pull_handler(collection: ServedCollection) -> Handler:
+def pull_handler(collection: ServedCollection, keyrings: Keyrings) -> Handler:
     """``GET /pull/<path>`` of one collection."""
 
     async def pull(request: RequestContext) -> Answer:
         context = await request.admit(collection, "pull")
-        answered = await request.plugins_answer(context)
+        answered = await request.plugins_answer(context, request.rest)
         if answered is not None:
             return answered
         snapshot = await read_snapshot(request, collection, request.rest, context)
         view = await request.services.views.of(collection, request.rest, snapshot, context)
         etag = view.etag
         headers: Headers = [(b"etag", etag)]
-        if collection.cache_control is not None:
-            headers.append((b"cache-control", collection.cache_control.encode()))
-        if is_not_modified(request.scope, etag):
-            return Answer(304, b"", headers)
         now = request.services.clock.now_ms()
-        body = b'{"data":%b,"hash":"%b","timestamp":%d%b}' % (
+        keyring = b""
+        if request.scope["query_string"] and wants_keyring(request.query):
+            keyring = await keyrings.beside(request, collection, now)
+        if collection.cache_control is not None:
+            # A keyring is for this caller, whatever the document is.
+            headers.append(
+                (
+                    b"cache-control",
+                    b"private, no-store" if keyring else collection.cache_control.encode(),
+                )
+            )
+        if not keyring and is_not_modified(request.scope, etag):
+            return Answer(304, b"", headers)
+        body = b'{"data":%b,"hash":"%b","timestamp":%d%b%b}' % (
             view.data_json,
             view.hash.encode(),
             now,
             view.author,
+            keyring,
         )
         return raw_json_answer(body, headers)
 
     return pull
-
-
-async def read_snapshot(
-    request: RequestContext, collection: ServedCollection, document_key: str, context: StoreContext
-) -> Snapshot | None:
-    """The stored version of a document, ``None`` when it reads as never written."""
-    services = request.services
-    key = collection.store_key(document_key)
-    found = await services.store.get(key, context=context)
-    if found is None:
-        return None
-    snapshot = Snapshot.parse(key, found.body)
-    if snapshot.is_expired(services.clock.now_ms(), collection.config.ttl_ms):
-        return None
-    services.writer.memory.remember(key, snapshot.hash, snapshot.ts, found.metadata.etag)
-    return snapshot
 
 
 def push_handler(collection: ServedCollection) -> Handler:
@@ -122,7 +117,7 @@ def push_handler(collection: ServedCollection) -> Handler:
             )
             written = result if isinstance(result, PushConflict) else (result, document)
         if isinstance(written, PushConflict):
-            return await _conflict(request, collection, written)
+            return await conflict_answer(request, collection, written)
         success, stored = written
         if request.services.plugins.observes_writes:
             event = write_event(request, context, success.hash, success.timestamp, stored.data)
@@ -139,7 +134,7 @@ def push_handler(collection: ServedCollection) -> Handler:
     return push
 
 
-async def _conflict(
+async def conflict_answer(
     request: RequestContext, collection: ServedCollection, conflict: PushConflict
 ) -> Answer:
     """409, with the current version for callers who may pull this very document."""
@@ -186,28 +181,32 @@ def check_schema(
     """
     for error in validator.iter_errors(data):
         steps = error.instance_path
-        message, path, keyword = error.message, _pointer(steps), error.kind.name
-        if hidden:  # a message may quote any of the values
-            message = "not valid"
-            if not steps or steps[0] in hidden:
-                path, keyword = "", "schema"
+        message, path, keyword = error.message, list(steps), error.kind.name
+        # A message quotes the value that it is about, and so may quote everything below it.
+        if hidden and (not steps or steps[0] in hidden):
+            message, path, keyword = "not valid", [], "schema"
         raise RequestRefusedError(
             400,
-            "Schema validation failed",
-            message=message[:_LONGEST_MESSAGE],
+            f"Schema validation failed: {_quoted(message)[:_LONGEST_MESSAGE]}",
             path=path,
             validator=keyword,
         )
 
 
-def _pointer(steps: Sequence[str | int]) -> str:
-    return "".join(f"/{step}" for step in steps)
+def _quoted(message: str) -> str:
+    """With single quotes around values, as the clients' users know such messages."""
+    return message if "'" in message or "\\" in message else message.replace('"', "'")
 
 
 async def intercepted_push(
-    request: RequestContext, context: StoreContext, raw: bytes, encoding: str = "utf-8"
+    request: RequestContext,
+    context: StoreContext,
+    raw: bytes,
+    encoding: str = "utf-8",
+    *,
+    is_delete: bool = False,
 ) -> Answer | None:
-    """What a plugin answers to a push in place of the store.
+    """What a plugin answers to a push or a removal in place of the store.
 
     Raises:
         RequestRefusedError: a plugin rejects the push.
@@ -216,7 +215,7 @@ async def intercepted_push(
     if not plugins.gates_pushes:
         return None
     hook = PushHookContext(
-        context.collection, context.params, raw.decode(encoding), context.namespace
+        context.collection, context.params, raw.decode(encoding), context.namespace, is_delete
     )
     result = await plugins.intercept_push(hook)
     if result is None:
@@ -232,8 +231,10 @@ def write_event(
     hash_: str,
     timestamp: int,
     body: dict[str, Any] | None,
+    *,
+    is_deleted: bool = False,
 ) -> WriteEvent:
-    """What plugins get to know of a push."""
+    """What plugins get to know of a push or a removal."""
     return WriteEvent(
         context.collection,
         hash_,
@@ -243,6 +244,7 @@ def write_event(
         context.namespace,
         context.identity,
         request.rest,
+        is_deleted=is_deleted,
     )
 
 

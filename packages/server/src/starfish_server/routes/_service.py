@@ -42,6 +42,7 @@ def config_handler(members: Sequence[ServedCollection], options: ConfigEndpointO
     async def config(request: RequestContext) -> Answer:
         shown = members
         if options.auth == "role-filtered":
+            await request.use_credential()
             caller = await request.caller()
             roles = set(caller.auth.roles)
             known = caller.auth.identity is not None
@@ -74,5 +75,6 @@ def _description(config: CollectionConfig) -> dict[str, Any]:
         ),
         "ttlMs": config.ttl_ms,
         "forceFullFetch": config.force_full_fetch,
+        "deletable": config.deletable,
     }
     return description | {name: value for name, value in optional.items() if value is not None}

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 __all__ = ("ChangeWaiters", "WaitersByLoop")
 
 _LOOK_EVERY_S = 0.05
-"""How late a change made by another process may be noticed; a look is one small read."""
+"""How late a change made by another process may be noticed by default; a look is one small read."""
 
 
 class ChangeWaiters:
@@ -22,10 +22,14 @@ class ChangeWaiters:
 
     Args:
         last_sequence: asks the store.
+        look_every_s: how late a change made by another process may be noticed.
     """
 
-    def __init__(self, last_sequence: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self, last_sequence: Callable[[], Awaitable[int]], look_every_s: float = _LOOK_EVERY_S
+    ) -> None:
         self._last_sequence = last_sequence
+        self._look_every_s = look_every_s
         self._waiting: dict[asyncio.Future[int], int] = {}
         self._looking: asyncio.Task[None] | None = None
         self._committed = asyncio.Event()
@@ -61,7 +65,7 @@ class ChangeWaiters:
     async def _look(self) -> None:
         while self._waiting:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_S):
+                async with asyncio.timeout(self._look_every_s):
                     await self._committed.wait()
             self._committed.clear()
             try:
@@ -82,10 +86,14 @@ class WaitersByLoop:
 
     Args:
         last_sequence: asks the store.
+        look_every_s: how late a change made by another process may be noticed.
     """
 
-    def __init__(self, last_sequence: Callable[[], Awaitable[int]]) -> None:
+    def __init__(
+        self, last_sequence: Callable[[], Awaitable[int]], *, look_every_s: float = _LOOK_EVERY_S
+    ) -> None:
         self._last_sequence = last_sequence
+        self._look_every_s = look_every_s
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, ChangeWaiters] = (
             WeakKeyDictionary()
         )
@@ -99,9 +107,10 @@ class WaitersByLoop:
     async def wait(self, after: int, timeout: float) -> int:
         """Wait as `ChangeWaiters.wait`."""
         loop = asyncio.get_running_loop()
-        return await self._by_loop.setdefault(loop, ChangeWaiters(self._last_sequence)).wait(
-            after, timeout
+        waiters = self._by_loop.setdefault(
+            loop, ChangeWaiters(self._last_sequence, self._look_every_s)
         )
+        return await waiters.wait(after, timeout)
 
     async def close(self) -> None:
         """Stop looking; on this event loop."""

@@ -98,6 +98,11 @@ class OldContractStore(ObjectStore):
         return self._is_shared
 
     @property
+    def removes_versions(self) -> bool:
+        """Whether a delete can be bound to a version; the first contract has no such call."""
+        return self._new is not None and not _overrides(self._new, _DELETES)
+
+    @property
     @override
     def changes(self) -> ChangeLog | None:
         return self._store.changes

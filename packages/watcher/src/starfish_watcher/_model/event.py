@@ -13,6 +13,7 @@ import msgspec
 
 from starfish_watcher._model.coordinate import Coordinate
 from starfish_watcher._model.event_kind import EventKind, kind_of_code
+from starfish_watcher._model.event_types import TYPE_KEY, label_of, typed_bytes, typed_value
 from starfish_watcher._model.payload import decode_payload
 from starfish_watcher.hash_chain import event_hash, hash_payload
 
@@ -66,13 +67,36 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def payload(self) -> Any:
-        """The details, decoded anew at each access: what one reader does to it no other sees."""
-        return decode_payload(self.payload_bytes)
+        """The details, decoded anew at each access: what one reader does to it no other sees.
+
+        Of a registered type it is an instance of the class, whatever version was stored.
+
+        Raises:
+            EventTypeError: it cannot be brought up to the newest version.
+            PayloadErasedError: it was erased, or its key ring is not open.
+        """
+        return typed_value(self.payload_bytes, self.metadata_bytes)
+
+    @property
+    def type_name(self) -> str | None:
+        """Name of its event type, ``None`` for an untyped event."""
+        label = None if self.metadata_bytes is None else label_of(self.metadata_bytes)
+        return None if label is None else label[0]
+
+    @property
+    def type_version(self) -> int | None:
+        """Version that it was appended with, ``None`` for an untyped event."""
+        label = None if self.metadata_bytes is None else label_of(self.metadata_bytes)
+        return None if label is None else label[1]
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What stands beside the payload, a small map; empty for none."""
-        return {} if self.metadata_bytes is None else decode_payload(self.metadata_bytes)
+        if self.metadata_bytes is None:
+            return {}
+        metadata: dict[str, Any] = decode_payload(self.metadata_bytes)
+        metadata.pop(TYPE_KEY, None)
+        return metadata
 
     @property
     def payload_hash(self) -> bytes:
@@ -117,5 +141,7 @@ class RawEvent(Event, frozen=True, gc=False):
 
     @property
     def payload(self) -> bytes:
-        """The payload as it is stored; not decoded."""
-        return self.payload_bytes
+        """The payload as msgpack, not decoded; of an older version only as that of the newest."""
+        if self.metadata_bytes is None and self.payload_bytes[:1] < b"\xc7":
+            return self.payload_bytes
+        return typed_bytes(self.payload_bytes, self.metadata_bytes)

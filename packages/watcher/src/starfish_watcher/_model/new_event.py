@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, is_dataclass
 from enum import Enum
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, cast, get_args
 from uuid import UUID
 
 import msgspec
@@ -14,7 +14,9 @@ from blake3 import blake3
 from starfish_watcher._limits import MAX_BATCH_EVENTS, MAX_IDEMPOTENCY_KEY_BYTES, MAX_METADATA_BYTES
 from starfish_watcher._model.coordinate import Coordinate
 from starfish_watcher._model.event_kind import EventKind
-from starfish_watcher._model.payload import encode_payload
+from starfish_watcher._model.event_types import TYPE_KEY, TypedPayload, encode_typed
+from starfish_watcher._model.payload import encode_payload, sealed_payload
+from starfish_watcher.errors import EventTypeError
 from starfish_watcher.hash_chain import hash_payload
 
 __all__ = (
@@ -24,7 +26,9 @@ __all__ = (
     "Expected",
     "NewEvent",
     "PreparedEvent",
+    "Seal",
     "check_durability",
+    "new_event",
     "prepare",
     "prepare_batch",
 )
@@ -49,10 +53,10 @@ class NewEvent:
 
     coordinate: Coordinate
     """Where the event belongs."""
-    kind: EventKind
-    """What happened."""
+    kind: EventKind | TypedPayload
+    """What happened: a kind, or an instance of a class registered with `event`."""
     payload: Any = None
-    """The details, in msgpack's types."""
+    """The details, in msgpack's types; not given beside such an instance."""
     expected: Literal[Expected.NEW] | int | None = None
     """`NEW`, the clock that the entity's newest event must have, or no expectation."""
     idempotency_key: str | None = None
@@ -67,8 +71,10 @@ class NewEvent:
     """What stands beside the payload: a map of at most 16 KiB with str keys, in msgpack's types."""
 
 
-BatchItem = NewEvent | tuple[Coordinate, EventKind, Any]
-"""What `EventStore.append_batch` takes: a new event, or the first three fields of one."""
+BatchItem = NewEvent | tuple[Coordinate, EventKind, Any] | tuple[Coordinate, TypedPayload]
+"""What `EventStore.append_batch` takes: a new event, or its first fields."""
+Seal = Callable[[str, bytes], bytes]
+"""Encrypts a payload of an entity."""
 
 
 class PreparedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -105,8 +111,8 @@ def check_durability(durability: str) -> None:
         raise ValueError(msg)
 
 
-def prepare_batch(items: Iterable[BatchItem]) -> list[PreparedEvent]:
-    """Check and encode the items of one batch.
+def prepare_batch(items: Iterable[BatchItem], seal: Seal | None = None) -> list[PreparedEvent]:
+    """Check and encode the items of one batch, and seal them when there is something to do it.
 
     Raises:
         TypeError: as `prepare`, or an item is something else.
@@ -117,34 +123,54 @@ def prepare_batch(items: Iterable[BatchItem]) -> list[PreparedEvent]:
         msg = f"a batch of {len(items)} events is refused; it must have at most {MAX_BATCH_EVENTS}"
         raise ValueError(msg)
     if len(items) == 1:
-        return [prepare(_new_event(items[0]))]
+        return [prepare(new_event(items[0]), seal=seal)]
     prepared: list[PreparedEvent] = []
     for index, item in enumerate(items):
         try:
-            prepared.append(prepare(_new_event(item), index))
+            prepared.append(prepare(new_event(item), index, seal))
+        except EventTypeError as error:
+            raise EventTypeError(error.name, error.version, error.reason, index) from error
         except (TypeError, ValueError) as error:
             raise type(error)(f"item {index} of the batch: {error}") from error
     return prepared
 
 
-def _new_event(item: object) -> NewEvent:
+def new_event(item: object) -> NewEvent:
+    """The item with all its fields.
+
+    Raises:
+        TypeError: it is not an item.
+    """
     if isinstance(item, NewEvent):
         return item
-    if isinstance(item, tuple) and len(item) == 3:  # pyright: ignore[reportUnknownArgumentType] - prepare() checks the members
-        return NewEvent(*item)  # pyright: ignore[reportUnknownArgumentType] - likewise
-    msg = f"an item is a NewEvent or (coordinate, kind, payload), not {item!r:.200}"
+    if isinstance(item, tuple):
+        fields: tuple[Any, ...] = tuple(cast("Any", item))
+        if len(fields) == 3 or (len(fields) == 2 and not isinstance(fields[1], EventKind)):
+            return NewEvent(*fields)  # prepare() checks the members
+    msg = (
+        "an item is a NewEvent or a tuple (coordinate, kind, payload) or (coordinate, typed event),"
+        f" not {item!r:.200}"
+    )
     raise TypeError(msg)
 
 
-def prepare(new: NewEvent, index: int = 0) -> PreparedEvent:
+def prepare(new: NewEvent, index: int = 0, seal: Seal | None = None) -> PreparedEvent:
     """Check and encode item ``index`` of a batch.
 
     Raises:
+        EventTypeError: the payload does not fit its event type.
         TypeError: a field has another type than its own; the message says which.
         ValueError: a field's value is refused; the message names the rule.
     """
     _require("coordinate", new.coordinate, Coordinate)
-    _require("kind", new.kind, EventKind)
+    typed = None if isinstance(new.kind, EventKind) else encode_typed(new.kind)
+    if typed is not None:
+        kind, payload, label = typed
+        if new.payload is not None:
+            msg = f"payload must not be given beside the typed event {type(new.kind).__name__}"
+            raise TypeError(msg)
+    else:
+        kind, payload, label = _checked_kind(new.kind), b"", None
     _check_expected(new.expected)
     if new.idempotency_key is not None:
         _check_key(new.idempotency_key)
@@ -155,11 +181,14 @@ def prepare(new: NewEvent, index: int = 0) -> PreparedEvent:
         if not 0 <= new.caused_by < index:
             msg = f"caused_by is {new.caused_by}, but it names an earlier item than item {index}"
             raise ValueError(msg)
-    payload = encode_payload(new.payload)
+    if label is None:
+        payload = encode_payload(new.payload)
+    if seal is not None:
+        payload = sealed_payload(seal(new.coordinate.entity, payload))
     return PreparedEvent(
         new.coordinate.entity,
         new.coordinate.scope,
-        new.kind.code,
+        kind.code,
         payload,
         hash_payload(payload),
         new.expected,
@@ -167,17 +196,34 @@ def prepare(new: NewEvent, index: int = 0) -> PreparedEvent:
         _id_bytes("correlation_id", new.correlation_id),
         _id_bytes("causation_id", new.causation_id),
         new.caused_by,
-        _metadata_bytes(new.metadata),
+        _metadata_bytes(new.metadata, label),
     )
 
 
-def _metadata_bytes(metadata: Mapping[str, Any] | None) -> bytes | None:
-    if not metadata:
-        return None
-    if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers without a type checker
-        msg = f"metadata must be a map with str keys, not {type(metadata).__name__}"
+def _checked_kind(kind: object) -> EventKind:
+    if isinstance(kind, EventKind):
+        return kind
+    if isinstance(kind, msgspec.Struct) or (is_dataclass(kind) and not isinstance(kind, type)):
+        msg = f"{type(kind).__name__} is not an event type: register the class with event()"
         raise TypeError(msg)
-    data = encode_payload(dict(metadata), "metadata")
+    msg = f"kind must be an EventKind or a typed event, not a {type(kind).__name__}"
+    raise TypeError(msg)
+
+
+def _metadata_bytes(metadata: Mapping[str, Any] | None, label: str | None) -> bytes | None:
+    whole: dict[str, Any] = {}
+    if metadata:
+        _require("metadata", metadata, Mapping)
+        whole = dict(metadata)
+    for key in whole:
+        if str(key).startswith("$"):
+            msg = f"metadata has the key {key!r:.80}; keys must not begin with '$'"
+            raise ValueError(msg)
+    if label is not None:
+        whole[TYPE_KEY] = label
+    if not whole:
+        return None
+    data = encode_payload(whole, "metadata")
     if len(data) > MAX_METADATA_BYTES:
         msg = f"metadata has {len(data)} bytes, it must have at most {MAX_METADATA_BYTES}"
         raise ValueError(msg)

@@ -1,7 +1,8 @@
 """Payloads as msgpack, one byte form for equal values.
 
 Maps are written with sorted keys, so that the same content gives the same bytes and the same
-hash whatever order a dict was filled in.
+hash whatever order a dict was filled in. A sealed payload is an extension of msgpack, which no
+application can write: `key_rings` opens it.
 """
 
 from __future__ import annotations
@@ -11,15 +12,44 @@ from typing import Any, Final, cast
 import msgspec
 
 from starfish_watcher._limits import MAX_PAYLOAD_BYTES, MAX_PAYLOAD_DEPTH
+from starfish_watcher._model.sealing import SEALED, opened
 
-__all__ = ("decode_payload", "encode_payload")
+__all__ = ("decode_payload", "encode_payload", "plain_payload", "sealed_payload")
 
 _ENCODER: Final = msgspec.msgpack.Encoder(order="deterministic")
-_DECODER: Final = msgspec.msgpack.Decoder()
+_EXTENSIONS: Final = frozenset({0xC7, 0xC8, 0xC9})
+"""First bytes of an extension whose length stands in the data."""
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _LEGAL: Final = "it must be None, bool, int, float, str, bytes, list, tuple or dict with str keys"
 
+
+def _open(code: int, data: memoryview) -> Any:
+    if code != SEALED:
+        msg = f"extension {code} is unknown"
+        raise ValueError(msg)
+    return _DECODER.decode(opened(bytes(data)))
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(ext_hook=_open)
 decode_payload = _DECODER.decode
+
+
+def sealed_payload(sealed: bytes) -> bytes:
+    """The stored form of a payload that a key ring has sealed."""
+    return _ENCODER.encode(msgspec.msgpack.Ext(SEALED, sealed))
+
+
+def plain_payload(data: bytes) -> bytes:
+    """The msgpack bytes of a payload, opened where it is sealed.
+
+    Raises:
+        PayloadErasedError: its key was destroyed, or its key ring is not open.
+    """
+    if data[:1] and data[0] in _EXTENSIONS:
+        extension = msgspec.msgpack.decode(data)
+        if isinstance(extension, msgspec.msgpack.Ext) and extension.code == SEALED:
+            return opened(bytes(extension.data))
+    return data
 
 
 def encode_payload(payload: Any, name: str = "payload") -> bytes:

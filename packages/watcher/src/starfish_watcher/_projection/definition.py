@@ -55,8 +55,8 @@ class Projection(Generic[S]):
         ...         return state + event.payload["amount"]
     """
 
-    relevant_kinds: ClassVar[tuple[EventKind, ...]] = ()
-    """Kinds that ``apply`` gets; every kind when empty."""
+    relevant_kinds: ClassVar[tuple[EventKind | type[Any], ...]] = ()
+    """Kinds, or classes registered with `event`, that ``apply`` gets; every kind when empty."""
     name: ClassVar[str | None] = None
     """What checkpoints, caches and messages call it; ``None`` for module and class name."""
     schema_version: ClassVar[int] = 0

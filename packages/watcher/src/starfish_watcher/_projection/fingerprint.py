@@ -6,7 +6,8 @@ one to the next. The standard library and installed packages count by name and v
 package of the projection itself. A value whose content cannot be told (an open file, a lock) has no
 fingerprint: such a projection is not cached, which costs a replay and never gives a wrong state.
 
-A class is looked at once in a process, before its first fold.
+A class is looked at once in a process, before its first fold, and again when event types were
+registered since.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from typing import Any, Final, cast
 
 import msgspec
 from blake3 import blake3
+
+from starfish_watcher._model.event_types import known_types, registrations
 
 __all__ = ("fingerprint_of",)
 
@@ -44,21 +47,25 @@ class _UnknownContentError(Exception):
     """A value whose content cannot be told."""
 
 
-_of_classes: Final[weakref.WeakKeyDictionary[type[Any], bytes | None]] = weakref.WeakKeyDictionary()
+_of_classes: Final[weakref.WeakKeyDictionary[type[Any], tuple[int, bytes | None]]] = (
+    weakref.WeakKeyDictionary()
+)
+"""With the event types that were known then: they decide which payloads a projection sees."""
 
 
 def fingerprint_of(projection: object) -> bytes | None:
     """32 bytes that are equal for equal code and equal values; ``None`` where that is unknown."""
     kind = type(projection)
     plain = not getattr(projection, "__dict__", None)
-    if plain and kind in _of_classes:
-        return _of_classes[kind]
+    known = registrations()
+    if plain and (kept := _of_classes.get(kind)) is not None and kept[0] == known:
+        return kept[1]
     try:
         found = _Walk(projection).digest()
     except (_UnknownContentError, RecursionError):
         found = None
     if plain:
-        _of_classes[kind] = found
+        _of_classes[kind] = known, found
     return found
 
 
@@ -77,6 +84,12 @@ class _Walk:
         for name, value in sorted(getattr(projection, "__dict__", {}).items()):
             self._feed(name)
             self._value(value)
+        for event_type in known_types():
+            self._feed(f"event type {event_type.name} {event_type.version}")
+            self._value(event_type.cls)
+            for version, upcaster in sorted(event_type.upcasters.items()):
+                self._feed(str(version))
+                self._value(upcaster)
 
     def digest(self) -> bytes:
         return self._hash.digest()

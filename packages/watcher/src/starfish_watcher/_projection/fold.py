@@ -11,9 +11,10 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from starfish_watcher._model.event import Event
+from starfish_watcher._model.event_types import kind_of
 from starfish_watcher._projection.copying import isolated
 from starfish_watcher._projection.definition import Projection, name_of
-from starfish_watcher.errors import ProjectionFailed, StoreDamagedError, WatcherError
+from starfish_watcher.errors import ProjectionFailed, StoreDamagedError
 from starfish_watcher.log.base import EntityHead, EventLog, HistoryMovedError
 
 __all__ = ("Folded", "failure", "fold", "handed_out", "kind_codes")
@@ -37,7 +38,7 @@ class Folded(NamedTuple):
 
 def kind_codes(projection: Projection[Any]) -> tuple[int, ...]:
     """The codes of the relevant kinds, each once, ascending; empty for all kinds."""
-    return tuple(sorted({kind.code for kind in projection.relevant_kinds}))
+    return tuple(sorted({kind_of(kind).code for kind in projection.relevant_kinds}))
 
 
 def handed_out(projection: Projection[Any], entity: str, state: Any) -> Any:
@@ -118,11 +119,9 @@ def _apply(
     count = 0
     from_events = getattr(projection, "from_events", None)
     if watermark == 0 and from_events is not None:
-        chunk += events
+        chunk += events  # an error of the log is told from one of the projection
         try:
             return chunk[-1].sequence, from_events(chunk), len(chunk)
-        except WatcherError:
-            raise
         except Exception as error:
             raise failure(projection, entity, error) from error
     if watermark == 0 or kept is None:

@@ -15,6 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from starfish_protocol import events
 from starfish_protocol.events import AsyncEventSource, AsyncEventSubscription, EventSource
+from starfish_watcher._model.event_types import relevant
 from starfish_watcher._projection.definition import Change, Projection, resolve
 from starfish_watcher._projection.fold import failure, handed_out
 from starfish_watcher._watchers.patience import Patience
@@ -38,7 +39,7 @@ class _SourceState(Generic[S]):
             msg = "the raw lane is for event stores; another source's payloads are its own values"
             raise TypeError(msg)
         self.entity = entity
-        self._kinds = frozenset(self._projection.relevant_kinds)
+        self._kinds = relevant(self._projection.relevant_kinds)
         self.position = 0
         self.count = 0
         """Events of the entity that were read."""

@@ -1,6 +1,7 @@
 """What every log must do, as test classes to inherit from.
 
-Supply three fixtures, and inherit from `AppendContract`, `DeliveryContract` and `WatchContract`::
+Supply three fixtures, and inherit from `AppendContract`, `WritingContract`, `DeliveryContract` and
+`WatchContract`::
 
     class OnMyLog:
         @pytest.fixture
@@ -26,6 +27,7 @@ try:
     from starfish_watcher.testing.append_contract import AppendContract
     from starfish_watcher.testing.delivery_contract import DeliveryContract
     from starfish_watcher.testing.watch_contract import WatchContract
+    from starfish_watcher.testing.writing_contract import WritingContract
 except ImportError as error:
     if error.name is None or error.name.startswith("starfish_"):
         raise
@@ -35,4 +37,4 @@ except ImportError as error:
     )
     raise ImportError(message) from error
 
-__all__ = ("AppendContract", "DeliveryContract", "WatchContract")
+__all__ = ("AppendContract", "DeliveryContract", "WatchContract", "WritingContract")
