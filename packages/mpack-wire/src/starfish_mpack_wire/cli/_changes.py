@@ -167,7 +167,7 @@ def restore(
     source: Annotated[str, typer.Option("--source", "-s", help="The commit.")] = "HEAD",
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
-    """Have files as they are in a commit; what was changed in them is gone."""
+    """Have files as they are in a commit; changes made to them since are gone."""
     with open_tree() as tree:
         done = tree.restore(
             [_from_the_top(tree, each) for each in paths],

@@ -1,4 +1,4 @@
-"""A folder and its history: what is in it, and going from one commit to another."""
+"""A folder and its history: its files now, and going from one commit to another."""
 
 from __future__ import annotations
 
