@@ -14,6 +14,7 @@ a finding. The tests run the same over the corpus, without the fuzzer.
 
 from __future__ import annotations
 
+import struct
 import sys
 from hashlib import sha256
 
@@ -21,6 +22,8 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+import msgpack
 
 try:
     import atheris
@@ -40,7 +43,7 @@ from starfish_mpack_wire import (
     commit_id,
     parse_wire_mpack,
 )
-from starfish_mpack_wire._pack.layout import BLOB_ENTRY, Section
+from starfish_mpack_wire._pack.layout import BLOB_ENTRY, ID_ENTRY, Section
 from starfish_mpack_wire.testing.damage import (
     RECORD_SECTIONS,
     assemble,
@@ -103,6 +106,11 @@ def good_pack() -> bytes:
 PACK = good_pack()
 SECTIONS = sections_of(PACK)
 EMPTY = sections_of(build_mpack([], [], []))
+CHUNKS = {blob_id(each): each for each in (bytes(2**20), b"x" * 2**19, b"y")}
+CHUNK_IDS = sorted(CHUNKS)
+STORED = sections_of(
+    build_mpack([], [], [{"object_id": each, "content": data} for each, data in CHUNKS.items()])
+)
 
 
 def pack_of(data: bytes) -> bytes:
@@ -115,11 +123,11 @@ def pack_of(data: bytes) -> bytes:
     if kind == 2:  # bytes over the good pack: two of place, then what stands there
         place = int.from_bytes(rest[:2], "big") % len(PACK)
         return reseal(PACK[:place] + rest[2:] + PACK[place + len(rest[2:]) :])
-    if kind < 11:
+    if kind < 13:
         return assemble({**SECTIONS, Section(kind - 2): rest})
-    if kind >= 128:
-        return pack_of_blobs(rest)
-    section = RECORD_SECTIONS[kind % 3]
+    if kind >= 64:
+        return pack_of_blobs(rest) if kind >= 128 else pack_of_lists(rest)
+    section = RECORD_SECTIONS[kind % len(RECORD_SECTIONS)]
     return assemble({**SECTIONS, section: group_of(rest[1:], rest[0] % 8 if rest else 0)})
 
 
@@ -144,6 +152,25 @@ def pack_of_blobs(data: bytes) -> bytes:
     return assemble({**EMPTY, Section.BLOBS: stored, Section.BLOB_INDEX: index})
 
 
+def pack_of_lists(data: bytes) -> bytes:
+    """Lists over stored chunks: a byte of length, then a byte a chunk; the last bit says that the id fits."""
+    lists = []
+    while data:
+        size, numbers, fits = data[0] % 32, data[1 : 1 + data[0] % 32], data[0] & 32
+        content = b"".join(CHUNKS[CHUNK_IDS[each % len(CHUNK_IDS)]] for each in numbers)
+        name = sha256(content if fits else bytes([size])).digest()
+        given = [each if each & 64 else each % len(CHUNK_IDS) for each in numbers]
+        lengths = [len(CHUNKS[CHUNK_IDS[each % len(CHUNK_IDS)]]) for each in numbers]
+        width = f">{len(numbers)}I"
+        record = [struct.pack(width, *given), struct.pack(width, *lengths)]
+        lists.append((name, msgpack.packb(record)))
+        data = data[1 + size :]
+    lists.sort()
+    index = b"".join(ID_ENTRY.pack(name, number) for number, (name, _) in enumerate(lists))
+    group = group_of(b"".join(each for _, each in lists), len(lists))
+    return assemble({**STORED, Section.CHUNKED_INDEX: index, Section.CHUNKED: group})
+
+
 def check_input(data: bytes) -> bool:
     """Read bytes in every way there is; tell whether they were accepted.
 
@@ -160,11 +187,16 @@ def check_input(data: bytes) -> bool:
             list(read())
         except REFUSALS:
             continue
-    for object_id in list(reader.blob_ids())[:8]:
-        try:
-            reader.blob(object_id)
-        except (*REFUSALS, ObjectNotFoundError):
-            continue
+    try:
+        object_ids = list(reader.blob_ids())[:8]
+    except REFUSALS:
+        return False
+    for object_id in object_ids:
+        for read in (reader.blob, lambda each: list(reader.blob_pieces(each))):
+            try:
+                read(object_id)
+            except (*REFUSALS, ObjectNotFoundError):
+                continue
     try:
         contents = parse_wire_mpack(pack, limits=LIMITS)
     except REFUSALS:

@@ -6,6 +6,7 @@ from starfish_mpack_wire._model.entries import Entry, EntryRecord
 from starfish_mpack_wire._model.object_ids import blob_id, commit_id
 from starfish_mpack_wire._model.records import (
     BlobRecord,
+    ChunkedRecord,
     CommitRecord,
     PackContents,
     SnapshotRecord,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = (
     "ApplyResult",
     "BlobRecord",
+    "ChunkedRecord",
     "CommitRecord",
     "DamagedHistoryError",
     "Entry",

@@ -26,6 +26,7 @@ from starfish_mpack_wire._pack.layout import (
     GROUP_ENTRY,
     HEADER,
     MAX_BLOCK_BYTES,
+    MAX_STORED_BYTES,
     Section,
     encode_section_table,
 )
@@ -143,7 +144,7 @@ def test_a_declared_size_beyond_the_limits_is_refused_before_it_is_used() -> Non
     entry = (digest(bytes(1000)), 0, len(frame), 1 << 31, 0, 1 << 31)
     group = b"\0\0\0\1" + GROUP_ENTRY.pack(1, len(frame), 1 << 31) + frame
 
-    refuse(pack_of_blobs(frame, entry), "max_blob_bytes", MPackLimitError)
+    refuse(pack_of_blobs(frame, entry), "list of chunks")
     refuse(assemble({**EMPTY, Section.TAGS: group}), "max_group_bytes", MPackLimitError)
 
 
@@ -184,8 +185,8 @@ RAW = (X, 0, 1, 1, 0, 1)
         ((X, 0, 1, 1, 0, 2), "not in its block"),
         ((X, 0, 1, 1, 1, 1), "not in its block"),
         ((X, 0, 1, 1, 2**32 - 1, 1), "not in its block"),
-        ((X, 0, 1, MAX_BLOCK_BYTES + 1, 0, 1), "several blobs"),
-        ((X, 0, 1, 2**32 - 1, 0, 1), "several blobs"),
+        ((X, 0, 1, MAX_BLOCK_BYTES + 1, 0, 1), "at most"),
+        ((X, 0, 1, 2**32 - 1, 0, 1), "at most"),
         ((X, 0, 1, 2, 0, 1), "no blob"),
         ((X, 0, 1, 2, 1, 1), "leave a gap"),
         ((X, 1, 1, 1, 0, 1), "outside"),
@@ -227,13 +228,20 @@ def test_blobs_and_blocks_stand_side_by_side(stored: bytes, one, two, match: str
         refuse(pack, match)
 
 
-def test_a_large_block_has_not_even_an_empty_blob_beside_its_one() -> None:
-    content = bytes(MAX_BLOCK_BYTES + 1)
+def test_a_blob_of_more_than_1_mib_is_never_stored_as_its_bytes() -> None:
+    content = bytes(MAX_STORED_BYTES + 1)
     frame = zstd.compress(content)
-    block = (0, len(frame), len(content))
-    entries = [(digest(content), *block, 0, len(content)), (digest(b""), *block, len(content), 0)]
+    alone = (digest(content), 0, len(frame), len(content), 0, len(content))
+    double = content * 2
+    second = zstd.compress(double)
+    block = (0, len(second), len(double))
+    two = [
+        (digest(content), *block, 0, len(content)),
+        (digest(b"x"), *block, len(content), len(content)),
+    ]
 
-    refuse(pack_of_blobs(frame, *sorted(entries)), "several blobs")
+    refuse(pack_of_blobs(frame, alone), "list of chunks")
+    refuse(pack_of_blobs(second, *sorted(two)), "list of chunks")
 
 
 def test_blobs_twice_or_out_of_order() -> None:
@@ -440,4 +448,4 @@ def test_each_limit_is_kept_and_named(limit: str, value: int) -> None:
 
 
 def test_a_table_of_sections_is_what_its_lengths_say() -> None:
-    assert encode_section_table([0] * 8)[:20] == struct.pack(">IQQ", 1, 16, 0)
+    assert encode_section_table([0] * 10)[:20] == struct.pack(">IQQ", 1, 16, 0)

@@ -202,8 +202,9 @@ async def test_rule_08_a_row_whose_bytes_are_gone_is_503(wire: Any, story: Any) 
 
 
 async def test_a_pack_is_built_from_blobs_of_several_blocks(wire: Any, story: Any) -> None:
-    # Each of more than 1 MiB, which has a block of its own, and one that does not become smaller.
-    files = {"a": bytes(2**20 + 1), "b": b"x" * (2**20 + 1), "c": os.urandom(2**20 + 1), "d": b""}
+    # Each of 1 MiB, the largest that is stored as it is, and some that do not become smaller.
+    files = {"a": bytes(2**20), "b": b"x" * 2**20, "d": b""}
+    files |= {f"c{number}": os.urandom(2**20) for number in range(5)}
     commit = story.commit(files)
     await wire.push(story.pack(commit))
     await wire.forget_built()

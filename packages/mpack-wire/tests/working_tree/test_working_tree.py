@@ -21,6 +21,7 @@ from starfish_mpack_wire import (
     commit_id,
 )
 from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._pack.blob_source import GivenBlobs
 from starfish_mpack_wire._store.packing import write_commit
 from starfish_mpack_wire.working_tree import NameFolding, WorkingTree
 from starfish_mpack_wire.working_tree._safe_folder import SafeFolder
@@ -80,7 +81,16 @@ def foreign_commit(
     }
     record["commit_id"] = commit_id(record)
     by_id = {blob_id(content): content for content in manifest.values()}
-    write_commit(tree.store, record, snapshot, None, blobs=by_id, read=by_id.__getitem__)  # type: ignore[arg-type]
+    write_commit(
+        tree.store,
+        record,
+        snapshot,
+        None,
+        blobs=by_id,
+        source=GivenBlobs(
+            [{"object_id": each, "content": content} for each, content in by_id.items()]
+        ),
+    )  # type: ignore[arg-type]
     return str(record["commit_id"])
 
 
@@ -210,7 +220,7 @@ def test_a_gitlink_is_a_folder_that_is_not_looked_into(tree: WorkingTree) -> Non
     snapshot = tree.store.tree_of(first).apply({"sub/module": link})
     record = {**tree.store.commit(first), "snapshot_id": snapshot.snapshot_id}
     record["commit_id"] = commit_id(record)
-    write_commit(tree.store, record, snapshot, None, blobs=[], read=lambda blob: b"")  # type: ignore[arg-type]
+    write_commit(tree.store, record, snapshot, None, blobs=[], source=GivenBlobs([]))  # type: ignore[arg-type]
 
     tree.checkout("with", start=record["commit_id"])
     assert (tree.root / "sub/module").is_dir()
@@ -426,7 +436,7 @@ def test_a_blob_that_is_missing_stops_a_checkout_before_it_begins(tree: WorkingT
     snapshot = SnapshotTree.empty().apply({"x": blob_id(b"far away"), "a": blob_id(b"1")})
     record = {**tree.store.commit(tree.head() or ""), "snapshot_id": snapshot.snapshot_id}
     record["commit_id"] = commit_id(record)
-    write_commit(tree.store, record, snapshot, None, blobs=[], read=lambda blob: b"")  # type: ignore[arg-type]
+    write_commit(tree.store, record, snapshot, None, blobs=[], source=GivenBlobs([]))  # type: ignore[arg-type]
 
     with pytest.raises(ObjectNotFoundError):
         tree.checkout("x", start=record["commit_id"])

@@ -62,6 +62,7 @@ async def _rebuild(reference: str, bar: _ProgressLine) -> RebuildReport:
             projections=setup.projections,
             target_prefixes=setup.target_prefixes,
             max_items=setup.max_items,
+            pieces_above_bytes=setup.pieces_above_bytes,
             on_progress=bar.show,
         )
     finally:

@@ -91,6 +91,7 @@ async def rebuild_projection(
     target_prefixes: Sequence[str] = (),
     max_retries: int = 8,
     max_items: int | None = None,
+    pieces_above_bytes: int | None = 64 * 1024,
     on_progress: OnProgress | None = None,
     clock: Clock | None = None,
 ) -> RebuildReport:
@@ -111,6 +112,7 @@ async def rebuild_projection(
             *function*. Without them, a list that no document leads to any more keeps its entries.
         max_retries: compare-and-swaps that one list may lose to other writers.
         max_items: as in the plugin.
+        pieces_above_bytes: as in the plugin.
         on_progress: told how far it is.
         clock: tells the time of a list's writing, and whether a document has expired.
 
@@ -125,7 +127,9 @@ async def rebuild_projection(
         store=store,
         sources=find_sources(config, names),
         projections=chosen,
-        options=FoldOptions(max_retries=max_retries, max_items=max_items),
+        options=FoldOptions(
+            max_retries=max_retries, max_items=max_items, pieces_above_bytes=pieces_above_bytes
+        ),
         on_progress=on_progress,
         clock=time,
     )
@@ -185,6 +189,7 @@ class _Rebuild:
         targets = sorted(before.keys() | scan.lists.keys())
         for done, target in enumerate(targets, 1):
             await self._align(target, scan, before.get(target))
+            await self._writers.sweep(target)
             self._progress("lists", done, len(targets))
         if self._removed:
             # A push may have brought a source back after it was looked for.

@@ -7,22 +7,24 @@ snapshot that the receiver can read by then.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starfish_mpack_wire._history.delta import Delta
 from starfish_mpack_wire._history.reading import (
     Steps,
+    chunk_lists,
     commit_records,
     manifests,
     snapshot_records,
     snapshots_of,
 )
+from starfish_mpack_wire._model.chunk_lists import chunk_ids
 from starfish_mpack_wire._model.entries import blobs_in, same_path_blobs
 from starfish_mpack_wire._model.manifest import difference_record
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
 from starfish_mpack_wire._pack.layout import MAX_SNAPSHOT_CHAIN
 
-__all__ = ("PackPlan", "SnapshotPlanner", "plan_pack")
+__all__ = ("PackPlan", "SnapshotPlanner", "plan_chunks", "plan_pack")
 
 _REWRITTEN_AT_ONCE = 32
 """Whole snapshots that are in memory at once."""
@@ -38,6 +40,8 @@ class PackPlan:
     blob_ids: Collection[str] = ()
     boundary: frozenset[str] = frozenset()
     """Commits that the receiver must hold."""
+    held_blobs: frozenset[str] = frozenset()
+    """Blobs that the receiver holds with all their chunks, as far as it is known."""
 
 
 def plan_pack(
@@ -48,6 +52,8 @@ def plan_pack(
     max_boundary_snapshots: int = 64,
 ) -> Steps[PackPlan]:
     """Choose what a receiver lacks who holds the boundary of a delta with all that it needs.
+
+    Of large blobs the chunks are not among the blobs yet: see `plan_chunks`.
 
     Args:
         delta: the commits to send.
@@ -64,11 +70,29 @@ def plan_pack(
     planner = SnapshotPlanner(boundary)
     yield from planner.add(commits, shallow)
     wanted = _blobs(planner.records, paths)
+    there: set[str] = set()
     if wanted and boundary:
         held = sorted(set(boundary.values()))[:max_boundary_snapshots]
         for manifest in (yield from manifests(held)).values():
-            wanted.difference_update(blobs_in(manifest.entries.values()))
-    return PackPlan(commits, planner.records, wanted, delta.boundary)
+            there.update(blobs_in(manifest.entries.values()))
+        wanted -= there
+    return PackPlan(commits, planner.records, wanted, delta.boundary, frozenset(there))
+
+
+def plan_chunks(plan: PackPlan) -> Steps[PackPlan]:
+    """Add the chunks of its large blobs to a plan, but for those that the receiver has in others.
+
+    Args:
+        plan: what `plan_pack` chose. Without ``held_blobs``, as for a receiver that left blobs out, all chunks are
+            added.
+    """
+    lists = yield from chunk_lists(plan.blob_ids)
+    if not lists:
+        return plan
+    held: set[str] = set()
+    if plan.held_blobs:
+        held = chunk_ids((yield from chunk_lists(plan.held_blobs))) | plan.held_blobs
+    return replace(plan, blob_ids={*plan.blob_ids, *(chunk_ids(lists) - held)})
 
 
 def _blobs(snapshots: Iterable[SnapshotRecord], paths: Sequence[str]) -> set[str]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Generator, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from starfish_mpack_wire._history.commit_graph import CommitNode
+from starfish_mpack_wire._model.chunk_lists import ChunkList
 from starfish_mpack_wire._model.manifest import Manifest
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
 
@@ -21,6 +22,7 @@ __all__ = (
     "History",
     "Read",
     "Steps",
+    "chunk_lists",
     "commit_records",
     "every_node",
     "generations_hold",
@@ -96,6 +98,10 @@ class History(CommitGraph, Protocol):
         """
         ...
 
+    def chunk_lists(self, object_ids: Collection[str], /) -> Mapping[str, ChunkList]:
+        """Return the chunks of those of the blobs that are large."""
+        ...
+
 
 class AsyncCommitGraph(Protocol):
     """`CommitGraph` that has to be waited for."""
@@ -135,6 +141,10 @@ class AsyncHistory(AsyncCommitGraph, Protocol):
         ...
 
     async def manifests(self, snapshot_ids: Collection[str], /) -> Mapping[str, Manifest]:
+        """See `History`."""
+        ...
+
+    async def chunk_lists(self, object_ids: Collection[str], /) -> Mapping[str, ChunkList]:
         """See `History`."""
         ...
 
@@ -250,4 +260,10 @@ def snapshot_records(snapshot_ids: Collection[str]) -> Steps[Mapping[str, Snapsh
 def manifests(snapshot_ids: Collection[str]) -> Steps[Mapping[str, Manifest]]:
     """Ask `History.manifests`."""
     answer: Mapping[str, Manifest] = yield Read("manifests", (snapshot_ids,))
+    return answer
+
+
+def chunk_lists(object_ids: Collection[str]) -> Steps[Mapping[str, ChunkList]]:
+    """Ask `History.chunk_lists`."""
+    answer: Mapping[str, ChunkList] = yield Read("chunk_lists", (object_ids,))
     return answer

@@ -9,7 +9,14 @@ from typing import NotRequired, TypedDict
 
 from starfish_mpack_wire._model.entries import Entry
 
-__all__ = ("BlobRecord", "CommitRecord", "PackContents", "SnapshotRecord", "TagRecord")
+__all__ = (
+    "BlobRecord",
+    "ChunkedRecord",
+    "CommitRecord",
+    "PackContents",
+    "SnapshotRecord",
+    "TagRecord",
+)
 
 
 class CommitRecord(TypedDict):
@@ -45,6 +52,14 @@ class BlobRecord(TypedDict):
     content: bytes
 
 
+class ChunkedRecord(TypedDict):
+    """A large blob of which a pack has the list of chunks and not all chunks."""
+
+    object_id: str
+    chunks: list[tuple[str, int]]
+    """Id and length in bytes of each chunk, first to last."""
+
+
 class TagRecord(TypedDict):
     """A name for a commit that does not move."""
 
@@ -59,3 +74,5 @@ class PackContents(TypedDict):
     snapshots: list[SnapshotRecord]
     blobs: list[BlobRecord]
     tags: list[TagRecord]
+    chunked: NotRequired[list[ChunkedRecord]]
+    """Large blobs with chunks that are elsewhere; absent where there is none."""

@@ -7,7 +7,12 @@ from collections.abc import Iterable, Iterator
 from operator import ge
 from typing import NamedTuple
 
-from starfish_mpack_wire._pack.layout import BLOB_ENTRY, DIGEST_BYTES, MAX_BLOCK_BYTES
+from starfish_mpack_wire._pack.layout import (
+    BLOB_ENTRY,
+    DIGEST_BYTES,
+    MAX_BLOCK_BYTES,
+    MAX_STORED_BYTES,
+)
 from starfish_mpack_wire.errors import MPackFormatError, MPackLimitError
 from starfish_mpack_wire.limits import Limits
 
@@ -119,8 +124,8 @@ class BlobIndex:
                 if block[0] != end:
                     raise MPackFormatError(f"blocks leave a gap or overlap at {block[0]}")
                 end += block[1]
-            elif block[2] > MAX_BLOCK_BYTES:
-                self._check(entry)  # which refuses a second blob there
+            if entry[5] > MAX_STORED_BYTES:
+                self._check(entry)  # which refuses it
             if entry[4] != filled:
                 raise MPackFormatError(f"blobs of a block leave a gap or overlap at {entry[4]}")
             filled += entry[5]
@@ -131,6 +136,11 @@ class BlobIndex:
         _, offset, stored_length, block_length, start, length = entry
         if length > self._limits.max_blob_bytes:
             raise MPackLimitError("max_blob_bytes", length, self._limits.max_blob_bytes)
+        if length > MAX_STORED_BYTES:
+            raise MPackFormatError(
+                f"a blob of {length} bytes is stored as it is; one of more than {MAX_STORED_BYTES} must be "
+                "a list of chunks"
+            )
         if stored_length > self._section_length - offset:
             raise MPackFormatError("a block is stored outside of its section")
         if stored_length > block_length:
@@ -142,9 +152,9 @@ class BlobIndex:
             raise MPackFormatError(
                 f"a blob of {length} bytes at {start} is not in its block of {block_length}"
             )
-        if block_length > MAX_BLOCK_BYTES and length != block_length:
+        if block_length > MAX_BLOCK_BYTES:
             raise MPackFormatError(
-                f"a block of {block_length} bytes has several blobs; it must have at most {MAX_BLOCK_BYTES}"
+                f"a block of {block_length} bytes; it must have at most {MAX_BLOCK_BYTES}"
             )
 
 

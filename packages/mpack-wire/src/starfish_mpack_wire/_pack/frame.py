@@ -7,7 +7,6 @@ bytes than were declared, nor reserves more than `MAX_WINDOW_LOG` says for them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Final
 
 from starfish_mpack_wire.errors import MPackFormatError
@@ -17,7 +16,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ("Bytes", "compress", "decompress", "decompressed_pieces")
+__all__ = ("Bytes", "compress", "decompress")
 
 Bytes = bytes | bytearray | memoryview
 
@@ -54,33 +53,3 @@ def decompress(frame: Bytes, length: int) -> bytes:
     if len(content) != length or not decompressor.eof or decompressor.unused_data:
         raise MPackFormatError(f"a zstd frame is not one of exactly {length} bytes")
     return content
-
-
-_PIECE_BYTES: Final = 1 << 20
-
-
-def decompressed_pieces(frame: Bytes, length: int) -> Iterator[bytes]:
-    """Return the bytes of one frame in pieces of at most 1 MiB, with the same checks as `decompress`.
-
-    Raises:
-        MPackFormatError: it is not a single frame, or makes more or fewer bytes.
-    """
-    left, fed = length + 1, 0
-    view = memoryview(frame).cast("B")
-    try:
-        decompressor = zstd.ZstdDecompressor(options=_DECOMPRESSION)
-        while not decompressor.eof and left > 0:
-            given: Bytes = b""
-            if decompressor.needs_input:
-                if fed >= len(view):
-                    break
-                given = view[fed : fed + _PIECE_BYTES]
-                fed += len(given)
-            piece = decompressor.decompress(given, min(left, _PIECE_BYTES))
-            left -= len(piece)
-            if piece:
-                yield piece
-    except zstd.ZstdError as error:
-        raise MPackFormatError(f"a zstd frame is damaged: {error}") from error
-    if left != 1 or not decompressor.eof or decompressor.unused_data or fed < len(view):
-        raise MPackFormatError(f"a zstd frame is not one of exactly {length} bytes")

@@ -10,7 +10,7 @@ from typing import Final
 
 from starfish_mpack_wire.errors import MPackFormatError
 
-__all__ = ("BLOB", "COMMIT", "SNAPSHOT", "TAG", "check_members")
+__all__ = ("BLOB", "CHUNKED", "COMMIT", "SNAPSHOT", "TAG", "check_members")
 
 _LIST: Final = (list, tuple, set, frozenset)
 
@@ -24,6 +24,7 @@ SNAPSHOT: Final = {
     "directories": _LIST,
 }
 BLOB: Final = {"object_id": (str,), "content": (bytes, bytearray, memoryview)}
+CHUNKED: Final = {"object_id": (str,), "chunks": _LIST}
 TAG: Final = {"name": (str,), "commit_id": (str,)}
 
 

@@ -1,6 +1,6 @@
 """The numbers of the format, and where the parts of a pack are. docs/mpack-format.md says why.
 
-A pack is a header, eight sections in a fixed order without gaps, the table of the sections, and the
+A pack is a header, ten sections in a fixed order without gaps, the table of the sections, and the
 SHA-256 of all before it. The table is at the end so that a pack can be written to a pipe.
 All integers are unsigned and big-endian.
 """
@@ -24,10 +24,9 @@ __all__ = (
     "GROUP_ENTRY",
     "HEADER",
     "ID_ENTRY",
-    "MAX_BLOB_BYTES",
     "MAX_BLOCK_BYTES",
-    "MAX_SHARING_BYTES",
     "MAX_SNAPSHOT_CHAIN",
+    "MAX_STORED_BYTES",
     "TRAILER_BYTES",
     "Section",
     "Sections",
@@ -42,10 +41,8 @@ DIGEST_BYTES: Final = 32
 BLOB_ENTRY: Final = struct.Struct(">32sQIIII")
 """Index of blobs: digest; offset of the block in the section of blobs, its stored bytes, its bytes; where in
 these the blob begins, and the bytes of the blob."""
-MAX_BLOB_BYTES: Final = 0xFFFF_FFFF
-"""Largest blob that the format can hold."""
 ID_ENTRY: Final = struct.Struct(">32sI")
-"""Index of commits and of snapshots: digest, number of the record."""
+"""Index of commits, of snapshots and of lists of chunks: digest, number of the record."""
 GROUP_ENTRY: Final = struct.Struct(">III")
 """Table of groups: records, stored bytes, decompressed bytes."""
 
@@ -53,9 +50,9 @@ BLOCK_BYTES: Final = 128 * 1024
 """A block is closed when it has as many bytes, and `BLOCK_BLOBS` times those of its first blob."""
 BLOCK_BLOBS: Final = 8
 MAX_BLOCK_BYTES: Final = 4 * 1024**2
-"""Largest block of several blobs: reading one of them stays cheap."""
-MAX_SHARING_BYTES: Final = 1024**2
-"""A larger blob has a block of its own."""
+"""Largest block: reading a blob of it stays cheap."""
+MAX_STORED_BYTES: Final = 1024**2
+"""Largest blob that is stored as its bytes; a larger one is a list of chunks."""
 
 MAX_SNAPSHOT_CHAIN: Final = 64
 """Snapshots to read for one, itself included."""
@@ -74,6 +71,8 @@ class Section(enum.IntEnum):
     SNAPSHOT_INDEX = 6
     SNAPSHOTS = 7
     TAGS = 8
+    CHUNKED_INDEX = 9
+    CHUNKED = 10
 
 
 _TABLE_ENTRY = struct.Struct(">IQQ")
@@ -100,7 +99,15 @@ class Sections:
         MPackLimitError: there are more of them, or more entries, than the limits allow.
     """
 
-    __slots__ = ("blob_count", "commit_count", "foreign_count", "snapshot_count", "views", "whole")
+    __slots__ = (
+        "blob_count",
+        "chunked_count",
+        "commit_count",
+        "foreign_count",
+        "snapshot_count",
+        "views",
+        "whole",
+    )
 
     def __init__(self, data: memoryview, limits: Limits) -> None:
         self.whole = data
@@ -131,6 +138,7 @@ class Sections:
         self.snapshot_count = self._count(
             Section.SNAPSHOT_INDEX, ID_ENTRY.size, limits.max_snapshots
         )
+        self.chunked_count = self._count(Section.CHUNKED_INDEX, ID_ENTRY.size, limits.max_blobs)
 
     def _count(self, section: Section, entry: int, allowed: int) -> int:
         count, rest = divmod(len(self.views[section]), entry)
@@ -142,6 +150,7 @@ class Sections:
                 Section.FOREIGN_IDS: "max_foreign_ids",
                 Section.COMMIT_INDEX: "max_commits",
                 Section.SNAPSHOT_INDEX: "max_snapshots",
+                Section.CHUNKED_INDEX: "max_blobs",
             }[section]
             raise MPackLimitError(limit, count, allowed)
         return count

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
+from starfish_mpack_wire._model.chunk_lists import ChunkList
 from starfish_mpack_wire._model.entries import blob_of
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
 from starfish_mpack_wire._pack.layout import MAX_SNAPSHOT_CHAIN
@@ -89,19 +90,42 @@ def check_chains(snapshots: Iterable[SnapshotRecord]) -> None:
         depths[snapshot["snapshot_id"]] = depth
 
 
-def order_blobs(blob_ids: Sequence[str], snapshots: Iterable[SnapshotRecord]) -> list[str]:
+def order_blobs(
+    blob_ids: Iterable[str],
+    snapshots: Iterable[SnapshotRecord],
+    lists: Mapping[str, ChunkList],
+) -> list[str]:
     """Give the ids in the order in which blobs are stored: path by path, the versions of one file.
 
-    A blob belongs to the first path that names it; what no snapshot names comes last, by id.
+    A blob belongs to the first path that names it; what no snapshot names comes last, by id. Chunks stand where
+    their large blob would.
+
+    Args:
+        blob_ids: the stored ones.
+        snapshots: in their order.
+        lists: the chunks of the large ones.
     """
     unplaced = set(blob_ids)
+    large = set(lists)
     versions: defaultdict[str, list[str]] = defaultdict(list)
+
+    def place(object_id: str, path: str) -> None:
+        if object_id in unplaced:
+            unplaced.remove(object_id)
+            versions[path].append(object_id)
+        elif object_id in large:
+            large.remove(object_id)
+            for chunk in lists[object_id]:
+                place(chunk.object_id, path)
+
     for record in snapshots:
         upsert = record["upsert"]
         for path in sorted(upsert):
             object_id = blob_of(upsert[path])
-            if object_id is not None and object_id in unplaced:
-                unplaced.remove(object_id)
-                versions[path].append(object_id)
+            if object_id is not None:
+                place(object_id, path)
     ordered = [object_id for path in sorted(versions) for object_id in versions[path]]
-    return ordered + sorted(unplaced)
+    versions.clear()
+    for object_id in sorted(large):
+        place(object_id, "")
+    return ordered + versions[""] + sorted(unplaced)

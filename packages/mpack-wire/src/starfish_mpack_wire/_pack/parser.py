@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from starfish_mpack_wire._model.records import BlobRecord, PackContents
+from starfish_mpack_wire._model.chunk_lists import chunk_ids, length_of
+from starfish_mpack_wire._model.entries import blobs_in
+from starfish_mpack_wire._model.records import PackContents
 from starfish_mpack_wire._pack.layout import Sections
 from starfish_mpack_wire._pack.parts import Parts
 from starfish_mpack_wire.errors import MPackLimitError
@@ -20,8 +22,11 @@ def parse_wire_mpack(
 ) -> PackContents:
     """Give all that a pack holds, after the seal, each record and each blob were checked.
 
-    Not checked, because the pack alone does not tell: ids of snapshots, and whether what it names
-    and does not hold is elsewhere.
+    Large blobs come as their bytes, and their chunks are left out, unless a snapshot names them. A large blob with
+    chunks that are not in the pack is listed under ``chunked``.
+
+    Not checked, because the pack alone does not tell: ids of snapshots, whether what it names
+    and does not hold is elsewhere, and ids of blobs under ``chunked``.
 
     Raises:
         MPackFormatError: a rule of the format is broken.
@@ -36,17 +41,32 @@ def parse_wire_mpack(
     parts = Parts(Sections(memoryview(data).cast("B"), limits), limits)
     parts.check_seal()
     entries = parts.blobs.checked()
-    total = sum(entry[5] for entry in entries.values())
+    parts.check_chunk_lists()
+    lists = dict(parts.chunk_lists())
+    total = sum(entry[5] for entry in entries.values()) + sum(map(length_of, lists.values()))
     if total > limits.max_content_bytes:
         raise MPackLimitError("max_content_bytes", total, limits.max_content_bytes)
     commits, snapshots, tags = parts.check_records()
-    blobs: list[BlobRecord | None] = [None] * len(entries)
     names = parts.blob_names()
-    for number, content in parts.contents(entries):
-        blobs[number] = {"object_id": names[number], "content": content}
-    return {
+    contents = {names[number]: content for number, content in parts.contents(entries)}
+    whole = {each: chunks for each, chunks in lists.items() if parts.is_whole(chunks)}
+    partial = {each: chunks for each, chunks in lists.items() if each not in whole}
+    joined = {
+        each: b"".join([contents[chunk.object_id] for chunk in chunks])
+        for each, chunks in whole.items()
+    }
+    named = {blob for each in snapshots for blob in blobs_in(each["upsert"].values())}
+    pieces = chunk_ids(whole) - named - chunk_ids(partial)
+    contents = {each: content for each, content in contents.items() if each not in pieces} | joined
+    parsed: PackContents = {
         "commits": commits,
         "snapshots": snapshots,
-        "blobs": [blob for blob in blobs if blob is not None],
+        "blobs": [{"object_id": each, "content": contents[each]} for each in sorted(contents)],
         "tags": tags,
     }
+    if partial:
+        parsed["chunked"] = [
+            {"object_id": each, "chunks": [(chunk.object_id, chunk.length) for chunk in chunks]}
+            for each, chunks in partial.items()
+        ]
+    return parsed

@@ -9,15 +9,16 @@ from itertools import pairwise
 from threading import Lock
 from typing import Any, Generic, TypeVar, cast
 
+from starfish_mpack_wire._model.chunk_lists import Chunk, ChunkList, checked_pieces, length_of
 from starfish_mpack_wire._model.entries import KINDS, Entry, blobs_in, entry_of
-from starfish_mpack_wire._model.object_ids import commit_id, object_id_of
+from starfish_mpack_wire._model.object_ids import commit_id, digest_of, object_id_of
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord, TagRecord
 from starfish_mpack_wire._pack.blob_index import BlobEntry, BlobFields, BlobIndex, find_digest
-from starfish_mpack_wire._pack.frame import Bytes, decompress, decompressed_pieces
+from starfish_mpack_wire._pack.chunk_list_codec import decode_chunk_lists
+from starfish_mpack_wire._pack.frame import decompress
 from starfish_mpack_wire._pack.layout import (
     DIGEST_BYTES,
     ID_ENTRY,
-    MAX_BLOCK_BYTES,
     Section,
     Sections,
 )
@@ -29,7 +30,12 @@ from starfish_mpack_wire._pack.record_codec import (
     decode_tags,
 )
 from starfish_mpack_wire._pack.record_groups import RecordGroups
-from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
+from starfish_mpack_wire.errors import (
+    MPackFormatError,
+    MPackIntegrityError,
+    MPackLimitError,
+    ObjectNotFoundError,
+)
 from starfish_mpack_wire.limits import Limits
 
 __all__ = ("IdIndex", "Parts", "check_id")
@@ -56,7 +62,6 @@ def _entries_of(decoded: DecodedSnapshot, blobs: list[str]) -> dict[str, Entry]:
 
 
 _GROUPS_KEPT = 8
-PIECE_BYTES = 1 << 20
 
 _Decoded = TypeVar("_Decoded")
 
@@ -93,6 +98,10 @@ class IdIndex:
         self._view = view
         self._name = name
         self._ids: list[str] | None = None
+
+    def __len__(self) -> int:
+        """Count the ids."""
+        return len(self._view) // ID_ENTRY.size
 
     def find(self, digest: bytes) -> int | None:
         """Give the number of the record of this id.
@@ -140,12 +149,15 @@ class Parts:
         self.blobs = BlobIndex(views[Section.BLOB_INDEX], len(self._blob_bytes), limits)
         self.commit_ids = IdIndex(views[Section.COMMIT_INDEX], "COMMIT_INDEX")
         self.snapshot_ids = IdIndex(views[Section.SNAPSHOT_INDEX], "SNAPSHOT_INDEX")
+        self.chunked_ids = IdIndex(views[Section.CHUNKED_INDEX], "CHUNKED_INDEX")
         self.commit_groups = RecordGroups(views[Section.COMMITS], "COMMITS", limits)
         self.snapshot_groups = RecordGroups(views[Section.SNAPSHOTS], "SNAPSHOTS", limits)
         self._tag_groups = RecordGroups(views[Section.TAGS], "TAGS", limits)
+        self._chunked_groups = RecordGroups(views[Section.CHUNKED], "CHUNKED", limits)
         for groups, count, name in (
             (self.commit_groups, sections.commit_count, "commits"),
             (self.snapshot_groups, sections.snapshot_count, "snapshots"),
+            (self._chunked_groups, sections.chunked_count, "lists of chunks"),
         ):
             if groups.record_count != count:
                 raise MPackFormatError(f"{groups.record_count} {name}, and {count} in their index")
@@ -155,7 +167,14 @@ class Parts:
         self._last_block: tuple[int, bytes] = (-1, b"")
         self._recent_commits = _RecentGroups[CommitRecord]()
         self._recent_snapshots = _RecentGroups[SnapshotRecord]()
+        self._recent_lists = _RecentGroups[ChunkList]()
         self._blob_names: list[str] | None = None
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of all records, decompressed, by their tables."""
+        every = (self.commit_groups, self.snapshot_groups, self._tag_groups, self._chunked_groups)
+        return sum(groups.raw_bytes for groups in every)
 
     def check_seal(self) -> None:
         """Return if the hash at the end is that of all bytes before it.
@@ -180,8 +199,7 @@ class Parts:
             block = last[1]
         else:
             block = self._block(offset, stored_length, block_length)
-            if block_length <= MAX_BLOCK_BYTES:
-                self._last_block = (offset, block)
+            self._last_block = (offset, block)
         return block if length == block_length else block[start : start + length]
 
     def _block(self, offset: int, stored_length: int, block_length: int) -> bytes:
@@ -215,24 +233,21 @@ class Parts:
                 check_id("blob", object_id_of(expected), object_id_of(digest))
             yield number, content
 
-    def pieces(self, entry: BlobFields) -> Iterator[Bytes]:
-        """Return the bytes of a blob whose entry was checked, in pieces; nothing is hashed.
+    def checked_blob(self, entry: BlobEntry) -> bytes:
+        """Return the bytes of a blob whose entry was checked, checked against its id.
 
         Raises:
             MPackFormatError: its frame is damaged.
+            MPackIntegrityError: the bytes are not those of its id.
         """
-        digest, offset, stored_length, block_length, start, length = entry
-        if block_length <= MAX_BLOCK_BYTES:
-            yield self.blob(BlobEntry(digest, offset, stored_length, block_length, start, length))
-        elif stored_length < block_length:
-            stored = self._blob_bytes[offset : offset + stored_length]
-            yield from decompressed_pieces(stored, block_length)
-        else:
-            for at in range(offset, offset + stored_length, PIECE_BYTES):
-                yield self._blob_bytes[at : min(at + PIECE_BYTES, offset + stored_length)]
+        content = self.blob(entry)
+        digest = sha256(content).digest()
+        if digest != entry.digest:
+            check_id("blob", object_id_of(entry.digest), object_id_of(digest))
+        return content
 
     def check_contents(self, entries: Mapping[int, BlobFields]) -> None:
-        """Check all blobs against their ids; at most one block of several is in memory, a larger one passes.
+        """Check all stored blobs against their ids; one block is in memory at a time.
 
         Args:
             entries: checked, in the order in which the blobs are stored.
@@ -241,18 +256,102 @@ class Parts:
             MPackFormatError: a frame is damaged.
             MPackIntegrityError: a blob does not have its id.
         """
-        small: dict[int, BlobFields] = {}
-        for number, entry in entries.items():
-            if entry[3] <= MAX_BLOCK_BYTES:
-                small[number] = entry
-                continue
-            found = sha256()
-            for piece in self.pieces(entry):
-                found.update(piece)
-            if found.digest() != entry[0]:
-                check_id("blob", object_id_of(entry[0]), object_id_of(found.digest()))
-        for _ in self.contents(small):
+        for _ in self.contents(entries):
             pass
+
+    # Large blobs.
+
+    def chunk_list(self, object_id: str) -> ChunkList | None:
+        """Return the chunks of a large blob; ``None`` where the pack has no list of it.
+
+        Raises:
+            MPackFormatError: the list breaks a rule.
+            MPackLimitError: the blob is larger than the limits allow.
+        """
+        number = self.chunked_ids.find(digest_of(object_id)) if len(self.chunked_ids) else None
+        if number is None:
+            return None
+        group, place = self._chunked_groups.find(number)
+        return self._lists_in(group)[place]
+
+    def chunk_lists(self) -> Iterator[tuple[str, ChunkList]]:
+        """Return id and chunks of all large blobs.
+
+        Raises:
+            MPackFormatError: a list breaks a rule.
+            MPackLimitError: a blob is larger than the limits allow.
+        """
+        ids = iter(self.chunked_ids.ids())
+        for group in range(len(self._chunked_groups)):
+            for chunks in self._lists_in(group):
+                yield next(ids), chunks
+
+    def _lists_in(self, group: int) -> list[ChunkList]:
+        known = self._recent_lists.get(group)
+        if known is not None:
+            return known
+        groups = self._chunked_groups
+        stored = len(self.blobs)
+        found: list[ChunkList] = []
+        for numbers, lengths in decode_chunk_lists(
+            groups.read(group), groups.records_in(group), self._limits
+        ):
+            for number, length in zip(numbers, lengths, strict=True):
+                if number < stored and self.blobs.entry(number).length != length:
+                    raise MPackFormatError(f"a list of chunks says {length} bytes of another blob")
+                if stored <= number < stored + len(self.chunked_ids):
+                    raise MPackFormatError("a list of chunks names another list")
+            found.append(
+                tuple(
+                    Chunk(self._blob_name(number), length)
+                    for number, length in zip(numbers, lengths, strict=True)
+                )
+            )
+        self._recent_lists.keep(group, found)
+        return found
+
+    def pieces(self, object_id: str, chunks: ChunkList) -> Iterator[bytes]:
+        """Return the bytes of a large blob in pieces; its id is checked with the last one.
+
+        Raises:
+            ObjectNotFoundError: a chunk is not in the pack.
+            MPackIntegrityError: the bytes are not those of its id.
+        """
+
+        def read(chunk_id: str) -> bytes:
+            number = self.blobs.find(digest_of(chunk_id))
+            if number is None:
+                raise ObjectNotFoundError(chunk_id)
+            return self.checked_blob(self.blobs.entry(number))
+
+        return checked_pieces(object_id, chunks, read)
+
+    def check_chunk_lists(self) -> None:
+        """Check all large blobs whose chunks are in the pack against their ids, and all lists for their form.
+
+        Raises:
+            MPackFormatError: a list breaks a rule.
+            MPackIntegrityError: a blob does not have its id.
+            MPackLimitError: all blobs together are larger than the limits allow.
+        """
+        total = 0
+        for object_id, chunks in self.chunk_lists():
+            if self.blobs.find(digest_of(object_id)) is not None:
+                raise MPackFormatError(f"blob {object_id} is both stored and a list of chunks")
+            total += length_of(chunks)
+        if total > self._limits.max_unpacked_bytes:
+            raise MPackLimitError("max_unpacked_bytes", total, self._limits.max_unpacked_bytes)
+        for object_id, chunks in self.chunk_lists():
+            if self.is_whole(chunks):
+                for _ in self.pieces(object_id, chunks):
+                    pass
+
+    def is_whole(self, chunks: ChunkList) -> bool:
+        """Return whether the pack holds all of these chunks."""
+        return all(
+            self.blobs.find(digest_of(each)) is not None
+            for each in dict.fromkeys(chunk.object_id for chunk in chunks)
+        )
 
     # Records.
 
@@ -268,16 +367,23 @@ class Parts:
         return "sha256:" + self._foreign[start : start + DIGEST_BYTES].hex()
 
     def blob_names(self) -> list[str]:
-        """Give the ids of all blobs, sorted; records that are read later share these texts."""
+        """Return the ids of all blobs by number: the stored ones sorted, then the large ones, sorted.
+
+        Records that are read later share these texts.
+        """
         if self._blob_names is None:
-            self._blob_names = ["sha256:" + digest.hex() for digest in self.blobs.digests()]
+            stored = ["sha256:" + digest.hex() for digest in self.blobs.digests()]
+            self._blob_names = stored + self.chunked_ids.ids()
         return self._blob_names
 
     def _blob_name(self, number: int) -> str:
         count = len(self.blobs)
         if number < count:
             return "sha256:" + self.blobs.digest(number).hex()
-        return self.foreign_id(number - count)
+        large = self.chunked_ids.ids() if len(self.chunked_ids) else []
+        if number < count + len(large):
+            return large[number - count]
+        return self.foreign_id(number - count - len(large))
 
     def _name(self, ids: list[str], number: int, before: int) -> str:
         """Give the id of an object that a record names; one in the pack must stand before ``before``."""
@@ -387,6 +493,8 @@ class Parts:
         named_blobs: set[str] = set()
         for snapshot in snapshots:
             named_blobs.update(blobs_in(snapshot["upsert"].values()))
+        for _, chunks in self.chunk_lists():
+            named_blobs.update(chunk.object_id for chunk in chunks)
         named = named_commits - own_commits
         named |= named_snapshots - {each["snapshot_id"] for each in snapshots}
         named |= named_blobs.difference(own_blobs)

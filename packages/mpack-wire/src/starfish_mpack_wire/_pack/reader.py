@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from starfish_mpack_wire._model.chunk_lists import ChunkList, length_of
 from starfish_mpack_wire._model.object_ids import digest_of, object_id_of
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord, TagRecord
 from starfish_mpack_wire._pack.blob_index import BlobEntry, BlobFields, in_storage_order
-from starfish_mpack_wire._pack.frame import Bytes
 from starfish_mpack_wire._pack.layout import Sections
-from starfish_mpack_wire._pack.parts import IdIndex, Parts, check_id
+from starfish_mpack_wire._pack.parts import IdIndex, Parts
 from starfish_mpack_wire.errors import MPackFormatError, ObjectNotFoundError
 from starfish_mpack_wire.limits import Limits
 
@@ -106,19 +107,30 @@ class MPackReader:
 
     @property
     def blob_count(self) -> int:
-        """How many blobs there are."""
-        return self._parts.sections.blob_count
+        """How many blobs there are, chunks and large ones included."""
+        return self._parts.sections.blob_count + self._parts.sections.chunked_count
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of all records, decompressed, as the pack declares them."""
+        return self._parts.record_bytes
 
     def has_blob(self, object_id: str) -> bool:
-        """Tell whether the pack holds a blob.
+        """Tell whether the pack holds a blob, or the list of chunks of a large one.
 
         Raises:
             MPackFormatError: ``object_id`` is not an id.
         """
-        return self._parts.blobs.find(digest_of(object_id)) is not None
+        digest = digest_of(object_id)
+        parts = self._parts
+        return parts.blobs.find(digest) is not None or parts.chunked_ids.find(digest) is not None
 
     def blob_ids(self) -> Iterator[str]:
-        """Give the ids of all blobs, sorted."""
+        """Give the ids of all blobs: the stored ones sorted, then the large ones, sorted.
+
+        Raises:
+            MPackFormatError: ids of large blobs are out of order, or one is there twice.
+        """
         return iter(self._parts.blob_names())
 
     def blob_length(self, object_id: str) -> int:
@@ -127,42 +139,64 @@ class MPackReader:
         Raises:
             ObjectNotFoundError: the pack does not hold it.
         """
-        return self._entry(object_id).length
+        chunks = self._parts.chunk_list(object_id)
+        return self._entry(object_id).length if chunks is None else length_of(chunks)
 
-    def blob(self, object_id: str) -> bytes:
-        """Give the bytes of a blob, checked against its id.
+    def chunk_lists(self, object_ids: Collection[str] | None = None) -> dict[str, ChunkList]:
+        """Return the chunks of all large blobs, sorted by id, or of those among some ids.
 
         Raises:
-            ObjectNotFoundError: the pack does not hold it.
+            MPackFormatError: a list breaks a rule of the format.
+            MPackLimitError: a blob is larger than the limits allow.
+        """
+        parts = self._parts
+        if object_ids is None:
+            return dict(parts.chunk_lists())
+        found: dict[str, ChunkList] = {}
+        for each in object_ids if len(parts.chunked_ids) else ():
+            chunks = parts.chunk_list(each)
+            if chunks is not None:
+                found[each] = chunks
+        return found
+
+    def is_whole(self, object_id: str) -> bool:
+        """Return whether the pack holds a blob with all of its chunks."""
+        chunks = self._parts.chunk_list(object_id)
+        return self.has_blob(object_id) if chunks is None else self._parts.is_whole(chunks)
+
+    def blob(self, object_id: str) -> bytes:
+        """Give the bytes of a blob, checked against its id; a large one is in memory as a whole.
+
+        Raises:
+            ObjectNotFoundError: the pack does not hold it, or a chunk of it.
             MPackFormatError: it is stored as no pack may store a blob.
             MPackIntegrityError: the bytes are not those of its id.
             MPackLimitError: it is larger than the limits allow.
         """
-        content = self._parts.blob(self._entry(object_id))
-        check_id("blob", object_id, object_id_of(sha256(content).digest()))
-        return content
+        chunks = self._parts.chunk_list(object_id)
+        if chunks is not None:
+            return b"".join(self._parts.pieces(object_id, chunks))
+        return self._parts.checked_blob(self._entry(object_id))
 
-    def blob_pieces(self, object_id: str) -> Iterator[Bytes]:
+    def blob_pieces(self, object_id: str) -> Iterator[bytes]:
         """Return the bytes of a blob in pieces, so that a large one is never in memory as a whole.
 
         The id is checked with the last piece: write the pieces where they can still be thrown away.
 
         Raises:
-            ObjectNotFoundError: the pack does not hold it.
+            ObjectNotFoundError: the pack does not hold it, or a chunk of it.
             MPackFormatError: it is stored as no pack may store a blob.
             MPackIntegrityError: the bytes are not those of its id; raised after the last piece.
         """
-        entry = self._entry(object_id)
-        found = sha256()
-        for piece in self._parts.pieces(entry):
-            found.update(piece)
-            yield piece
-        check_id("blob", object_id, object_id_of(found.digest()))
+        chunks = self._parts.chunk_list(object_id)
+        if chunks is not None:
+            return self._parts.pieces(object_id, chunks)
+        return iter((self._parts.checked_blob(self._entry(object_id)),))
 
     def blobs(self, object_ids: Iterable[str] | None = None) -> Iterator[tuple[str, bytes]]:
-        """Give id and bytes of these blobs, or of all, each checked against its id.
+        """Give id and bytes of these blobs, or of all that are stored as their bytes, each checked against its id.
 
-        They come in the order in which they are stored, not in that of ``object_ids``: each block is
+        Large blobs are left out where none is named. They come in the order in which they are stored, not in that of ``object_ids``: each block is
         then decompressed once, which for many blobs is several times as fast as `blob`.
 
         Raises:
@@ -178,12 +212,23 @@ class MPackReader:
                 (object_id_of(every[number][0]), content)
                 for number, content in parts.contents(every)
             )
-        wanted = {self._blob_number(each): each for each in object_ids}
+        large: dict[str, ChunkList] = {}
+        wanted: dict[int, str] = {}
+        for each in object_ids:
+            chunks = parts.chunk_list(each)
+            if chunks is None:
+                wanted[self._blob_number(each)] = each
+            else:
+                large[each] = chunks
         entries: dict[int, BlobFields] = {number: parts.blobs.entry(number) for number in wanted}
-        return (
+        stored = (
             (wanted[number], content)
             for number, content in parts.contents(in_storage_order(entries))
         )
+        if not large:
+            return stored
+        joined = ((each, b"".join(parts.pieces(each, chunks))) for each, chunks in large.items())
+        return chain(stored, joined)
 
     def commits(self) -> Iterator[CommitRecord]:
         """Give all commits, parents first, each checked against its id.
@@ -300,6 +345,8 @@ class MPackReader:
     def verify(self) -> None:
         """Return if the whole pack is what it must be; blobs pass through memory one by one.
 
+        A large blob with chunks that are not in the pack is not compared with its id: who has the chunks does that.
+
         Raises:
             MPackFormatError: a rule of the format is broken.
             MPackIntegrityError: the seal, a blob or a commit does not have its hash.
@@ -318,6 +365,7 @@ class MPackReader:
         parts = self._parts
         parts.check_seal()
         parts.check_contents(parts.blobs.checked())
+        parts.check_chunk_lists()
         return parts.check_records()
 
     def _blob_number(self, object_id: str) -> int:

@@ -68,7 +68,7 @@ _TOO_MANY = re.compile(r"(\d+) exceeds max_(?:array|map)_len")
 _pack = cast("Callable[[object], bytes]", _msgpack.packb)
 
 
-def _pack_each(values: Iterable[object]) -> bytes:
+def pack_each(values: Iterable[object]) -> bytes:
     # One packer for many values: packb reserves the memory of a new one each time.
     return b"".join(map(_msgpack.Packer().pack, values))
 
@@ -77,7 +77,7 @@ def _refuse_extension(code: int, data: bytes) -> Never:
     raise ValueError(f"an extension type ({code}, {len(data)} bytes)")
 
 
-def _unpack_group(data: bytes, count: int, max_items: int) -> list[Any]:
+def unpack_group(data: bytes, count: int, max_items: int) -> list[Any]:
     """Read exactly ``count`` values.
 
     The caps on lists and maps bound what nested headers can reserve: msgpack makes room for all
@@ -104,7 +104,7 @@ def _unpack_group(data: bytes, count: int, max_items: int) -> list[Any]:
     return records
 
 
-def _array_of(length: int, record: object, kind: str) -> list[Any]:
+def array_of(length: int, record: object, kind: str) -> list[Any]:
     if type(record) is not list or len(cast("list[object]", record)) != length:
         raise MPackFormatError(f"a {kind} that is not an array of {length}")
     return cast("list[object]", record)
@@ -253,7 +253,7 @@ def decode_commits(data: bytes, count: int, limits: Limits) -> list[dict[str, An
         MPackFormatError: the bytes are not those that `encode_commit` makes of such commits.
         MPackLimitError: a text or list is too long.
     """
-    records = _unpack_group(data, count, max(limits.max_items, len(_KNOWN_KEYS)))
+    records = unpack_group(data, count, max(limits.max_items, len(_KNOWN_KEYS)))
     again: list[bytes] = []
     pack = _msgpack.Packer().pack
     for record in records:
@@ -353,11 +353,11 @@ def decode_snapshots(data: bytes, count: int) -> list[DecodedSnapshot]:
     Raises:
         MPackFormatError: the bytes are not those that `encode_snapshot` makes of such snapshots.
     """
-    records = _unpack_group(data, count, _SNAPSHOT_MEMBERS)
+    records = unpack_group(data, count, _SNAPSHOT_MEMBERS)
     found: list[DecodedSnapshot] = []
     every_path: list[str] = []
     for record in records:
-        parent, paths, kinds, blobs, links, removed, directories = _array_of(
+        parent, paths, kinds, blobs, links, removed, directories = array_of(
             _SNAPSHOT_MEMBERS, record, "snapshot"
         )
         if (
@@ -379,7 +379,7 @@ def decode_snapshots(data: bytes, count: int) -> list[DecodedSnapshot]:
         every_path += listed
         found.append(DecodedSnapshot(parent, names, kinds, numbers, gitlinks, gone, listed))
     check_paths(every_path)
-    if _pack_each(records) != data:
+    if pack_each(records) != data:
         raise MPackFormatError("snapshots are not in their one encoding")
     return found
 
@@ -403,12 +403,12 @@ def decode_tags(data: bytes, count: int) -> list[tuple[str, int]]:
     Raises:
         MPackFormatError: the bytes are not those that `encode_tag` makes of such tags.
     """
-    records = _unpack_group(data, count, 2)
+    records = unpack_group(data, count, 2)
     for record in records:
-        name, commit = _array_of(2, record, "tag")
+        name, commit = array_of(2, record, "tag")
         check_ref_name(name)
         if type(commit) is not int:
             raise MPackFormatError("a tag names its commit by number")
-    if _pack_each(records) != data:
+    if pack_each(records) != data:
         raise MPackFormatError("tags are not in their one encoding")
     return [(name, commit) for name, commit in records]

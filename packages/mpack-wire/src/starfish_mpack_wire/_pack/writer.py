@@ -13,10 +13,18 @@ from io import BytesIO
 from itertools import pairwise
 from typing import Protocol
 
+from starfish_mpack_wire._model.chunk_lists import chunk_ids
 from starfish_mpack_wire._model.entries import blobs_in, check_entry
 from starfish_mpack_wire._model.object_ids import check_object_id, commit_id, digest_of
-from starfish_mpack_wire._model.records import BlobRecord, CommitRecord, SnapshotRecord, TagRecord
+from starfish_mpack_wire._model.records import (
+    BlobRecord,
+    ChunkedRecord,
+    CommitRecord,
+    SnapshotRecord,
+    TagRecord,
+)
 from starfish_mpack_wire._pack.blob_source import BlobSource, GivenBlobs
+from starfish_mpack_wire._pack.chunk_list_codec import encode_chunks
 from starfish_mpack_wire._pack.frame import compress
 from starfish_mpack_wire._pack.given_records import COMMIT, SNAPSHOT, TAG, check_members
 from starfish_mpack_wire._pack.layout import (
@@ -25,9 +33,8 @@ from starfish_mpack_wire._pack.layout import (
     BLOCK_BYTES,
     HEADER,
     ID_ENTRY,
-    MAX_BLOB_BYTES,
     MAX_BLOCK_BYTES,
-    MAX_SHARING_BYTES,
+    MAX_STORED_BYTES,
     encode_section_table,
 )
 from starfish_mpack_wire._pack.order import (
@@ -43,7 +50,7 @@ from starfish_mpack_wire._pack.record_codec import (
     encode_tag,
 )
 from starfish_mpack_wire._pack.record_groups import encode_groups
-from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError, MPackLimitError
+from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError
 from starfish_mpack_wire.limits import Limits
 
 __all__ = ("PackOutput", "WrittenPack", "build_mpack", "write_mpack")
@@ -74,8 +81,12 @@ def build_mpack(
     snapshots: Iterable[SnapshotRecord],
     blobs: Iterable[BlobRecord],
     tags: Iterable[TagRecord] = (),
+    chunked: Iterable[ChunkedRecord] = (),
 ) -> bytes:
     """Give the pack of these records, that may come in any order.
+
+    Blobs of more than 1 MiB are cut into chunks. ``chunked`` are such blobs of which the receiver holds some chunks:
+    these need not be among ``blobs``.
 
     Raises:
         MPackFormatError: a record breaks a rule, comes twice, or is its own ancestor.
@@ -90,7 +101,7 @@ def build_mpack(
         >>> build_mpack(**parse_wire_mpack(pack)) == pack
         True
     """
-    given = GivenBlobs(blobs)
+    given = GivenBlobs(blobs, chunked)
     out = BytesIO()
     write_mpack(out, commits, snapshots, given.ids(), given, tags)
     return out.getvalue()
@@ -114,7 +125,8 @@ def write_mpack(  # noqa: PLR0917 - the parts of a pack, in the order of build_m
         out: takes the bytes.
         commits: in any order, each once.
         snapshots: in any order, each once.
-        blob_ids: which blobs the pack shall hold; any order, each once.
+        blob_ids: which blobs the pack shall hold; any order, each once. Of a large one the list of chunks is held,
+            and those of its chunks that are among ``blob_ids`` themselves.
         source: gives the blobs.
         tags: in any order, each name once.
 
@@ -124,10 +136,10 @@ def write_mpack(  # noqa: PLR0917 - the parts of a pack, in the order of build_m
         MPackLimitError: a text or list of a commit is too long.
         ObjectNotFoundError: the source does not have a blob.
     """
-    plan = _Plan(commits, snapshots, blob_ids, tags)
+    plan = _Plan(commits, snapshots, blob_ids, source, tags)
     sealed = _SealedOutput(out)
     sealed.write(HEADER)
-    blobs = _BlobWriter(sealed, plan.blob_numbers, source)
+    blobs = _BlobWriter(sealed, plan.stored_numbers, source)
     blobs.write_all(plan.stored_order)
     lengths = [sealed.size - len(HEADER)]
     for section in (blobs.index(), *plan.record_sections()):
@@ -170,6 +182,7 @@ class _Plan:
         commits: Iterable[CommitRecord],
         snapshots: Iterable[SnapshotRecord],
         blob_ids: Iterable[str],
+        source: BlobSource,
         tags: Iterable[TagRecord],
     ) -> None:
         by_id = _unique_commits(commits)
@@ -179,11 +192,17 @@ class _Plan:
         self._snapshots = [snapshots_by_id[each] for each in snapshot_ids]
         check_chains(self._snapshots)
         self._tags = sorted(map(_checked_tag, tags), key=_name)
-        self.blob_ids = sorted(blob_ids)
-        _refuse_doubles("blob", self.blob_ids)
+        ids = sorted(blob_ids)
+        _refuse_doubles("blob", ids)
+        lists = source.chunk_lists(ids)
+        self._lists = {each: lists[each] for each in sorted(lists)}
+        stored = [each for each in ids if each not in lists]
         _refuse_doubles("tag", [tag["name"] for tag in self._tags])
-        self.stored_order = order_blobs(self.blob_ids, self._snapshots)
-        self.blob_numbers = {each: number for number, each in enumerate(self.blob_ids)}
+        self.stored_order = order_blobs(stored, self._snapshots, self._lists)
+        self.stored_numbers = {each: number for number, each in enumerate(stored)}
+        self._blob_numbers = self.stored_numbers | {
+            each: len(stored) + number for number, each in enumerate(self._lists)
+        }
         self._commit_numbers = {
             each["commit_id"]: number for number, each in enumerate(self._commits)
         }
@@ -196,13 +215,13 @@ class _Plan:
             named.update(each for each in commit["parent_ids"] if each not in self._commit_numbers)
             if commit["snapshot_id"] not in self._snapshot_numbers:
                 named.add(commit["snapshot_id"])
-        blobs: set[str] = set()
+        blobs = chunk_ids(self._lists)
         for snapshot in self._snapshots:
             parent = snapshot["parent_snapshot_id"]
             if parent is not None and parent not in self._snapshot_numbers:
                 named.add(parent)
             blobs.update(blobs_in(snapshot["upsert"].values()))
-        named |= blobs - self.blob_numbers.keys()
+        named |= blobs - self._blob_numbers.keys()
         named.update(
             tag["commit_id"] for tag in self._tags if tag["commit_id"] not in self._commit_numbers
         )
@@ -217,8 +236,8 @@ class _Plan:
         return len(self._snapshots) + self._foreign[object_id] if number is None else number
 
     def _blob_number(self, object_id: str) -> int:
-        number = self.blob_numbers.get(object_id)
-        return len(self.blob_ids) + self._foreign[object_id] if number is None else number
+        number = self._blob_numbers.get(object_id)
+        return len(self._blob_numbers) + self._foreign[object_id] if number is None else number
 
     def record_sections(self) -> Iterable[bytes]:
         """Give the sections behind the index of blobs, in their order."""
@@ -245,6 +264,10 @@ class _Plan:
         )
         yield encode_groups(
             encode_tag(tag, self._commit_number(tag["commit_id"])) for tag in self._tags
+        )
+        yield _id_index({each: number for number, each in enumerate(self._lists)})
+        yield encode_groups(
+            encode_chunks(chunks, self._blob_number) for chunks in self._lists.values()
         )
 
 
@@ -322,15 +345,18 @@ class _BlobWriter:
 
     def _add(self, object_id: str, content: bytes) -> None:
         size = len(content)
-        if size > MAX_BLOB_BYTES:
-            raise MPackLimitError("blob bytes", size, MAX_BLOB_BYTES)
-        if size > MAX_SHARING_BYTES or self._block_length + size > MAX_BLOCK_BYTES:
+        if size > MAX_STORED_BYTES:
+            raise MPackFormatError(
+                f"blob {object_id} of {size} bytes has no list of chunks; it must have one above "
+                f"{MAX_STORED_BYTES}"
+            )
+        if self._block_length + size > MAX_BLOCK_BYTES:
             self._close_block()
         if not self._block:
             self._enough = max(BLOCK_BYTES, BLOCK_BLOBS * size)
         self._block.append((object_id, content))
         self._block_length += size
-        if size > MAX_SHARING_BYTES or self._block_length >= self._enough:
+        if self._block_length >= self._enough:
             self._close_block()
 
     def _close_block(self) -> None:

@@ -114,7 +114,9 @@ def apply_mpack(
                     file = stack.enter_context(store.incoming.new_file())
                     with refuse_as_store_error("cannot write", file):
                         file.write_bytes(_bytes_of(data))
-        listing = PackListing.of(checked.commits, checked.snapshots, checked.blob_ids)
+        listing = PackListing.of(
+            checked.commits, checked.snapshots, checked.blob_ids, checked.chunked_ids
+        )
         store.adopt(file, stored, listing)
         for tree in checked.newest_trees():
             store.keep_tree(tree)

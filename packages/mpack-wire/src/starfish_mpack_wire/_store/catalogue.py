@@ -20,7 +20,8 @@ from starfish_mpack_wire.errors import StoreError
 
 __all__ = ("Catalogue", "CommitRow", "ObjectKind", "SnapshotRow")
 
-ObjectKind = Literal["blob", "snapshot", "commit"]
+ObjectKind = Literal["blob", "snapshot", "commit", "chunked"]
+"""``chunked`` are the large blobs, which are among the blobs as well."""
 
 APPLICATION_ID = 0x4D504B43
 """``MPKC`` in the header of the file (``PRAGMA application_id``)."""
@@ -52,9 +53,15 @@ LAYOUTS = (
         "CREATE INDEX commits_by_generation ON commits (generation, id)",
         "CREATE TABLE foreign_commits (foreign_id TEXT PRIMARY KEY, id BLOB NOT NULL) WITHOUT ROWID",
     ),
+    ("CREATE TABLE chunked (id BLOB PRIMARY KEY, pack INTEGER NOT NULL) WITHOUT ROWID",),
 )
 """Statements of each version, the first one first."""
-TABLES: dict[ObjectKind, str] = {"blob": "blobs", "snapshot": "snapshots", "commit": "commits"}
+TABLES: dict[ObjectKind, str] = {
+    "blob": "blobs",
+    "snapshot": "snapshots",
+    "commit": "commits",
+    "chunked": "chunked",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +171,7 @@ class Catalogue:
         commits: Iterable[CommitRow],
         snapshots: Iterable[SnapshotRow],
         blob_ids: Sequence[str],
+        chunked_ids: Iterable[str] = (),
     ) -> None:
         """Add the rows of a pack; an object that another pack holds too stays with that one.
 
@@ -178,6 +186,10 @@ class Catalogue:
                 some = blob_ids[start : start + BLOBS_PER_INSERT]
                 digests = bytes.fromhex("".join([blob[len(ID_PREFIX) :] for blob in some]))
                 execute(INSERT_BLOBS, {"digests": digests, "pack": pack})
+            many(
+                "INSERT OR IGNORE INTO chunked VALUES (?, ?)",
+                ((_packed(each), pack) for each in chunked_ids),
+            )
             many(
                 "INSERT OR IGNORE INTO snapshots VALUES (?, ?, ?, ?)",
                 (
@@ -207,7 +219,7 @@ class Catalogue:
     def clear(self) -> None:
         """Forget all packs; call it inside `transaction`."""
         with self._lock, self._translated():
-            for table in ("packs", "blobs", "snapshots", "commits"):
+            for table in ("packs", *TABLES.values()):
                 self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from this line
 
     # -- objects -------------------------------------------------------------------------------

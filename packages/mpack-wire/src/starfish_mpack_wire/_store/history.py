@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 
 from starfish_mpack_wire._history.commit_graph import CommitNode
+from starfish_mpack_wire._model.chunk_lists import ChunkList
 from starfish_mpack_wire._model.manifest import Manifest
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
 from starfish_mpack_wire._store.catalogue import Catalogue, CommitRow
@@ -63,6 +64,10 @@ class StoreHistory:
     def manifests(self, snapshot_ids: Collection[str], /) -> Mapping[str, Manifest]:
         """Return these snapshots as a whole."""
         return {each: self._objects.manifest(each) for each in snapshot_ids}
+
+    def chunk_lists(self, object_ids: Collection[str], /) -> Mapping[str, ChunkList]:
+        """Return the chunks of those of the blobs that are large."""
+        return self._objects.chunk_lists(object_ids)
 
     def _nodes_of(self, rows: Mapping[str, CommitRow]) -> dict[str, CommitNode]:
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from starfish_mpack_wire._history.commit_graph import CommitNode
@@ -23,6 +23,9 @@ class PackListing:
     snapshot_parents: Mapping[str, str | None]
     """Each snapshot, and the one that it is a difference to."""
     blob_ids: Sequence[str]
+    """Chunks and large ones included."""
+    chunked_ids: Collection[str]
+    """The large ones."""
 
     @classmethod
     def of(
@@ -30,12 +33,14 @@ class PackListing:
         commits: Iterable[CommitRecord],
         snapshots: Iterable[SnapshotRecord],
         blob_ids: Iterable[str],
+        chunked_ids: Collection[str],
     ) -> PackListing:
         """The listing of these records."""
         return cls(
             {commit["commit_id"]: commit for commit in commits},
             {each["snapshot_id"]: each["parent_snapshot_id"] for each in snapshots},
             list(blob_ids),
+            chunked_ids,
         )
 
 
@@ -63,6 +68,7 @@ def add_packs(catalogue: Catalogue, packs: Mapping[str, PackListing]) -> None:
             ),
             snapshots=snapshots[name],
             blob_ids=pack.blob_ids,
+            chunked_ids=pack.chunked_ids,
         )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from starfish_mpack_wire._model.chunk_lists import ChunkList, checked_pieces
 from starfish_mpack_wire._model.manifest import Manifest
 from starfish_mpack_wire._model.object_ids import check_object_id
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
@@ -85,12 +87,30 @@ class StoredObjects:
         return self._find("snapshot", snapshot_id, lambda pack: pack.snapshot(snapshot_id))
 
     def blob(self, object_id: str) -> bytes:
-        """Return the bytes of a blob.
+        """Return the bytes of a blob; a large one is in memory as a whole.
 
         Raises:
-            ObjectNotFoundError: the store does not hold it.
+            ObjectNotFoundError: the store does not hold it, or a chunk of it.
             MPackIntegrityError: the bytes on disk are not what they were.
         """
+        return b"".join(self.blob_pieces(object_id))
+
+    def blob_pieces(self, object_id: str) -> Iterator[bytes]:
+        """Return the bytes of a blob in pieces, so that a large one is never in memory as a whole.
+
+        The id is checked with the last piece: write the pieces where they can still be thrown away.
+
+        Raises:
+            ObjectNotFoundError: the store does not hold it, or a chunk of it.
+            MPackIntegrityError: the bytes on disk are not what they were.
+        """
+        chunks = self.chunk_lists([object_id]).get(object_id)
+        if chunks is not None:
+            return checked_pieces(object_id, chunks, self.stored_blob)
+        return iter((self.stored_blob(object_id),))
+
+    def stored_blob(self, object_id: str) -> bytes:
+        """Return the bytes of a blob that is not a large one."""
         return self._find("blob", object_id, lambda pack: pack.blob(object_id))
 
     # -- many objects --------------------------------------------------------------------------
@@ -121,19 +141,40 @@ class StoredObjects:
             self.snapshot_record,
         )
 
-    def blobs(self, object_ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
-        """Return id and bytes of many blobs, in the order in which they are read fastest.
+    def blobs(self, object_ids: Collection[str]) -> Iterator[tuple[str, Iterable[bytes]]]:
+        """Return id and pieces of many blobs, in the order in which they are read fastest.
+
+        The pieces of one may be read several times; see `blob_pieces`.
 
         Raises:
             ObjectNotFoundError: the store does not hold one.
             MPackIntegrityError: the bytes on disk are not what they were.
         """
-        return self._each(
+        large = self.chunk_lists(object_ids)
+        stored = self._each(
             "blob",
-            object_ids,
+            [each for each in object_ids if each not in large] if large else object_ids,
             lambda pack, some: pack.blobs(some),
             lambda object_id: (object_id, self.blob(object_id)),
         )
+        for object_id, content in stored:
+            yield object_id, (content,)
+        for object_id, chunks in large.items():
+            yield object_id, _LargeBlob(self, object_id, chunks)
+
+    def chunk_lists(self, object_ids: Collection[str], /) -> dict[str, ChunkList]:
+        """Return the chunks of those of the blobs that are large and that the store holds.
+
+        Raises:
+            MPackFormatError: a list on disk is not what it was.
+        """
+        found: dict[str, ChunkList] = {}
+        for each in self.catalogue.known("chunked", object_ids):
+            found |= self._chunk_list(each)
+        return found
+
+    def _chunk_list(self, object_id: str) -> dict[str, ChunkList]:
+        return self._find("chunked", object_id, lambda pack: pack.chunk_lists([object_id]))
 
     def _each(
         self,
@@ -253,7 +294,9 @@ class StoredObjects:
                 # Removed since it was listed: another process has put the packs together. The folder has
                 # changed then, so the next look at it sees the pack that replaced this one.
                 continue
-            listings[mpack_id] = PackListing.of(pack.commits(), pack.snapshots(), pack.blob_ids())
+            listings[mpack_id] = PackListing.of(
+                pack.commits(), pack.snapshots(), pack.blob_ids(), pack.chunk_lists().keys()
+            )
         return listings
 
     def adopt(self, source: Path, mpack_id: str, listing: PackListing | None = None) -> bool:
@@ -297,3 +340,15 @@ class StoredObjects:
                 if not self.refresh():
                     break
         raise ObjectNotFoundError(object_id)
+
+
+@dataclass(frozen=True, slots=True)
+class _LargeBlob:
+    """The pieces of a large blob, as often as they are asked for."""
+
+    objects: StoredObjects
+    object_id: str
+    chunks: ChunkList
+
+    def __iter__(self) -> Iterator[bytes]:
+        return checked_pieces(self.object_id, self.chunks, self.objects.stored_blob)

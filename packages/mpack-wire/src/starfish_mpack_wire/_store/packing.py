@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from starfish_mpack_wire._history.delta import compute_delta
-from starfish_mpack_wire._history.pack_plan import PackPlan, plan_pack
+from starfish_mpack_wire._history.pack_plan import PackPlan, plan_chunks, plan_pack
 from starfish_mpack_wire._history.reading import run
 from starfish_mpack_wire._model.manifest import difference_record
 from starfish_mpack_wire._model.records import CommitRecord, TagRecord
 from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
+from starfish_mpack_wire._pack.blob_source import BlobSource
 from starfish_mpack_wire._pack.layout import MAX_SNAPSHOT_CHAIN
 from starfish_mpack_wire._pack.writer import write_mpack
 from starfish_mpack_wire._store.durable import refuse_as_store_error
@@ -34,8 +35,8 @@ def plan_for(store: PackStore, want: Iterable[str], have: Iterable[str] = ()) ->
     if plan.blob_ids and state.partial:
         # What a partial clone lacks is what the others have.
         needed = set(plan.blob_ids)
-        return replace(plan, blob_ids=needed - store.missing("blob", needed))
-    return plan
+        plan = replace(plan, blob_ids=needed - store.missing("blob", needed))
+    return run(plan_chunks(plan), history)
 
 
 def write_pack(
@@ -58,16 +59,6 @@ def write_pack(
     return written.mpack_id
 
 
-@dataclass(frozen=True, slots=True)
-class _NewBlobs:
-    """A source of blobs that are in no pack yet."""
-
-    read: Callable[[str], bytes]
-
-    def blob(self, object_id: str) -> bytes:
-        return self.read(object_id)
-
-
 def write_commit(
     store: PackStore,
     record: CommitRecord,
@@ -75,7 +66,7 @@ def write_commit(
     base: SnapshotTree | None,
     *,
     blobs: Collection[str],
-    read: Callable[[str], bytes],
+    source: BlobSource,
 ) -> None:
     """Add one commit with its snapshot and the blobs that are new; on disk when this returns.
 
@@ -84,8 +75,8 @@ def write_commit(
         record: the commit.
         tree: its snapshot.
         base: the snapshot of its first parent.
-        blobs: ids of blobs that the snapshot names and the last one did not.
-        read: gives their bytes.
+        blobs: ids of blobs that the snapshot names and the last one did not, and of the chunks of large ones.
+        source: gives their bytes.
 
     Raises:
         StoreError: the disk is full.
@@ -106,6 +97,6 @@ def write_commit(
             ]
         new_blobs = store.missing("blob", blobs)
         with refuse_as_store_error("cannot write", file), file.open("wb") as out:
-            written = write_mpack(out, [record], snapshots, new_blobs, _NewBlobs(read))
+            written = write_mpack(out, [record], snapshots, new_blobs, source)
         store.adopt(file, written.mpack_id)
     store.keep_tree(tree)

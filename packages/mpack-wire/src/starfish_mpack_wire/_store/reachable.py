@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from starfish_mpack_wire._model.chunk_lists import chunk_ids
 from starfish_mpack_wire._model.entries import blobs_in
 from starfish_mpack_wire._pack.reader import MPackReader
 from starfish_mpack_wire._store.pack_store import PackStore
@@ -83,4 +84,5 @@ def find_reachable(
     blobs = set(young.blobs)
     for record in store.snapshots(snapshots):
         blobs.update(blobs_in(record["upsert"].values()))
+    blobs |= chunk_ids(store.chunk_lists(blobs))
     return Reachable({row.commit_id for row in rows}, snapshots, blobs)

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from starfish_mpack_wire._model.chunk_lists import checked_pieces, chunk_ids
 from starfish_mpack_wire._model.entries import blobs_in
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
 from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
@@ -72,7 +73,9 @@ class PackVerification:
         self.snapshots: list[SnapshotRecord] = []
         """The good ones, in their order."""
         self.blob_ids: list[str] = []
-        """The good ones, sorted."""
+        """The good ones, chunks and large ones included."""
+        self.chunked_ids: set[str] = set()
+        """The large ones among them."""
         self.rejected: list[RejectedRecord] = []
         """The bad ones."""
 
@@ -92,6 +95,7 @@ class PackVerification:
             self.blob_ids = list(self._reader.blob_ids())
         else:
             self._verify_blobs()
+        self._verify_large_blobs()
         self._tell(len(self.blob_ids))
         self._verify_snapshots()
         self._verify_commits()
@@ -113,14 +117,43 @@ class PackVerification:
         return True
 
     def _verify_blobs(self) -> None:
-        ids = list(self._reader.blob_ids())
-        for object_id in ids:
+        large = self._reader.chunk_lists()
+        for object_id in self._reader.blob_ids():
+            if object_id in large:
+                self.blob_ids.append(object_id)
+                continue
             try:
                 self._reader.blob(object_id)
             except (MPackIntegrityError, MPackFormatError) as error:
                 self._refuse("blob", object_id, error)
             else:
                 self.blob_ids.append(object_id)
+
+    def _verify_large_blobs(self) -> None:
+        """Compare large blobs with their ids, chunk by chunk; some chunks are in the pack, some in the store."""
+        lists = self._reader.chunk_lists()
+        self.chunked_ids = set(lists)
+        here = set(self.blob_ids)
+        absent = self._store.missing("blob", chunk_ids(lists) - here)
+        for object_id, chunks in lists.items():
+            try:
+                for chunk in chunks:
+                    if chunk.object_id in absent:
+                        raise IncompleteHistoryError("blob", chunk.object_id, object_id)
+                if not here.issuperset(chunk.object_id for chunk in chunks):
+                    for _ in checked_pieces(object_id, chunks, self._read_chunk):
+                        pass
+                elif self._read is None:
+                    for _ in self._reader.blob_pieces(object_id):
+                        pass
+            except MPackError as error:
+                self._refuse("blob", object_id, error)
+                self.blob_ids.remove(object_id)
+                self.chunked_ids.discard(object_id)
+
+    def _read_chunk(self, object_id: str) -> bytes:
+        source = self._reader if self._reader.has_blob(object_id) else self._store
+        return source.blob(object_id)
 
     def _tell(self, blobs: int) -> None:
         if self._on_progress is not None:

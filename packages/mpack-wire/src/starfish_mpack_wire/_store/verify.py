@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from starfish_mpack_wire._model.chunk_lists import ChunkList, checked_pieces
 from starfish_mpack_wire._model.entries import blobs_in
 from starfish_mpack_wire._model.records import SnapshotRecord
 from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
@@ -38,6 +39,7 @@ def verify_store(store: PackStore) -> VerifyReport:
     names = sorted(store.packs.ids())
     records: list[SnapshotRecord] = []
     blobs: set[str] = set()
+    lists: dict[str, ChunkList] = {}
     for mpack_id in names:
         try:
             path = store.packs.path_of(mpack_id)
@@ -48,8 +50,10 @@ def verify_store(store: PackStore) -> VerifyReport:
             with MPackReader(path, limits=store.limits) as reader:
                 records += reader.verified_records()[1]
                 blobs.update(reader.blob_ids())
+                lists |= reader.chunk_lists()
         except MPackError as error:
             problems.append(f"the pack {mpack_id}: {error}")
+    problems += _problems_of_large_blobs(store, lists)
     problems += _problems_of_snapshots(store, records, blobs)
     problems += _problems_of_history(store)
     return VerifyReport(
@@ -59,6 +63,19 @@ def verify_store(store: PackStore) -> VerifyReport:
         blobs=store.catalogue.count("blob"),
         problems=tuple(problems),
     )
+
+
+def _problems_of_large_blobs(store: PackStore, lists: dict[str, ChunkList]) -> Iterator[str]:
+    """Those whose chunks are in several packs: the others were compared with their packs."""
+    for object_id, chunks in lists.items():
+        name = store.catalogue.pack_of("chunked", object_id)
+        try:
+            if name is not None and store.packs.open(name).is_whole(object_id):
+                continue
+            for _ in checked_pieces(object_id, chunks, store.blob):
+                pass
+        except MPackError as error:
+            yield f"the blob {object_id}: {error}"
 
 
 def _problems_of_snapshots(

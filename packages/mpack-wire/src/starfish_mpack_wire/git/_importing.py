@@ -14,9 +14,10 @@ from dulwich.objects import Blob, Commit, ObjectID, Tag, Tree
 from dulwich.refs import Ref
 from dulwich.repo import Repo
 
+from starfish_mpack_wire._model.chunk_lists import chunk_ids
 from starfish_mpack_wire._model.entries import Entry, blobs_in
 from starfish_mpack_wire._model.manifest import difference_record
-from starfish_mpack_wire._model.object_ids import blob_id, commit_id
+from starfish_mpack_wire._model.object_ids import commit_id
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
 from starfish_mpack_wire._model.ref_names import is_ref_name
 from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
@@ -34,14 +35,14 @@ from starfish_mpack_wire.git._kept_objects import (
     object_path,
     read_kept,
 )
-from starfish_mpack_wire.git._trees import TreeLine, entry_for, is_odd, name_from_git, parse_tree
+from starfish_mpack_wire.git._objects import GitObjects
+from starfish_mpack_wire.git._trees import TreeLine, entry_for, name_from_git
 
 __all__ = ("ImportResult", "import_git")
 
 COMMITS_A_PACK = 5_000
 """An import that is interrupted has kept the packs that it finished."""
 PARENTS_A_COMMIT = 1_000
-TREES_KEPT = 20_000
 HEADS, TAGS = b"refs/heads/", b"refs/tags/"
 
 
@@ -104,59 +105,6 @@ def import_git(
         repo.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _GitTree:
-    lines: list[TreeLine]
-    odd: bool
-
-
-class _GitObjects:
-    """Raw objects of git, and their bytes as blobs of ours."""
-
-    def __init__(self, repo: Repo) -> None:
-        self._repo = repo
-        self._trees: dict[bytes, _GitTree] = {}
-        self._blob_ids: dict[bytes, str] = {}
-        self._git_ids: dict[str, bytes] = {}
-        self._given: dict[str, bytes] = {}
-
-    def raw(self, sha: str) -> tuple[int, bytes]:
-        """Return type and bytes."""
-        found = self._repo.object_store.get_raw(ObjectID(sha.encode()))
-        return found[0], bytes(found[1])
-
-    def tree(self, sha: bytes) -> _GitTree:
-        """Return a tree, taken apart."""
-        known = self._trees.get(sha)
-        if known is None:
-            raw = self.raw(sha.hex())[1]
-            lines = parse_tree(raw)
-            known = _GitTree(lines, is_odd(raw, lines))
-            if len(self._trees) >= TREES_KEPT:
-                self._trees.clear()
-            self._trees[sha] = known
-        return known
-
-    def blob_id(self, sha: bytes) -> str:
-        """Return the blob id of the bytes of an object."""
-        known = self._blob_ids.get(sha)
-        if known is None:
-            known = self._blob_ids[sha] = blob_id(self.raw(sha.hex())[1])
-            self._git_ids[known] = sha
-        return known
-
-    def give(self, content: bytes) -> str:
-        """Have bytes of our own among the blobs."""
-        object_id = blob_id(content)
-        self._given[object_id] = content
-        return object_id
-
-    def blob(self, object_id: str) -> bytes:
-        """Return the bytes of a blob; see `BlobSource`."""
-        given = self._given.get(object_id)
-        return given if given is not None else self.raw(self._git_ids[object_id].hex())[1]
-
-
 @dataclass(slots=True)
 class _Converted:
     """A commit that came in: its files here, its top tree in git, and which folders of it are odd."""
@@ -177,7 +125,7 @@ class _Importer:
     def __init__(self, store: LocalStore, repo: Repo) -> None:
         self._store = store
         self._repo = repo
-        self._objects = _GitObjects(repo)
+        self._objects = GitObjects(repo)
         self._notes: list[str] = []
         known = store.catalogue.foreign_commits()
         absent = store.missing("commit", set(known.values()))
@@ -459,7 +407,8 @@ class _Importer:
         """Write the commits so far into a pack, so that the next call has only new ones."""
         if not self._commits:
             return
-        blobs = self._store.missing("blob", self._blobs)
+        large = self._objects.chunk_lists(self._blobs)
+        blobs = self._store.missing("blob", self._blobs | chunk_ids(large))
         with self._store.incoming.new_file() as file:
             with refuse_as_store_error("cannot write", file), file.open("wb") as out:
                 written = write_mpack(

@@ -31,7 +31,7 @@ from starfish_mpack_wire.errors import (
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.server._history_rows import HistoryRows
 from starfish_mpack_wire.server._pack_cache import BuiltPack, PackCache
-from starfish_mpack_wire.server._pack_plan import PlacedPlan, plan_placed_pack
+from starfish_mpack_wire.server._pack_plan import PlacedPlan, place_blobs, plan_placed_pack
 from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server._repos import Repo, branch_head, heads_of
 from starfish_mpack_wire.server._rows import WireRows
@@ -139,8 +139,7 @@ class FetchService:
         async def build() -> BuiltPack:
             async with self._rows.reading() as connection:
                 history = HistoryRows(connection, repo)
-                places = await history.places(request.object_ids)
-            plan = PlacedPlan(PackPlan(blob_ids=request.object_ids), places)
+                plan = await place_blobs(history, PackPlan(blob_ids=request.object_ids))
             return await self._build(repo, plan, None)
 
         async with self._rows.reading() as connection:
@@ -170,7 +169,7 @@ class FetchService:
                 pack.size_bytes,
                 len(pack.commits),
                 len(pack.snapshots),
-                len(pack.places),
+                len(pack.places) + len(pack.lists),
                 head,
             )
             await self._cache.keep(repo, key, built)
@@ -275,7 +274,7 @@ class FetchService:
 
 def _write(storage: PackStorage, repo_id: int, placed: PlacedPlan, target: Path) -> WrittenPack:
     plan = placed.plan
-    source = StoredBlobs(storage, repo_id, placed.places)
+    source = StoredBlobs(storage, repo_id, placed.places, placed.lists)
     try:
         with target.open("wb") as file:
             return write_mpack(file, plan.commits, plan.snapshots, plan.blob_ids, source)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgpack  # type: ignore[import-untyped]  # it has neither types nor stubs
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_mpack_wire._history.commit_graph import CommitNode
+from starfish_mpack_wire._model.chunk_lists import ChunkList, decode_chunk_list
 from starfish_mpack_wire._model.entries import Entry
 from starfish_mpack_wire._model.manifest import Manifest
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
 from starfish_mpack_wire.errors import DamagedHistoryError, IncompleteHistoryError
 from starfish_mpack_wire.server._repos import Repo
 from starfish_mpack_wire.server._rows import (
+    CHUNKED,
     COMMITS,
     PACK_INDEX,
     PACKS,
@@ -27,6 +29,12 @@ from starfish_mpack_wire.server._rows import (
 
 __all__ = ("BlobPlace", "HistoryRows", "encode_record")
 
+_ID_COLUMNS: Final = {
+    "commit": (COMMITS.c.commit_id,),
+    "snapshot": (SNAPSHOTS.c.snapshot_id,),
+    "blob": (PACK_INDEX.c.object_id, CHUNKED.c.object_id),
+    "stored blob": (PACK_INDEX.c.object_id,),
+}
 _NODE = (COMMITS.c.commit_id, COMMITS.c.parent_ids, COMMITS.c.generation)
 
 
@@ -137,14 +145,20 @@ class HistoryRows:
         return found
 
     async def known(self, kind: str, object_ids: Collection[str]) -> set[str]:
-        """Which of these commits, snapshots or blobs this repository holds."""
-        column = {
-            "commit": COMMITS.c.commit_id,
-            "snapshot": SNAPSHOTS.c.snapshot_id,
-            "blob": PACK_INDEX.c.object_id,
-        }[kind]
-        rows = await read_by_ids(self._connection, (column,), self._repo.id, column, object_ids)
-        return {row[0] for row in rows}
+        """Which of these commits, snapshots or blobs this repository holds; a ``stored blob`` is not a large one."""
+        found: set[str] = set()
+        for column in _ID_COLUMNS[kind]:
+            rows = await read_by_ids(self._connection, (column,), self._repo.id, column, object_ids)
+            found.update(row[0] for row in rows)
+        return found
+
+    async def chunk_lists(self, object_ids: Collection[str], /) -> dict[str, ChunkList]:
+        """Return the chunks of those of the blobs that are large."""
+        columns = (CHUNKED.c.object_id, CHUNKED.c.chunks)
+        rows = await read_by_ids(
+            self._connection, columns, self._repo.id, CHUNKED.c.object_id, object_ids
+        )
+        return {row[0]: decode_chunk_list(row[1]) for row in rows}
 
     async def generations(self, commit_ids: Collection[str]) -> dict[str, int | None]:
         """The generations of the commits that are there."""

@@ -25,6 +25,7 @@ from starfish_mpack_wire._messages import (
     FetchRequest,
     PresignRequest,
     UnpackRequest,
+    UploadPart,
     encode_message,
 )
 from starfish_mpack_wire._model.object_ids import is_object_id
@@ -36,6 +37,7 @@ from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server._push_service import PushService
 from starfish_mpack_wire.server._repos import Repo, Repos, url_key
 from starfish_mpack_wire.server._signed_urls import UrlSigner
+from starfish_mpack_wire.server._uploads import Uploads
 from starfish_mpack_wire.server.errors import ForbiddenError, RepoNotFoundError
 
 __all__ = ("create_wire_router",)
@@ -109,8 +111,14 @@ class _Wire:
         self._limit = Limit(per_minute, 60_000) if per_minute else None
         self._rates = RateLimiter(clock=options.clock)
         self._fetches = FetchService(options.repos, self._storage, options.limits, options.clock)
+        self._uploads = Uploads(options.repos, self._storage, options.limits)
         self._pushes = PushService(
-            options.repos, self._storage, self._fetches, options.limits, options.clock
+            rows=options.repos,
+            storage=self._storage,
+            fetches=self._fetches,
+            uploads=self._uploads,
+            limits=options.limits,
+            clock=options.clock,
         )
         self._signer: UrlSigner | None = None
 
@@ -185,26 +193,34 @@ class _Wire:
         repo = await self.repo_for(request, "write")
         body = await self._read(request)
         asked = PresignRequest.parse(body, self._limits)
-        key = await self._pushes.where_to_upload(repo, asked)
-        if key is None:
-            return answer(request, {"upload_url": None, "expires_at": None})
-        url, expires_at = await self._signed_url(
-            request,
-            repo,
-            _UPLOAD,
-            asked.mpack_id,
-            key,
-            lifetime_ms=self._limits.upload_lifetime_ms,
-            size_bytes=asked.size_bytes,
-        )
-        return answer(request, {"upload_url": url, "expires_at": expires_at})
+        whole = UploadPart(part_id=asked.mpack_id, size_bytes=asked.size_bytes)
+        urls: list[str | None] = []
+        expires_at: int | None = None
+        keys = await self._uploads.where_to(repo, asked)
+        for part, key in zip(asked.parts or (whole,), keys, strict=True):
+            if key is None:
+                urls.append(None)
+                continue
+            url, expires_at = await self._signed_url(
+                request,
+                repo,
+                _UPLOAD,
+                part.part_id,
+                key,
+                lifetime_ms=self._limits.upload_lifetime_ms,
+                size_bytes=part.size_bytes,
+            )
+            urls.append(url)
+        if asked.parts:
+            return answer(request, {"part_urls": urls, "expires_at": expires_at})
+        return answer(request, {"upload_url": urls[0], "expires_at": expires_at})
 
     async def upload(self, request: Request) -> Response:
         """Take the bytes of a pack that was granted."""
         repo = await self._signed_repo(request)
         allowed = min(int(request.query_params["size"]), self._limits.max_pack_bytes)
         body = RequestBody(request.scope, request.receive, max_bytes=allowed)
-        await self._pushes.receive(repo, request.path_params["mpack_id"], allowed, body.pieces())
+        await self._uploads.receive(repo, request.path_params["mpack_id"], allowed, body.pieces())
         return Response(None, 204)
 
     async def unpack(self, request: Request) -> Response:

@@ -53,6 +53,7 @@ __all__ = (
     "APPLICATION_ID",
     "BRANCHES",
     "BUILT_PACKS",
+    "CHUNKED",
     "COMMITS",
     "PACKS",
     "PACK_INDEX",
@@ -154,6 +155,15 @@ PACK_INDEX: Final = Table(
     Column("size_bytes", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+CHUNKED: Final = Table(
+    "mpack_chunked",
+    _METADATA,
+    _repo_column(),
+    # A large blob: the chunks that it is made of have places in the index of packs.
+    Column("object_id", _ID, primary_key=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("chunks", LargeBinary, nullable=False),
+)
 BRANCHES: Final = Table(
     "mpack_branches",
     _METADATA,
@@ -210,7 +220,7 @@ class WireRows:
                 self._file = SqliteFile(
                     Path(self._engine.url.database or ""),
                     application_id=APPLICATION_ID,
-                    layouts=[_first_layout()],
+                    layouts=[_layout(_FIRST_TABLES), _layout(["mpack_chunked"])],
                     busy_timeout_ms=20_000,
                     adopt=_written_before_there_was_an_id,
                 )
@@ -318,11 +328,27 @@ async def _translated() -> AsyncGenerator[None]:
         raise StorageUnavailableError(f"the database failed: {type(error).__name__}") from error
 
 
-def _first_layout() -> list[str]:
-    """The tables as statements; a later layout adds to them and never changes this one."""
+_FIRST_TABLES: Final = (
+    "mpack_repos",
+    "mpack_tokens",
+    "mpack_settings",
+    "mpack_commits",
+    "mpack_snapshots",
+    "mpack_packs",
+    "mpack_pack_index",
+    "mpack_branches",
+    "mpack_tags",
+    "mpack_built_packs",
+)
+
+
+def _layout(tables: Collection[str]) -> list[str]:
+    """Some tables as statements; a later layout adds to them and never changes an earlier one."""
     dialect = sqlite.dialect()
     statements: list[str] = []
     for table in _METADATA.sorted_tables:
+        if table.name not in tables:
+            continue
         statements.append(str(CreateTable(table).compile(dialect=dialect)))
         statements += [
             str(CreateIndex(index).compile(dialect=dialect))

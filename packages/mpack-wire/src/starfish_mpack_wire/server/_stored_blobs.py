@@ -7,9 +7,10 @@ they were stored. Small amounts are read before the first question, from several
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from starfish_mpack_wire._model.chunk_lists import ChunkList
 from starfish_mpack_wire._pack.frame import decompress
 from starfish_mpack_wire.errors import MPackFormatError
 from starfish_mpack_wire.server._history_rows import BlobPlace
@@ -20,7 +21,7 @@ __all__ = ("StoredBlobs",)
 
 _RUN_BYTES = 4 * 1024 * 1024
 _GAP_BYTES = 64 * 1024
-_HELD_BYTES = 64 * 1024 * 1024
+_HELD_BYTES = 32 * 1024 * 1024
 _READERS = 8
 
 
@@ -40,14 +41,22 @@ class StoredBlobs:
         storage: where the packs are.
         repo_id: whose packs.
         places: of every blob that will be asked for.
+        lists: the chunks of the large ones.
 
     Raises:
         BlobUnavailableError: the bytes of a place are gone.
         StorageUnavailableError: the storage failed.
     """
 
-    def __init__(self, storage: PackStorage, repo_id: int, places: Mapping[str, BlobPlace]) -> None:
+    def __init__(
+        self,
+        storage: PackStorage,
+        repo_id: int,
+        places: Mapping[str, BlobPlace],
+        lists: Mapping[str, ChunkList],
+    ) -> None:
         self._storage = storage
+        self._lists = lists
         self._places = places
         self._run_of: dict[str, _Run] = {}
         self._held: OrderedDict[_Run, memoryview] = OrderedDict()
@@ -56,6 +65,10 @@ class StoredBlobs:
         runs = self._plan_runs(repo_id)
         if sum(run.end - run.start for run in runs) <= _HELD_BYTES:
             self._preload(runs)
+
+    def chunk_lists(self, object_ids: Collection[str], /) -> dict[str, ChunkList]:
+        """Return the chunks of large blobs."""
+        return {each: self._lists[each] for each in object_ids if each in self._lists}
 
     def blob(self, object_id: str) -> bytes:
         """The bytes of a blob; the caller compares them with its id."""

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from starfish_mpack_wire._model.chunk_lists import ChunkList, checked_pieces, chunk_ids
 from starfish_mpack_wire._model.entries import blobs_in
 from starfish_mpack_wire._model.manifest import Manifest
-from starfish_mpack_wire._model.object_ids import object_id_of
+from starfish_mpack_wire._model.object_ids import blob_id, object_id_of
 from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord, TagRecord
 from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
 from starfish_mpack_wire._pack.blob_index import BlobIndex
+from starfish_mpack_wire._pack.blob_source import BlobSource
 from starfish_mpack_wire._pack.layout import (
     HEADER,
     MAX_SNAPSHOT_CHAIN,
@@ -26,12 +28,22 @@ from starfish_mpack_wire._pack.layout import (
 from starfish_mpack_wire._pack.reader import MPackReader
 from starfish_mpack_wire.errors import (
     IncompleteHistoryError,
+    MPackFormatError,
     MPackIntegrityError,
 )
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.server._history_rows import BlobPlace
+from starfish_mpack_wire.server.errors import BlobUnavailableError
 
-__all__ = ("StoredSnapshot", "UploadedPack", "check_hash", "check_snapshots", "read_pack")
+__all__ = (
+    "StoredSnapshot",
+    "UploadedPack",
+    "check_hash",
+    "check_large_blobs",
+    "check_snapshots",
+    "memory_to_unpack",
+    "read_pack",
+)
 
 _HASHED_AT_ONCE = 1024 * 1024
 
@@ -48,6 +60,8 @@ class UploadedPack:
     """Parents first."""
     tags: Sequence[TagRecord]
     places: Sequence[BlobPlace]
+    lists: Mapping[str, ChunkList]
+    """The chunks of large blobs; some are in the repository only."""
 
     @property
     def tips(self) -> list[str]:
@@ -62,18 +76,38 @@ class UploadedPack:
         parents = {record["parent_snapshot_id"] for record in self.snapshots}
         return {parent for parent in parents if parent is not None} - here
 
+    @property
+    def chunks_outside(self) -> set[str]:
+        """Chunks of large blobs that are not here."""
+        return chunk_ids(self.lists) - {place.object_id for place in self.places}
+
+    def refuse_missing_chunks(self, there: Collection[str]) -> None:
+        """Return if all chunks that are not here are elsewhere.
+
+        Raises:
+            IncompleteHistoryError: one is not.
+        """
+        missing = self.chunks_outside.difference(there)
+        if missing:
+            for object_id, chunks in self.lists.items():
+                for chunk in chunks:
+                    if chunk.object_id in missing:
+                        raise IncompleteHistoryError("blob", chunk.object_id, object_id)
+
     def is_clone_of(self, head: str) -> bool:
         """Whether this is what a clone of that commit would be sent: all of it, and nothing else."""
         commits = {commit["commit_id"]: commit for commit in self.commits}
         snapshots = {record["snapshot_id"]: record for record in self.snapshots}
+        named = {each for record in self.snapshots for each in blobs_in(record["upsert"].values())}
+        large = {each: self.lists[each] for each in named if each in self.lists}
         return (
             not self.tags
             and self.tips == [head]
             and all(parent in commits for each in self.commits for parent in each["parent_ids"])
             and {commit["snapshot_id"] for commit in self.commits} == snapshots.keys()
             and not self.outside
-            and {each for record in self.snapshots for each in blobs_in(record["upsert"].values())}
-            == {place.object_id for place in self.places}
+            and named | chunk_ids(large)
+            == {place.object_id for place in self.places} | self.lists.keys()
         )
 
 
@@ -101,16 +135,66 @@ def check_hash(file: Path, mpack_id: str) -> None:
 
 
 def read_pack(file: Path, mpack_id: str, limits: Limits) -> UploadedPack:
-    """Parse a pack and check every blob and every commit against its id.
+    """Parse a pack whose hash was compared, and check every blob and every commit against its id.
 
     Raises:
         MPackFormatError, MPackIntegrityError, MPackLimitError: it is not what a pack must be.
     """
-    check_hash(file, mpack_id)
     with MPackReader(file, limits=limits) as reader:
         commits, snapshots, tags = reader.verified_records()
+        lists = reader.chunk_lists()
     places = _places(file, mpack_id, limits)
-    return UploadedPack(mpack_id, file.stat().st_size, commits, snapshots, tags, places)
+    return UploadedPack(mpack_id, file.stat().st_size, commits, snapshots, tags, places, lists)
+
+
+def check_large_blobs(
+    file: Path, pack: UploadedPack, limits: Limits, elsewhere: BlobSource
+) -> None:
+    """Compare the large blobs that have chunks outside of the pack with their ids, chunk by chunk.
+
+    Args:
+        file: the pack.
+        pack: what it holds.
+        limits: caps.
+        elsewhere: gives the chunks that are not in the pack.
+
+    Raises:
+        MPackFormatError: a chunk has another length than its list says.
+        MPackIntegrityError: a blob has another id.
+    """
+    with MPackReader(file, limits=limits) as reader:
+
+        def read(object_id: str) -> bytes:
+            if reader.has_blob(object_id):
+                return reader.blob(object_id)
+            content = elsewhere.blob(object_id)
+            if blob_id(content) != object_id:
+                raise BlobUnavailableError(object_id)
+            return content
+
+        for object_id, chunks in pack.lists.items():
+            if not reader.is_whole(object_id):
+                for _ in checked_pieces(object_id, chunks, read):
+                    pass
+
+
+_RECORD_BYTES = 1_000
+"""Of an object of Python for a record, beside its texts."""
+
+
+def memory_to_unpack(file: Path, mpack_id: str, limits: Limits) -> int:
+    """Compare the hash of a pack, then tell about how many bytes of memory its records take, as its tables claim.
+
+    Raises:
+        MPackIntegrityError: the bytes have another hash; nobody has looked at them.
+        MPackFormatError, MPackLimitError: the tables are not those of a pack.
+    """
+    check_hash(file, mpack_id)
+    if not file.stat().st_size:
+        raise MPackFormatError("an empty file is not a pack")
+    with MPackReader(file, limits=limits) as reader:
+        records = reader.commit_count + reader.snapshot_count + reader.blob_count
+        return records * _RECORD_BYTES + reader.record_bytes
 
 
 def _places(file: Path, mpack_id: str, limits: Limits) -> list[BlobPlace]:

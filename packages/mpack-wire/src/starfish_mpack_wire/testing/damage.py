@@ -25,7 +25,7 @@ __all__ = (
     "sections_of",
 )
 
-RECORD_SECTIONS = (Section.COMMITS, Section.SNAPSHOTS, Section.TAGS)
+RECORD_SECTIONS = (Section.COMMITS, Section.SNAPSHOTS, Section.TAGS, Section.CHUNKED)
 """Sections that are groups of msgpack."""
 
 

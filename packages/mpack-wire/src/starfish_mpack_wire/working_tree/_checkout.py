@@ -180,7 +180,7 @@ def apply_checkout(
     folder: SafeFolder,
     *,
     new_file: NewFile,
-    read_blobs: Callable[[Collection[str]], Iterable[tuple[str, bytes]]],
+    read_blobs: Callable[[Collection[str]], Iterable[tuple[str, Iterable[bytes]]]],
     force: bool,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -191,7 +191,7 @@ def apply_checkout(
         now: what the plan was made from.
         folder: the root of the working tree.
         new_file: gives a file of our own on the same file system, to be moved into place.
-        read_blobs: gives id and bytes of many blobs, in any order.
+        read_blobs: gives id and pieces of many blobs, in any order.
         force: local changes may be destroyed.
         on_progress: called with the number of files written and their total.
 
@@ -212,15 +212,15 @@ def apply_checkout(
         for path, blob in same_path_blobs(plan.write.items()):
             paths_of.setdefault(blob, []).append(path)
         done = 0
-        for blob, content in read_blobs(paths_of):
+        for blob, pieces in read_blobs(paths_of):
             for path in paths_of[blob]:
                 kind = kind_of(plan.write[path])
                 with new_file() as temporary:
                     source = temporary
                     if kind == "symlink":
-                        source = _make_link(temporary, content)
+                        source = _make_link(temporary, b"".join(pieces))
                     else:
-                        _fill(temporary, content, _mode_of(path, folder, kind))
+                        _fill(temporary, pieces, _mode_of(path, folder, kind))
                     _check_untouched(path, now, folder, force=force)
                     folder.place(path, source)
                 done += 1
@@ -243,9 +243,10 @@ def _make_link(temporary: Path, target: bytes) -> Path:
     return link
 
 
-def _fill(temporary: Path, content: bytes, mode: int | None) -> None:
+def _fill(temporary: Path, pieces: Iterable[bytes], mode: int | None) -> None:
     with temporary.open("wb") as file:
-        file.write(content)
+        for piece in pieces:
+            file.write(piece)
         if mode is None:
             return
         if mode < 0:

@@ -8,14 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from starfish_mpack_wire._model.entries import Entry, blobs_in, kind_of, same_path_blobs
-from starfish_mpack_wire._model.object_ids import blob_id, commit_id
+from starfish_mpack_wire._model.entries import Entry, blobs_in
+from starfish_mpack_wire._model.object_ids import commit_id
 from starfish_mpack_wire._model.records import CommitRecord
 from starfish_mpack_wire._model.ref_names import check_ref_name
 from starfish_mpack_wire._store.local_store import LocalStore
 from starfish_mpack_wire._store.packing import write_commit
 from starfish_mpack_wire.errors import (
-    MPackIntegrityError,
     NonFastForwardError,
     ObjectNotFoundError,
     StoreError,
@@ -23,6 +22,7 @@ from starfish_mpack_wire.errors import (
 )
 from starfish_mpack_wire.working_tree._checkout import apply_checkout, plan_checkout
 from starfish_mpack_wire.working_tree._name_folding import STORE_FOLDER, NameFolding
+from starfish_mpack_wire.working_tree._new_blobs import NewBlobs
 from starfish_mpack_wire.working_tree._safe_folder import SafeFolder
 from starfish_mpack_wire.working_tree._scan import FolderContents, scan_folder
 from starfish_mpack_wire.working_tree._stat_cache import StatCache
@@ -206,23 +206,15 @@ class WorkingTree:
                 "metadata": dict(metadata or {}),
             }
             record["commit_id"] = commit_id(record)
-            paths = {blob: path for path, blob in same_path_blobs(upsert.items())}
-
-            def read(blob: str) -> bytes:
-                link = kind_of(upsert[paths[blob]]) == "symlink"
-                content = folder.read_link(paths[blob]) if link else folder.read(paths[blob])
-                if blob_id(content) != blob:
-                    raise MPackIntegrityError(f"the file {paths[blob]}", blob, blob_id(content))
-                return content
-
             try:
+                source = NewBlobs(folder, upsert, now)
                 write_commit(
                     self.store,
                     record,
                     tree,
                     before if head else None,
-                    blobs=paths,
-                    read=read,
+                    blobs=source.ids(),
+                    source=source,
                 )
             except OSError as error:
                 raise StoreError(f"cannot read below {self.root}: {error}") from error

@@ -2,30 +2,57 @@
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import socket
-import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, cast
 
 from starfish_server.auth import TokenFile
 from starfish_server.cli._logging import configure_logging
+from starfish_server.cli._output import tell
 from starfish_server.config._likely_mistakes import config_warnings
 from starfish_server.config._loader import load_config
 
 if TYPE_CHECKING:
-    from starfish_server.cli._serve import ServeSettings
+    from starfish_server.cli._serve import ServeSettings, StoreName
 
-__all__ = ("run",)
+__all__ = ("RunOptions", "run")
 
-
+_STORES = ("sqlite", "filesystem", "postgres", "objects", "memory")
 _POSTGRES = ("postgresql://", "postgres://")
+_CONFIG_ENDPOINTS = ("public", "role-filtered")
 
 
-def run(options: argparse.Namespace) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What can be said about a server."""
+
+    config: Path
+    data: Path | None
+    tokens: Path | None
+    store: str = "sqlite"
+    dsn: str | None = None
+    bucket: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    trusted_proxy_hops: int = 0
+    max_connections: int = 1000
+    keep_alive: int = 30
+    drain: int = 30
+    config_endpoint: str | None = None
+    access_log: bool = False
+
+
+def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -> int:
     """Serve until told to stop.
+
+    Args:
+        options: what to serve and how.
+        announce: called with the address once requests are answered; ``None`` prints the line.
 
     Returns:
         The exit status: 0 stopped, 1 it could not start, 2 the options make no sense together,
@@ -46,13 +73,14 @@ def run(options: argparse.Namespace) -> int:
         return _usage(problem)
     config = load_config(options.config)
     for warning in config_warnings(config):
-        _tell(f"warning: {warning}")
+        tell(f"warning: {warning}")
     if options.tokens is None:
-        _tell("warning: without --tokens every caller is anonymous")
+        tell("warning: without --tokens every caller is anonymous")
     else:
         TokenFile(options.tokens).refresh()
     try:
         from starfish_http import serve
+        from starfish_http.rate_limit import MemoryCounters, SharedCounters
         from starfish_server.cli._serve import ServeSettings
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name not in {"uvicorn", "httptools"}:
@@ -62,18 +90,19 @@ def run(options: argparse.Namespace) -> int:
         ) from error
     settings: ServeSettings = ServeSettings(
         config=config,
-        store=options.store,
-        data=None if options.data is None else Path(options.data),
+        store=cast("StoreName", options.store),
+        data=options.data,
         dsn=options.dsn,
         bucket=options.bucket,
-        tokens=None if options.tokens is None else Path(options.tokens),
+        tokens=options.tokens,
         workers=options.workers,
         trusted_proxy_hops=options.trusted_proxy_hops,
-        config_endpoint=options.config_endpoint,
+        config_endpoint=cast("Literal['public', 'role-filtered'] | None", options.config_endpoint),
         max_connections=options.max_connections,
         keep_alive_s=options.keep_alive,
         drain_s=options.drain,
         access_log=options.access_log,
+        counters=SharedCounters() if options.workers > 1 else MemoryCounters(),
     )
     if options.store in {"postgres", "objects"}:  # or each worker would say that it lacks the extra
         import_module(f"starfish_server.storage.{options.store}")
@@ -84,19 +113,31 @@ def run(options: argparse.Namespace) -> int:
         port=options.port,
         options=settings.serve_options(),
         name="starfish-server",
+        announce=announce,
     )
 
 
-def _usage_problem(options: argparse.Namespace, address: str) -> str | None:
+def _usage_problem(options: RunOptions, address: str) -> str | None:
+    if options.store not in _STORES:
+        return f"--store {options.store!r} is refused; it must be one of {', '.join(_STORES)}"
+    return _audience_problem(options, address) or _place_problem(options)
+
+
+def _audience_problem(options: RunOptions, address: str) -> str | None:
+    if options.config_endpoint is not None and options.config_endpoint not in _CONFIG_ENDPOINTS:
+        allowed = ", ".join(_CONFIG_ENDPOINTS)
+        return (
+            f"--config-endpoint {options.config_endpoint!r} is refused; it must be one of {allowed}"
+        )
     if options.tokens is None and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
         return (
             f"--host {options.host} would let anybody on the network in; "
             "it must be a loopback address unless --tokens FILE is given"
         )
-    return _store_problem(options)
+    return None
 
 
-def _store_problem(options: argparse.Namespace) -> str | None:
+def _place_problem(options: RunOptions) -> str | None:
     store = options.store
     if store == "memory" and options.workers > 1:
         return "--store memory belongs to one process; use --workers 1 or another store"
@@ -122,9 +163,5 @@ def _resolve(host: str, port: int) -> str:
 
 
 def _usage(problem: str) -> int:
-    _tell(problem)
+    tell(problem)
     return 2
-
-
-def _tell(text: str) -> None:
-    sys.stderr.write(f"starfish-server: {text}\n")

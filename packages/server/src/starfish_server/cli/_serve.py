@@ -10,16 +10,18 @@ from typing import Literal
 from fastapi import FastAPI
 
 from starfish_http.bounded_protocol import ConnectionLimits
+from starfish_http.rate_limit import Counters
 from starfish_http.serve import ServeOptions
 from starfish_server.app import anonymous_role_resolver, create_app
 from starfish_server.auth import RoleResolver, TokenFile, create_token_role_resolver
 from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
+from starfish_server.maintenance._store_place import StoreKind, StorePlace
 from starfish_server.storage.base import AbstractObjectStore
-from starfish_server.storage.filesystem import FilesystemObjectStore
 from starfish_server.storage.memory import MemoryObjectStore
-from starfish_server.storage.sqlite import SqliteObjectStore
 
-__all__ = ("ServeSettings",)
+__all__ = ("ServeSettings", "StoreName")
+
+StoreName = Literal["sqlite", "filesystem", "postgres", "objects", "memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class ServeSettings:
     """What every process of one server has in common."""
 
     config: SyncConfig
-    store: Literal["sqlite", "filesystem", "postgres", "objects", "memory"]
+    store: StoreName
     data: Path | None
     """Folder of the store; ``None`` for the others."""
     dsn: str | None
@@ -42,6 +44,8 @@ class ServeSettings:
     keep_alive_s: int
     drain_s: int
     access_log: bool
+    counters: Counters
+    """Shared by the processes, which are forked from the one that made it."""
 
     def serve_options(self) -> ServeOptions:
         """How the application is served."""
@@ -76,8 +80,7 @@ class ServeSettings:
             # Streams leave connections for requests.
             max_event_streams=max(1, self.max_connections // 2),
             config_endpoint=None if endpoint is None else ConfigEndpointOptions(auth=endpoint),
-            # One process counts in memory; several have to count together.
-            rate_limit_store=store if self.workers > 1 else None,
+            rate_limit_counters=self.counters,
         )
         # All of this stays, so no collection need look at it again.
         gc.collect()
@@ -96,6 +99,5 @@ class ServeSettings:
             return ObjectStoreAdapter.from_url(self.bucket)
         if self.store == "memory" or self.data is None:
             return MemoryObjectStore()
-        if self.store == "filesystem":
-            return FilesystemObjectStore(self.data / "documents")
-        return SqliteObjectStore(self.data / "documents.sqlite")
+        kind: StoreKind = "filesystem" if self.store == "filesystem" else "sqlite"
+        return StorePlace(kind, self.data).open()

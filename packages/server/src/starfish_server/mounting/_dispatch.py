@@ -142,6 +142,14 @@ class Dispatcher:
                 return _Found(_Route(nothing, len(prefix)), path[len(prefix) :], {})
         return None
 
+    async def refusal_of_stranger(self, scope: Scope, receive: Receive) -> Answer | None:
+        """The answer to a request for none of these routes, when its caller has sent too many."""
+        try:
+            await RequestContext(self._services, scope, receive, "", {}).count_for_server()
+        except (ServerError, HttpError) as error:
+            return answer_to(error)
+        return None
+
     async def respond(self, found: _Found, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request in raw ASGI."""
         method = scope["method"]
@@ -155,6 +163,7 @@ class Dispatcher:
             return
         request = RequestContext(self._services, scope, receive, found.rest, found.params)
         try:
+            await request.count_for_server()
             answer = await handler(request)
         except ClientDisconnectedError:
             return

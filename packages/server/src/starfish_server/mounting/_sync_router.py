@@ -13,6 +13,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from starfish_http.events import StreamBudget
+from starfish_http.rate_limit import Counters
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_protocol.plugins import ServerPlugin
 from starfish_server._plugin_chain import PluginChain
@@ -23,6 +24,7 @@ from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.documents._store_secret import StoreSecret
 from starfish_server.errors import ConfigError
+from starfish_server.maintenance._compacting import TOMBSTONE_RETENTION_MS
 from starfish_server.mounting._dispatch import (
     DISPATCH_METHODS,
     DISPATCH_PATH,
@@ -33,10 +35,11 @@ from starfish_server.mounting._dispatch import (
     endpoint_of,
 )
 from starfish_server.mounting._openapi import operations
+from starfish_server.mounting._upkeep import kept_up
 from starfish_server.requests._access import AccessControl, RoleEnricher
 from starfish_server.requests._event_ids import EventIds
-from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._request_context import Handler, Services
+from starfish_server.requests._request_limits import RequestLimits, counters_of_store
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.requests._stream_tickets import StreamTickets
 from starfish_server.requests._views import Views
@@ -79,7 +82,10 @@ class SyncRouterOptions:
     """Most bytes of the documents that one ``/batch/pull`` returns; a first document that is larger
     by itself is returned alone."""
     rate_limit_store: AbstractObjectStore | None = None
-    """Where counters are shared between processes; ``None`` counts in this one."""
+    """Where servers on several machines share counters, in lots of permits; ``None`` for one machine."""
+    rate_limit_counters: Counters | None = None
+    """Where requests are counted: `starfish_http.rate_limit.SharedCounters`, made before the processes of
+    one machine are forked; ``None`` for the memory of this process. Not with ``rate_limit_store``."""
     trusted_proxy_hops: int = 0
     """How many proxies of one's own a request passes, each adding to ``X-Forwarded-For``."""
     body_timeout: float = 30.0
@@ -88,6 +94,9 @@ class SyncRouterOptions:
     """Most ``/events`` that are open at a time; the next one is told to try again."""
     max_event_streams_per_caller: int = 32
     """Most of them of one identity, or of one address where there is none."""
+    tombstone_retention_ms: int | None = TOMBSTONE_RETENTION_MS
+    """How long the change log remembers that a document was removed: 30 days. Once an hour changes that
+    newer ones stand for go, and older tombstones; ``None`` leaves the log as it is."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set it when the server stops: open ``/events`` end then, and nothing else does."""
     clock: Clock = field(default_factory=SystemClock)
@@ -96,7 +105,8 @@ class SyncRouterOptions:
 def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     """Serve a configuration from a store.
 
-    The router's lifespan starts and stops the plugins; FastAPI merges it into the application's
+    The router's lifespan starts and stops the plugins, removes expired documents once a minute and
+    compacts the change log once an hour; FastAPI merges it into the application's
     when the router is included. The store is the caller's to close.
 
     Raises:
@@ -142,7 +152,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
             namespace = prefix[:-1] or None
             dispatcher.add(prefix, "events", "GET", feed.handler(members, namespace))
             dispatcher.add(prefix, "events/ticket", "POST", feed.ticket_handler(namespace))
-    router = SyncRouter(dispatcher, lifespan=_lifespan(services.plugins))
+    router = SyncRouter(dispatcher, lifespan=_lifespan(services, options.tombstone_retention_ms))
     router.add_api_route(
         DISPATCH_PATH,
         endpoint_of(dispatcher),
@@ -195,7 +205,7 @@ def _services(options: SyncRouterOptions) -> Services:
         ),
         plugins=plugins,
         limiter=(
-            RateLimiter(options.config, clock=options.clock, store=options.rate_limit_store)
+            RequestLimits(options.config, clock=options.clock, counters=_counters(options))
             if limited
             else None
         ),
@@ -205,10 +215,19 @@ def _services(options: SyncRouterOptions) -> Services:
     )
 
 
-def _lifespan(plugins: PluginChain) -> Any:
+def _counters(options: SyncRouterOptions) -> Counters | None:
+    if options.rate_limit_store is None:
+        return options.rate_limit_counters
+    if options.rate_limit_counters is not None:
+        raise ConfigError(["rate_limit_store and rate_limit_counters: one of the two may be given"])
+    return counters_of_store(options.rate_limit_store)
+
+
+def _lifespan(services: Services, retention_ms: int | None) -> Any:
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
-        async with plugins.running():
+        upkeep = kept_up(services.store, services.clock, retention_ms=retention_ms)
+        async with services.plugins.running(), upkeep:
             yield
 
     return lifespan
