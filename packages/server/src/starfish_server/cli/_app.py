@@ -124,7 +124,9 @@ def _run(
     ] = None,
     store: Annotated[
         str,
-        typer.Option(metavar="sqlite|filesystem|postgres|objects|memory", help="Where documents are kept."),
+        typer.Option(
+            metavar="sqlite|filesystem|postgres|objects|memory", help="Where documents are kept."
+        ),
     ] = "sqlite",
     dsn: Annotated[
         str | None,
