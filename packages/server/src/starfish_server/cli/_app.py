@@ -163,6 +163,23 @@ def _run(
             metavar="public|role-filtered", help="Serve /config: all, or what a caller may use."
         ),
     ] = None,
+    cors_origins: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cors-origin",
+            metavar="ORIGIN",
+            help="Let pages of this origin in, beside 'cors' of the configuration; may be repeated.",
+        ),
+    ] = None,
+    request_ids: Annotated[
+        bool, typer.Option("--request-ids", help="Answer with X-Request-ID.")
+    ] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Count requests; serve /metrics for Prometheus.")
+    ] = False,
+    tracing: Annotated[
+        bool, typer.Option("--tracing", help="Make an OpenTelemetry span of each request.")
+    ] = False,
     access_log: AccessLog = False,
 ) -> None:
     """Serve a configuration."""
@@ -183,6 +200,10 @@ def _run(
         keep_alive=keep_alive,
         drain=drain,
         config_endpoint=config_endpoint,
+        cors_origins=cors_origins or (),
+        request_ids=request_ids,
+        metrics=metrics,
+        tracing=tracing,
         access_log=access_log,
     )
     raise typer.Exit(run(options))
