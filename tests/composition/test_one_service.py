@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -30,11 +33,10 @@ from starfish_mpack_wire.server import (
 )
 from starfish_mpack_wire.working_tree import WorkingTree
 from starfish_protocol.address import ContentAddress
-from starfish_protocol.events import Event
 from starfish_server import CollectionConfig, SqliteObjectStore, SyncConfig
 from starfish_server.app import create_app
-from starfish_watcher import EventStore, Projection
-from starfish_watcher.server import create_event_log_plugin, document_entity
+from starfish_server.storage.changes import ChangeSource
+from starfish_watcher import AsyncRunner, SqliteSink, View
 
 pytestmark = pytest.mark.network
 
@@ -44,25 +46,29 @@ NOTES = CollectionConfig(
 PACKAGE = {"name": "n", "producer": "p", "subject": "s", "retention_class": "raw-evidence"}
 
 
-class Writes(Projection[int]):
-    """How often a document was written."""
+class Writes(View[Any]):
+    """How often each document was written."""
 
     name = "writes"
 
-    def initial(self) -> int:
-        return 0
+    def prepare(self, tables: Any) -> None:
+        tables.execute("CREATE TABLE writes (document TEXT PRIMARY KEY, times INTEGER)")
 
-    def apply(self, state: int, event: Event) -> int:
-        return state + 1
+    def apply(self, tables: Any, event: Any) -> None:
+        tables.execute(
+            "INSERT INTO writes VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1",
+            (event.entity,),
+        )
 
 
-def compose(folder: Path, events: EventStore) -> FastAPI:
-    """Documents at the root, evidence and histories below it, each write an event."""
+def compose(folder: Path, views: SqliteSink) -> FastAPI:
+    """Documents at the root, evidence and histories below it, each write counted by a view."""
+    documents = SqliteObjectStore(folder / "documents.sqlite")
     app = create_app(
         SyncConfig(collections=[NOTES]),
-        store=SqliteObjectStore(folder / "documents.sqlite"),
-        plugins=[create_event_log_plugin(events)],
+        store=documents,
     )
+    runner = AsyncRunner(ChangeSource(documents.changes), [Writes()], name="service", sink=views)
     engine = create_engine(f"sqlite:///{folder / 'registry.sqlite'}")
     dataplane = InProcessDataPlane(LocalBackend(folder / "content"))
     registry = Registry(engine, dataplane, RegistryViewWriter())
@@ -78,7 +84,10 @@ def compose(folder: Path, events: EventStore) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with of_documents(app):
             await create_schema(engine)
-            yield
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(runner.run())
+                yield
+                runner.stop()
             await rows.close()
             await engine.dispose()
 
@@ -87,14 +96,14 @@ def compose(folder: Path, events: EventStore) -> FastAPI:
 
 
 @pytest.fixture
-def events(tmp_path: Path) -> Generator[EventStore]:
-    with EventStore.open(tmp_path / "events.sqlite") as store:
-        yield store
+def views(tmp_path: Path) -> Generator[SqliteSink]:
+    with SqliteSink(tmp_path / "views.sqlite") as sink:
+        yield sink
 
 
 @pytest.fixture
-def url(tmp_path: Path, events: EventStore) -> Generator[str]:
-    config = uvicorn.Config(compose(tmp_path, events), port=0, log_level="warning")
+def url(tmp_path: Path, views: SqliteSink) -> Generator[str]:
+    config = uvicorn.Config(compose(tmp_path, views), port=0, log_level="warning")
     server = uvicorn.Server(config)
     serving = threading.Thread(target=server.run)
     serving.start()
@@ -105,14 +114,23 @@ def url(tmp_path: Path, events: EventStore) -> Generator[str]:
     serving.join()
 
 
+def written_soon(views: SqliteSink) -> list[tuple[str, int]]:
+    deadline = time.monotonic() + 20
+    rows: list[tuple[str, int]] = []
+    with views.reading() as connection:
+        while not rows and time.monotonic() < deadline:
+            time.sleep(0.02)
+            rows = connection.execute("SELECT document, times FROM writes").fetchall()
+    return rows
+
+
 def test_documents_events_evidence_and_histories_are_served_side_by_side(
-    url: str, events: EventStore, tmp_path: Path
+    url: str, views: SqliteSink, tmp_path: Path
 ) -> None:
     with httpx.Client(base_url=url) as client:
-        watcher = events.watch_projection(Writes, document_entity("notes/1"))
         pushed = client.post("/push/notes/1", json={"data": {"text": "hi"}, "baseHash": None})
         assert pushed.status_code == 200
-        assert watcher.recv(timeout=10) == (1, 1)
+        assert written_soon(views) == [("notes/1", 1)]
         assert client.get("/pull/notes/1").json()["data"] == {"text": "hi"}
 
         made = client.post("/evidence/packages", json=PACKAGE)

@@ -20,6 +20,8 @@ from starfish_protocol.events import (
     Event,
     EventSource,
     EventSubscription,
+    PositionedSource,
+    PositionLost,
     SubscriptionClosed,
     SubscriptionPruned,
 )
@@ -104,6 +106,29 @@ class AsyncEventSourceContract(ABC):
             seen.append(await source.generation("a"))
 
         assert seen == [0, 1, 1, 2]
+
+    async def test_a_position_leads_back_to_its_event(self, source: AsyncEventSource) -> None:
+        """Of a source that names its positions; another text, or a place not reached, is refused."""
+        positioned: Any = source
+        if not hasattr(positioned, "position_at"):
+            return
+        for _ in range(3):
+            await self.append(source, "a")
+        sequences = [event.sequence for event in await _read_all(source)]
+
+        positions = [await positioned.position_at(sequence) for sequence in sequences]
+
+        assert all(position.isascii() for position in positions)
+        assert [await positioned.sequence_of(position) for position in positions] == sequences
+        for refused in (
+            positioned.sequence_of("nonsense"),
+            positioned.position_at(sequences[-1] + 1),
+        ):
+            try:
+                given = await refused
+            except PositionLost:
+                continue
+            raise AssertionError(f"a place that is not there gave {given!r}")
 
     async def test_a_subscription_gets_what_comes_after_it(self, source: AsyncEventSource) -> None:
         """Not those that were there before."""
@@ -234,6 +259,24 @@ class _ThreadedSource:
         return _ThreadedSubscription(made)
 
 
+class _ThreadedPositionedSource(_ThreadedSource):
+    def __init__(self, source: PositionedSource) -> None:
+        super().__init__(source)
+        self._positioned = source
+
+    async def position_at(self, sequence: int) -> str:
+        return await asyncio.to_thread(self._positioned.position_at, sequence)
+
+    async def sequence_of(self, position: str) -> int:
+        return await asyncio.to_thread(self._positioned.sequence_of, position)
+
+
+def _threaded(source: Any) -> AsyncEventSource:
+    if hasattr(source, "position_at"):
+        return _ThreadedPositionedSource(source)
+    return _ThreadedSource(source)
+
+
 _Case: TypeAlias = Callable[[Any, AsyncEventSource], Awaitable[None]]
 _Test: TypeAlias = Callable[["EventSourceContract", EventSource], None]
 
@@ -252,7 +295,7 @@ class _ThreadedAppends:
 def _in_threads(case: _Case) -> _Test:
     def test(self: EventSourceContract, source: EventSource) -> None:
         async def run() -> None:
-            await case(_ThreadedAppends(self, source), _ThreadedSource(source))
+            await case(_ThreadedAppends(self, source), _threaded(source))
 
         asyncio.run(run())
 
@@ -286,6 +329,9 @@ class EventSourceContract(ABC):
     )
     test_a_generation_counts_the_events_of_its_entity = _in_threads(
         AsyncEventSourceContract.test_a_generation_counts_the_events_of_its_entity
+    )
+    test_a_position_leads_back_to_its_event = _in_threads(
+        AsyncEventSourceContract.test_a_position_leads_back_to_its_event
     )
     test_a_subscription_gets_what_comes_after_it = _in_threads(
         AsyncEventSourceContract.test_a_subscription_gets_what_comes_after_it

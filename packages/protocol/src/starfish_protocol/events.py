@@ -9,7 +9,8 @@ Rule 3: a page may be shorter than its limit although more follows; only an empt
 Rule 4: a closed subscription raises `SubscriptionClosed`, at once, also in calls that wait.
 Rule 5: ``capacity`` bounds the events that a source holds for one reader. A source that holds none,
 because its subscriptions read the log, ignores it: such a subscription misses nothing and is never
-pruned. The kits of `starfish_protocol.testing` ask for all of this.
+pruned. Rule 6: a source that can tell its history from another one names its positions
+(`PositionedSource`); one whose events can vanish must. The kits of `starfish_protocol.testing` ask for all of this.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ from starfish_protocol._errors import StarfishError
 __all__ = (
     "AsyncEventSource",
     "AsyncEventSubscription",
+    "AsyncPositionedSource",
     "Event",
     "EventSource",
     "EventSubscription",
+    "PositionLost",
+    "PositionedSource",
     "SourceEvent",
     "SubscriptionClosed",
     "SubscriptionPruned",
@@ -52,6 +56,17 @@ class SubscriptionPruned(StarfishError):  # noqa: N818 - the name that readers o
         )
         self.capacity = capacity
         """Events that it could hold."""
+
+
+class PositionLost(StarfishError):  # noqa: N818 - as `SubscriptionPruned`
+    """A source cannot be followed from a position: it is of another history, or is cut off."""
+
+    def __init__(self, position: str, reason: str) -> None:
+        super().__init__(f"position {position!r:.200} cannot be followed: {reason}")
+        self.position = position
+        """The position."""
+        self.reason = reason
+        """Why."""
 
 
 @runtime_checkable
@@ -149,6 +164,26 @@ class EventSource(Protocol):
         ...
 
 
+class PositionedSource(EventSource, Protocol):
+    """A source whose positions know which history they are of."""
+
+    def position_at(self, sequence: int) -> str:
+        """The place right after the event ``sequence``, as a text of ASCII characters.
+
+        Raises:
+            PositionLost: the source never had that event.
+        """
+        ...
+
+    def sequence_of(self, position: str) -> int:
+        """The sequence that a reader at ``position`` has seen.
+
+        Raises:
+            PositionLost: it is of another source, or of a history that this one does not have.
+        """
+        ...
+
+
 class AsyncEventSubscription(Protocol):
     """`EventSubscription` for asyncio."""
 
@@ -180,4 +215,16 @@ class AsyncEventSource(Protocol):
         self, *, entity: str | None = None, capacity: int = 8192
     ) -> AsyncEventSubscription:
         """As `EventSource.subscribe`; on return the subscription is in place."""
+        ...
+
+
+class AsyncPositionedSource(AsyncEventSource, Protocol):
+    """`PositionedSource` for asyncio."""
+
+    async def position_at(self, sequence: int) -> str:
+        """As `PositionedSource.position_at`."""
+        ...
+
+    async def sequence_of(self, position: str) -> int:
+        """As `PositionedSource.sequence_of`."""
         ...

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from starfish_http.answers import send_answer
+from starfish_http.components import Component
 from starfish_http.errors import problem_handlers
 from starfish_http.middleware import AccessLog, Cors, Observer, with_edge
 from starfish_http.mounting import SelfStarting
-from starfish_protocol.clock import SystemClock
 from starfish_protocol.constants import CORS_ALLOW_HEADERS
 from starfish_protocol.plugins import ServerPlugin
 from starfish_server.auth._result import AuthResult, RoleResolver
 from starfish_server.config._validate import validate_config
 from starfish_server.config.schema import SyncConfig
-from starfish_server.errors import StoreError
 from starfish_server.mounting._application import SyncFastAPI
 from starfish_server.mounting._sync_router import SyncRouterOptions, create_sync_router
 from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore
-from starfish_server.storage.object_store import ObjectStore
 
 __all__ = ("EdgeOptions", "anonymous_role_resolver", "create_app")
 
@@ -39,9 +35,6 @@ if TYPE_CHECKING:
     from starfish_http.metrics import Metrics
 
 _VERSION = version("starfish-server")
-_SWEEP_EVERY_S = 60.0
-_SWEPT_AT_ONCE = 500
-_LOG = logging.getLogger(__name__)
 
 
 _CORS_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
@@ -85,6 +78,7 @@ def create_app(
     title: str = "Starfish",
     openapi_url: str | None = "/openapi.json",
     edge: EdgeOptions | None = None,
+    components: Sequence[Component] = (),
     **router_options: Any,
 ) -> FastAPI:
     """An application that serves a configuration at the root.
@@ -101,6 +95,8 @@ def create_app(
         title: of the OpenAPI document.
         openapi_url: where that document is; ``None`` hides it.
         edge: the parts around every answer; ``None`` for header lines and ``cors`` alone.
+        components: further parts of the service, each served below ``/<name>``. They start in
+            order, after the store, and stop in reverse order before it.
         router_options: passed on to `SyncRouterOptions`.
 
     Raises:
@@ -123,12 +119,10 @@ def create_app(
         try:
             # A store opens on first use; better now than in somebody's request.
             await opened.ping()
-            sweeper = asyncio.create_task(_sweep(opened), name="starfish expiry")
-            try:
+            async with AsyncExitStack() as running:
+                for component in components:
+                    await running.enter_async_context(component.running())
                 yield
-            finally:
-                sweeper.cancel()
-                await asyncio.gather(sweeper, return_exceptions=True)
         finally:
             app.is_started = False
             await store.close()
@@ -153,6 +147,11 @@ def create_app(
         **router_options,
     )
     app.include_router(create_sync_router(options))
+    for component in components:
+        if isinstance(component.router, APIRouter):
+            app.include_router(component.router, prefix=f"/{component.name}")
+        elif component.router is not None:
+            app.mount(f"/{component.name}", component.router)
     return app
 
 
@@ -206,16 +205,3 @@ class _ServedFastAPI(SyncFastAPI):
             await super().__call__(scope, receive, send)
         else:
             await self._self_starting(scope, receive, send)
-
-
-async def _sweep(store: ObjectStore) -> None:
-    """Remove what has expired, for as long as the application runs."""
-    clock = SystemClock()
-    while True:
-        await asyncio.sleep(_SWEEP_EVERY_S)
-        try:
-            removed = _SWEPT_AT_ONCE
-            while removed == _SWEPT_AT_ONCE:  # in steps, between which writes have their turn
-                removed = await store.expire(clock.now_ms(), limit=_SWEPT_AT_ONCE)
-        except StoreError as error:
-            _LOG.warning("expired documents were not removed: %s", error)

@@ -12,6 +12,11 @@ from starfish_watcher._model.receipt import Receipt
 from starfish_watcher._model.region import Region
 from starfish_watcher._projection.definition import CONSISTENT, Change, MaybeStale, Projection
 from starfish_watcher._projection.snapshots import SnapshotCache
+from starfish_watcher._runner.memory_sink import MemorySink, MemoryTable, MemoryTables
+from starfish_watcher._runner.records import Member, ParkedEvent
+from starfish_watcher._runner.runner import AsyncRunner, Runner, RunnerStats
+from starfish_watcher._runner.sqlite_sink import SqliteSink
+from starfish_watcher._runner.view import Retry, View
 from starfish_watcher._store import EventStore
 from starfish_watcher._verification import ChainReport
 from starfish_watcher._watchers.cursor_watcher import CursorWatcher
@@ -31,7 +36,9 @@ from starfish_watcher.errors import (
     PayloadErasedError,
     ProjectionFailed,
     ReaderClosed,
+    RunnerError,
     SequenceConflictError,
+    SourcePositionLost,
     StoreClosed,
     StoreDamagedError,
     StoreFormatError,
@@ -40,6 +47,8 @@ from starfish_watcher.errors import (
     StoreUnavailableError,
     SubscriptionPruned,
     UnknownGenerationError,
+    ViewFailed,
+    ViewMismatchError,
     WatcherError,
 )
 from starfish_watcher.key_ring import KeyRing
@@ -51,6 +60,7 @@ __all__ = (
     "NEW",
     "AppendUncertainError",
     "AsyncEventStore",
+    "AsyncRunner",
     "AsyncSourceWatcher",
     "ChainBrokenError",
     "ChainReport",
@@ -70,7 +80,12 @@ __all__ = (
     "KeyRing",
     "LimitExceededError",
     "MaybeStale",
+    "Member",
+    "MemorySink",
+    "MemoryTable",
+    "MemoryTables",
     "NewEvent",
+    "ParkedEvent",
     "PayloadErasedError",
     "PrefixWatcher",
     "Projection",
@@ -80,8 +95,14 @@ __all__ = (
     "ReaderClosed",
     "Receipt",
     "Region",
+    "Retry",
+    "Runner",
+    "RunnerError",
+    "RunnerStats",
     "SequenceConflictError",
     "SnapshotCache",
+    "SourcePositionLost",
+    "SqliteSink",
     "StoreClosed",
     "StoreDamagedError",
     "StoreFormatError",
@@ -91,6 +112,9 @@ __all__ = (
     "Subscription",
     "SubscriptionPruned",
     "UnknownGenerationError",
+    "View",
+    "ViewFailed",
+    "ViewMismatchError",
     "WatcherError",
     "__version__",
     "event",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 from uuid import UUID
 
 from starfish_protocol.clock import Clock
+from starfish_protocol.events import PositionLost
 from starfish_watcher._delivery.checkpoint import Checkpoint
 from starfish_watcher._delivery.cursor import Cursor
 from starfish_watcher._delivery.subscription import Subscription
@@ -45,6 +47,7 @@ from starfish_watcher.log.sqlite import SqliteEventLog
 __all__ = ("StoreCore",)
 
 S = TypeVar("S")
+_POSITION: Final = re.compile(r"([0-9a-f]{32})-(0|[1-9][0-9]{0,18})-((?:[0-9a-f]{2})*)")
 _PathLike = str | os.PathLike[str]
 
 
@@ -158,6 +161,43 @@ class StoreCore(StoreWriting):
         """Sequence of the newest event that ever became visible, 0 before the first."""
         with self._reading():
             return self._log.last_sequence()
+
+    def position_at(self, sequence: int) -> str:
+        """The place after event ``sequence``, bound to the store and to that event's hash.
+
+        Raises:
+            PositionLost: there never was such an event.
+        """
+        with self._reading():
+            mark = self._log.mark(sequence) if sequence else b""
+            known = mark is not None or 0 < sequence <= self._log.last_sequence()
+        text = f"{self.store_id}-{sequence}-{(mark or b'').hex()}"
+        if not known or sequence < 0:
+            raise PositionLost(text, "the store never had that event")
+        return text
+
+    def sequence_of(self, position: str) -> int:
+        """The sequence of a position that `position_at` gave.
+
+        Raises:
+            PositionLost: it is of another store, or of a history that this one does not have.
+        """
+        found = _POSITION.fullmatch(position)
+        if found is None:
+            raise PositionLost(position, "it is not a position of an event store")
+        store_id, sequence, mark = found[1], int(found[2]), bytes.fromhex(found[3])
+        if store_id != self.store_id:
+            raise PositionLost(position, f"it is of another store than {self.store_id}")
+        if not sequence:
+            return 0
+        with self._reading():
+            there = self._log.mark(sequence)
+            last = self._log.last_sequence()
+        if sequence > last:
+            raise PositionLost(position, f"the store ends at {last}: it is an older copy")
+        if mark and there is not None and there != mark:
+            raise PositionLost(position, f"another event stands at {sequence}: it was put back")
+        return sequence
 
     def verify_chain(self, entity: str | None = None) -> ChainReport:
         """Recompute every hash of an entity, or of all; says how many events compaction removed.

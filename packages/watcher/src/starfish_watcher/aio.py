@@ -160,6 +160,14 @@ class AsyncEventStore:
         """As `EventStore.last_sequence`."""
         return await asyncio.to_thread(self._store.last_sequence)
 
+    async def position_at(self, sequence: int) -> str:
+        """As `EventStore.position_at`."""
+        return await asyncio.to_thread(self._store.position_at, sequence)
+
+    async def sequence_of(self, position: str) -> int:
+        """As `EventStore.sequence_of`."""
+        return await asyncio.to_thread(self._store.sequence_of, position)
+
     async def verify_chain(self, entity: str | None = None) -> ChainReport:
         """As `EventStore.verify_chain`."""
         return await asyncio.to_thread(self._store.verify_chain, entity)

@@ -16,6 +16,10 @@
   - UnknownGenerationError      entity, generation, actual
   - EventTypeError              name, version, reason, item
   - PayloadErasedError          reason
+  - RunnerError                 runner, reason
+    - ViewFailed                view, sequence, event_id, kind, entity
+    - ViewMismatchError
+    - SourcePositionLost
   - ProjectionFailed            projection, entity, sequence, event_id, kind
   - SubscriptionPruned          capacity; also a `starfish_protocol.events.SubscriptionPruned`
   - CheckpointError             location
@@ -44,7 +48,9 @@ __all__ = (
     "PayloadErasedError",
     "ProjectionFailed",
     "ReaderClosed",
+    "RunnerError",
     "SequenceConflictError",
+    "SourcePositionLost",
     "StoreClosed",
     "StoreDamagedError",
     "StoreFormatError",
@@ -53,6 +59,8 @@ __all__ = (
     "StoreUnavailableError",
     "SubscriptionPruned",
     "UnknownGenerationError",
+    "ViewFailed",
+    "ViewMismatchError",
     "WatcherError",
 )
 
@@ -331,3 +339,53 @@ class CheckpointMismatchError(CheckpointError):
         """What the reader is."""
         self.actual = actual
         """What the checkpoint was saved for."""
+
+
+class RunnerError(WatcherError):
+    """A runner refuses a call, or cannot go on; the tables are at the end of a batch."""
+
+    def __init__(self, runner: str, reason: str) -> None:
+        super().__init__(f"runner {runner!r}: {reason}")
+        self.runner = runner
+        """Name of the runner."""
+        self.reason = reason
+        """Why."""
+
+
+class ViewMismatchError(RunnerError):
+    """The sink keeps other views, versions or partitions under the runner's name.
+
+    Take another name, or `Runner.reset` with the views that made the tables.
+    """
+
+
+class SourcePositionLost(RunnerError):  # noqa: N818 - as `PositionLost` of the protocol, its cause
+    """The source does not have the history that the tables follow from: it was put back, or replaced.
+
+    Nothing is skipped or repeated: `Runner.reset` makes the tables anew.
+    """
+
+
+class ViewFailed(RunnerError):  # noqa: N818 - the view's failure, kept as the cause
+    """A view could not take an event; ``__cause__`` is what it raised.
+
+    The events before it have their effects, this one has none.
+    """
+
+    def __init__(self, runner: str, view: str, error: BaseException, event: events.Event) -> None:
+        self.view = view
+        """Name of the view."""
+        self.sequence = event.sequence
+        """Sequence of the event."""
+        self.event_id: UUID | None = getattr(event, "event_id", None)
+        """Its id, where its source has ids."""
+        self.kind = event.kind
+        """Its kind."""
+        self.entity = event.entity
+        """Its entity."""
+        shown = "" if self.event_id is None else f", {self.event_id}"
+        super().__init__(
+            runner,
+            f"view {view!r} failed at event {self.sequence} ({self.kind}{shown}) of entity"
+            f" {self.entity!r}: {type(error).__name__}: {error}",
+        )

@@ -1,4 +1,4 @@
-"""Event stores in PostgreSQL: extra ``postgres``."""
+"""Event stores, and tables of views, in PostgreSQL: extra ``postgres``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import final
 from starfish_protocol.clock import Clock
 from starfish_watcher._model.new_event import Durability
 from starfish_watcher._projection.snapshots import SnapshotCache
+from starfish_watcher._runner.postgres_sink import PostgresSink
 from starfish_watcher._store import EventStore
 from starfish_watcher.fault_points import FaultPoints
 from starfish_watcher.key_ring import KeyRing
 from starfish_watcher.log.postgres import PostgresEventLog
 
-__all__ = ("PostgresEventStore",)
+__all__ = ("PostgresEventStore", "PostgresSink")
 
 
 @final

@@ -1,19 +1,28 @@
-"""The stores on servers and the server plugin as a user sees them; read by the type checkers, never run."""
+"""The stores on servers and runners as a user sees them; read by the type checkers, never run."""
 
-from typing import assert_type
+from typing import Any, assert_type
 
-from starfish_protocol.plugins import ServerPlugin, WriteEvent
-from starfish_watcher import Event, EventKind, EventStore
+from starfish_watcher import (
+    AsyncRunner,
+    Event,
+    EventStore,
+    MemorySink,
+    Runner,
+    RunnerStats,
+    View,
+)
 from starfish_watcher.jetstream import JetStreamEventStore
 from starfish_watcher.log.base import EventLog
 from starfish_watcher.log.jetstream import JetStreamEventLog
 from starfish_watcher.log.postgres import PostgresEventLog
-from starfish_watcher.postgres import PostgresEventStore
-from starfish_watcher.server import DOCUMENT_WRITTEN, create_event_log_plugin, document_entity
+from starfish_watcher.postgres import PostgresEventStore, PostgresSink
 
 
-def kind_of(event: WriteEvent) -> EventKind:
-    return EventKind.custom(0xF, len(event.params))
+class Totals(View[Any]):
+    name = "totals"
+
+    def apply(self, tables: Any, event: Event) -> None:
+        pass
 
 
 def stores() -> None:
@@ -28,8 +37,8 @@ def stores() -> None:
         assert_type(EventStore(log).get(postgres.read()[0].event_id), Event | None)
 
 
-def plugins(store: EventStore) -> None:
-    assert_type(create_event_log_plugin(store), ServerPlugin)
-    create_event_log_plugin(store, kind=kind_of, scope=lambda event: event.collection)
-    create_event_log_plugin(store, kind=DOCUMENT_WRITTEN, collections={"notes"})
-    assert_type(document_entity("notes/ada"), str)
+def runners(store: EventStore, sink: PostgresSink) -> None:
+    runner = Runner(store, [Totals()], name="r", sink=sink, poison="park", partitions=4)
+    assert_type(runner.run(until_end=True), int)
+    assert_type(runner.stats(), RunnerStats)
+    AsyncRunner(store.aio, [Totals()], name="r", sink=MemorySink())

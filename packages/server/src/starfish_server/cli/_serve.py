@@ -20,13 +20,14 @@ from starfish_server.auth.capabilities import Capabilities, SqliteNonces
 from starfish_server.config._validate import validate_config
 from starfish_server.config.schema import ConfigEndpointOptions, CorsConfig, JwtConfig, SyncConfig
 from starfish_server.errors import ConfigError
+from starfish_server.maintenance._store_place import StoreKind, StorePlace
 from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore
-from starfish_server.storage.filesystem import FilesystemObjectStore
 from starfish_server.storage.memory import MemoryObjectStore
-from starfish_server.storage.sqlite import SqliteObjectStore
 
-__all__ = ("ServeSettings",)
+__all__ = ("ServeSettings", "StoreName")
+
+StoreName = Literal["sqlite", "filesystem", "postgres", "objects", "memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,13 @@ class ServeSettings:
     """What every process of one server has in common."""
 
     config: SyncConfig
-    store: Literal["sqlite", "filesystem", "postgres", "memory"]
+    store: StoreName
     data: Path | None
     """Folder of the store; ``None`` for the others."""
     dsn: str | None
     """Database of the store; ``None`` for the others."""
+    bucket: str | None
+    """Address of the storage; ``None`` for the others."""
     tokens: Path | None
     workers: int
     trusted_proxy_hops: int
@@ -138,11 +141,14 @@ class ServeSettings:
             from starfish_server.storage.postgres import PostgresObjectStore
 
             return PostgresObjectStore(self.dsn)
+        if self.store == "objects" and self.bucket is not None:
+            from starfish_server.storage.objects import ObjectStoreAdapter
+
+            return ObjectStoreAdapter.from_url(self.bucket)
         if self.store == "memory" or self.data is None:
             return MemoryObjectStore()
-        if self.store == "filesystem":
-            return FilesystemObjectStore(self.data / "documents")
-        return SqliteObjectStore(self.data / "documents.sqlite")
+        kind: StoreKind = "filesystem" if self.store == "filesystem" else "sqlite"
+        return StorePlace(kind, self.data).open()
 
 
 def _jwt_authenticator(config: JwtConfig) -> Authenticator:

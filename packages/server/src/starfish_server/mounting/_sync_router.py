@@ -25,6 +25,7 @@ from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.documents._store_secret import StoreSecret
 from starfish_server.errors import ConfigError
+from starfish_server.maintenance._compacting import TOMBSTONE_RETENTION_MS
 from starfish_server.mounting._dispatch import (
     DISPATCH_METHODS,
     DISPATCH_PATH,
@@ -35,6 +36,7 @@ from starfish_server.mounting._dispatch import (
     endpoint_of,
 )
 from starfish_server.mounting._openapi import operations
+from starfish_server.mounting._upkeep import kept_up
 from starfish_server.requests._access import AccessControl, RoleEnricher
 from starfish_server.requests._event_ids import EventIds
 from starfish_server.requests._rate_limit import RateLimiter
@@ -97,6 +99,9 @@ class SyncRouterOptions:
     """Most ``/events`` that are open at a time; the next one is told to try again."""
     max_event_streams_per_caller: int = 32
     """Most of them of one identity, or of one address where there is none."""
+    tombstone_retention_ms: int | None = TOMBSTONE_RETENTION_MS
+    """How long the change log remembers that a document was removed: 30 days. Once an hour changes that
+    newer ones stand for go, and older tombstones; ``None`` leaves the log as it is."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set it when the server stops: open ``/events`` end then, and nothing else does."""
     clock: Clock = field(default_factory=SystemClock)
@@ -105,7 +110,8 @@ class SyncRouterOptions:
 def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     """Serve a configuration from a store.
 
-    The router's lifespan starts and stops the plugins; FastAPI merges it into the application's
+    The router's lifespan starts and stops the plugins, removes expired documents once a minute and
+    compacts the change log once an hour; FastAPI merges it into the application's
     when the router is included. The store is the caller's to close.
 
     Raises:
@@ -158,7 +164,7 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     if services.capabilities is not None:
         handler = revocations_handler(services.capabilities.revocations, options.clock)
         dispatcher.add("", "revocations", "POST", handler)
-    router = SyncRouter(dispatcher, lifespan=_lifespan(services.plugins, services.capabilities))
+    router = SyncRouter(dispatcher, lifespan=_lifespan(services, options.tombstone_retention_ms))
     router.add_api_route(
         DISPATCH_PATH,
         endpoint_of(dispatcher),
@@ -240,15 +246,16 @@ def _restrictions(config: SyncConfig, namespace: str | None) -> Sequence[Identit
     return (*(config.restrictions or ()), *(own or ()))
 
 
-def _lifespan(plugins: PluginChain, capabilities: Capabilities | None) -> Any:
+def _lifespan(services: Services, retention_ms: int | None) -> Any:
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
+        upkeep = kept_up(services.store, services.clock, retention_ms=retention_ms)
         try:
-            async with plugins.running():
+            async with services.plugins.running(), upkeep:
                 yield
         finally:
-            if capabilities is not None:
-                await capabilities.close()
+            if services.capabilities is not None:
+                await services.capabilities.close()
 
     return lifespan
 

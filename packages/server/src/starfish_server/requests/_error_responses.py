@@ -29,6 +29,13 @@ from starfish_server.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from starfish_server.events import FeedRefusedError
+from starfish_server.maintenance._errors import (
+    DamagedSourceError,
+    MaintenanceError,
+    MissingError,
+    TakenError,
+)
 from starfish_server.requests._answers import error_answer
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.storage.errors import (
@@ -123,6 +130,12 @@ RESPONSES: dict[type[StarfishError], Callable[[Any], Answer]] = {
         409, "append_limit_exceeded", limit=error.limit
     ),
     PullBoundError: lambda error: error_answer(400, error.code),
+    # Of the client and of the commands; a request meets none of them.
+    FeedRefusedError: _server_error,
+    MaintenanceError: _server_error,
+    MissingError: _server_error,
+    TakenError: _server_error,
+    DamagedSourceError: _server_error,
 }
 
 

@@ -17,12 +17,14 @@ from typing import overload
 from typing_extensions import override
 
 from starfish_protocol.events import (
-    AsyncEventSource,
     AsyncEventSubscription,
+    AsyncPositionedSource,
+    PositionLost,
     SourceEvent,
     SubscriptionClosed,
 )
 from starfish_server.storage._positions import LogState
+from starfish_server.storage.errors import InvalidPositionError, PositionLostError
 from starfish_server.storage.values import Position
 
 __all__ = (
@@ -232,8 +234,8 @@ class ChangeLog(ABC):
         """
 
 
-class ChangeSource(AsyncEventSource):
-    """A change log as a source of events: `starfish_watcher.watch_async` can follow it.
+class ChangeSource(AsyncPositionedSource):
+    """A change log as a source of events: the watchers and runners of `starfish_watcher` follow it.
 
     The entity of an event is the document's storage key, its kind the name of the collection, its
     payload the `Change`. A subscription reads the log itself: however slow its reader is, it
@@ -260,6 +262,22 @@ class ChangeSource(AsyncEventSource):
     @override
     async def last_sequence(self) -> int:
         return await self._log.last_sequence()
+
+    @override
+    async def position_at(self, sequence: int) -> str:
+        state = await self._log._state()  # noqa: SLF001 - of one module
+        position = state.at(sequence)
+        if not 0 <= sequence <= state.last:
+            raise PositionLost(position, f"the log ends at {state.last}")
+        return position
+
+    @override
+    async def sequence_of(self, position: str) -> int:
+        state = await self._log._state()  # noqa: SLF001 - of one module
+        try:
+            return state.after(position)
+        except (InvalidPositionError, PositionLostError) as error:
+            raise PositionLost(position, str(error)) from error
 
     @override
     async def subscribe(

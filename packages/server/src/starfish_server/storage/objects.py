@@ -25,7 +25,12 @@ from starfish_protocol.clock import Clock, SystemClock
 from starfish_server.errors import StoreUnavailableError
 from starfish_server.storage._checks import check_range, check_size
 from starfish_server.storage._conditions import check_condition
-from starfish_server.storage._objects._bucket import BaseError, Bucket, ConflictError
+from starfish_server.storage._objects._bucket import (
+    BaseError,
+    Bucket,
+    ConflictError,
+    from_url,
+)
 from starfish_server.storage._objects._envelope import Envelope, Head, packed, unpacked
 from starfish_server.storage._objects._names import MAX_NAME, bound_of, name_of
 from starfish_server.storage.base import StoreContext
@@ -99,6 +104,26 @@ class ObjectStoreAdapter(ObjectStore):
         self._is_checked = False
         self._swept_at: float | None = None
         self._under_way: set[asyncio.Future[str]] = set()
+
+    @classmethod
+    def from_url(cls, url: str, *, clock: Clock | None = None) -> ObjectStoreAdapter:
+        """Make a store from an address; credentials come from the environment.
+
+        Args:
+            url: ``s3://bucket/prefix``, ``gs://…``, ``az://…`` or ``memory:///``. Variables such as
+                ``AWS_ACCESS_KEY_ID``, ``AWS_REGION`` and ``AWS_ENDPOINT`` say the rest.
+            clock: as in the constructor.
+
+        Raises:
+            StoreUnavailableError: the address or the environment does not make a storage.
+        """
+        location = url.partition("?")[0]
+        try:
+            storage = from_url(url)
+        except (BaseError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise StoreUnavailableError(location, reason) from error
+        return cls(storage, location=location, clock=clock)
 
     # Reading.
 

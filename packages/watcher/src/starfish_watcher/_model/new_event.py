@@ -144,7 +144,7 @@ def new_event(item: object) -> NewEvent:
     if isinstance(item, NewEvent):
         return item
     if isinstance(item, tuple):
-        fields = cast("tuple[Any, ...]", item)
+        fields: tuple[Any, ...] = tuple(cast("Any", item))
         if len(fields) == 3 or (len(fields) == 2 and not isinstance(fields[1], EventKind)):
             return NewEvent(*fields)  # prepare() checks the members
     msg = (

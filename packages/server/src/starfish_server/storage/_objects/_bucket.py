@@ -13,6 +13,7 @@ from starfish_server.storage.errors import OutcomeUnknownError
 try:
     import obstore
     from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+    from obstore.store import from_url
 except ImportError as error:
     raise ImportError(
         "starfish_server.storage.objects needs the extra objects: "
@@ -22,7 +23,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Storage
 
-__all__ = ("BaseError", "Bucket", "ConflictError")
+__all__ = ("BaseError", "Bucket", "ConflictError", "from_url")
 
 _UPLOADS = 2
 """Parts of one upload under way at once; each takes 5 MiB of memory."""
@@ -108,7 +109,7 @@ class Bucket:
         """Store an object of any size under a new name, in bounded memory.
 
         Raises:
-            StoreUnavailableError: the storage does not answer; what was sent is abandoned.
+            StoreUnavailableError: the storage does not answer; the parts already sent are abandoned.
         """
         raised: list[BaseException] = []
 
