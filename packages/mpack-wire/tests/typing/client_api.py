@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import assert_type
 
@@ -26,7 +26,7 @@ def stores(store: LocalStore) -> None:
     assert_type(store.state().refs, Mapping[str, str])
     assert_type(store.commit(""), CommitRecord)
     assert_type(store.blob(""), bytes)
-    assert_type(store.blobs([""]), Iterator[tuple[str, bytes]])
+    assert_type(store.blobs([""]), Iterator[tuple[str, Iterable[bytes]]])
     assert_type(store.snapshot_tree(""), SnapshotTree)
     assert_type(store.log([""]), Iterator[CommitRow])
     assert_type(store.verify(), VerifyReport)

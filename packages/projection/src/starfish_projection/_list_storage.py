@@ -1,6 +1,6 @@
 """Lists in a store: short ones as one document, long ones in pieces.
 
-Rule: the index decides. Whoever finds a chunk missing reads the index again: another version has its place.
+Rule: the index decides. A reader that misses a chunk reads the index again: another version has its place.
 """
 
 from __future__ import annotations

@@ -470,8 +470,9 @@ def _append_params() -> Schema:
 
 
 def _parameter_sets(names: Sequence[str]) -> Schema:
-    properties = dict.fromkeys(names, _TEXT)  # an illegal one is refused in its own answer
-    entry = {"type": "object", "properties": properties, "additionalProperties": _TEXT}
+    # A wrong value is refused in its own answer; one that is not a text or a number is left out.
+    properties = dict.fromkeys(names, {"description": "Text or number."})
+    entry = {"type": "object", "properties": properties}
     return {"type": "array", "items": entry}
 
 

@@ -31,7 +31,7 @@ class Operation:
     key: str
     """What it was about."""
     kind: Literal["read", "write", "delete"]
-    """What was asked for."""
+    """The request."""
     called: int
     """When it began."""
     replied: int | None
