@@ -471,7 +471,7 @@ def _append_params() -> Schema:
 
 def _parameter_sets(names: Sequence[str]) -> Schema:
     # A wrong value is refused in its own answer; one that is not a text or a number is left out.
-    properties = dict.fromkeys(names, {"description": "Text or number."})
+    properties = {name: {"description": "Text or number."} for name in names}
     entry = {"type": "object", "properties": properties}
     return {"type": "array", "items": entry}
 
