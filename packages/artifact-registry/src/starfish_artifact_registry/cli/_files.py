@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +26,7 @@ from starfish_artifact_registry.cli._source_files import (
 from starfish_artifact_registry.cli._terminal_text import printable, readable_size
 from starfish_artifact_registry.error_codes import ErrorCode, error_code
 from starfish_artifact_registry.errors import RegistryError
+from starfish_disk import new_file
 from starfish_disk.errors import DiskError, FileChangedError
 
 __all__ = ("add_file_commands",)
@@ -223,19 +222,12 @@ def _report(session: Session, package_id: UUID, done: _Ingested, progress: Meter
 
 async def _write_whole(content: AsyncIterator[bytes], target: Path, progress: Meter) -> int:
     """Write all of it or nothing: the name is given when the last byte has been checked."""
-    descriptor, draft = await asyncio.to_thread(
-        tempfile.mkstemp, prefix=f".{target.name[:80]}.", dir=target.parent
-    )
     size = 0
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            async for chunk in content:
-                await asyncio.to_thread(file.write, chunk)
-                size += len(chunk)
-                progress.add_bytes(len(chunk))
-        await asyncio.to_thread(os.replace, draft, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            await asyncio.to_thread(os.unlink, draft)
-        raise
+    with contextlib.ExitStack() as opened:
+        file = await asyncio.to_thread(opened.enter_context, new_file(target.parent))
+        async for chunk in content:
+            await asyncio.to_thread(file.write, chunk)
+            size += len(chunk)
+            progress.add_bytes(len(chunk))
+        await asyncio.to_thread(file.publish, target.name)
     return size

@@ -23,7 +23,7 @@ __all__ = ("Kind", "SqliteThread", "Work", "beside_loop", "on_loop")
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
-"""The work of one transaction."""
+"""The work of a transaction."""
 
 Kind = Literal["read", "write"]
 _BEGIN: Final[dict[Kind, str]] = {"read": "BEGIN", "write": "BEGIN IMMEDIATE"}
