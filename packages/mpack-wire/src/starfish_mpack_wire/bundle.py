@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
+from starfish_disk.durable import sync_file, sync_folder
 from starfish_mpack_wire._model.ref_names import check_ref_name
 from starfish_mpack_wire._pack.reader import MPackReader
 from starfish_mpack_wire._store.apply import ApplyResult, apply_mpack
-from starfish_mpack_wire._store.durable import refuse_as_store_error, sync_file, sync_folder
 from starfish_mpack_wire._store.local_store import LocalStore
 from starfish_mpack_wire._store.pack_store import BRANCHES, TAGS
 from starfish_mpack_wire._store.packing import plan_for, write_pack
+from starfish_mpack_wire._store.refusals import refuse_as_store_error
 from starfish_mpack_wire._store.state import StoreState
 from starfish_mpack_wire._store.verification import PackVerification
 from starfish_mpack_wire.errors import ObjectNotFoundError, StoreError

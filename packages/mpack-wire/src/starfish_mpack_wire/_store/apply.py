@@ -19,9 +19,9 @@ from typing import cast
 from starfish_mpack_wire._pack.layout import DIGEST_BYTES
 from starfish_mpack_wire._pack.reader import MPackReader
 from starfish_mpack_wire._pack.writer import write_mpack
-from starfish_mpack_wire._store.durable import refuse_as_store_error
 from starfish_mpack_wire._store.indexing import PackListing
 from starfish_mpack_wire._store.local_store import LocalStore
+from starfish_mpack_wire._store.refusals import refuse_as_store_error
 from starfish_mpack_wire._store.verification import PackVerification, RejectedRecord
 from starfish_mpack_wire.errors import MPackFormatError, MPackIntegrityError
 

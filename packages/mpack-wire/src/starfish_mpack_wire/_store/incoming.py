@@ -14,7 +14,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from starfish_mpack_wire._store.durable import refuse_as_store_error
+from starfish_mpack_wire._store.refusals import refuse_as_store_error
 
 __all__ = ("LINK_SUFFIX", "IncomingFolder")
 

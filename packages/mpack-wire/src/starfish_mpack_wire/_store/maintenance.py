@@ -16,9 +16,9 @@ from starfish_mpack_wire._history.pack_plan import SnapshotPlanner
 from starfish_mpack_wire._history.reading import run
 from starfish_mpack_wire._model.records import CommitRecord
 from starfish_mpack_wire._pack.writer import write_mpack
-from starfish_mpack_wire._store.durable import refuse_as_store_error
 from starfish_mpack_wire._store.pack_store import PackStore
 from starfish_mpack_wire._store.reachable import PackPart, find_reachable
+from starfish_mpack_wire._store.refusals import refuse_as_store_error
 from starfish_protocol.clock import Clock, SystemClock
 
 __all__ = (

@@ -16,9 +16,9 @@ from starfish_mpack_wire._model.records import CommitRecord, SnapshotRecord
 from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
 from starfish_mpack_wire._pack.reader import MPackReader
 from starfish_mpack_wire._store.catalogue import Catalogue, ObjectKind
-from starfish_mpack_wire._store.durable import refuse_as_store_error
 from starfish_mpack_wire._store.indexing import PackListing, add_packs
 from starfish_mpack_wire._store.packs import PackFolder
+from starfish_mpack_wire._store.refusals import refuse_as_store_error
 from starfish_mpack_wire.errors import IncompleteHistoryError, ObjectNotFoundError
 from starfish_mpack_wire.limits import Limits
 

@@ -15,14 +15,14 @@ from starfish_mpack_wire._history.delta import is_ancestor
 from starfish_mpack_wire._history.reading import run
 from starfish_mpack_wire._model.ref_names import check_ref_name
 from starfish_mpack_wire._store.catalogue import CommitRow
-from starfish_mpack_wire._store.durable import (
-    hold_lock,
-    refuse_as_store_error,
-    write_atomically,
-)
 from starfish_mpack_wire._store.history import StoreHistory, newest_first
 from starfish_mpack_wire._store.incoming import IncomingFolder
 from starfish_mpack_wire._store.objects import StoredObjects
+from starfish_mpack_wire._store.refusals import (
+    hold_store_lock,
+    refuse_as_store_error,
+    write_atomically,
+)
 from starfish_mpack_wire._store.state import StateFile, StoreState
 from starfish_mpack_wire.errors import ObjectNotFoundError, StoreError
 from starfish_mpack_wire.limits import Limits
@@ -172,7 +172,7 @@ class PackStore(StoredObjects):
 
     def change_settings(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Replace the settings by what ``change`` makes of them."""
-        with hold_lock(self.path / "lock", timeout_s=self._lock_timeout_s):
+        with hold_store_lock(self.path / "lock", timeout_s=self._lock_timeout_s):
             settings = change(self.settings())
             data = json.dumps(settings, indent=1, ensure_ascii=False).encode()
             write_atomically(self.path / "config.json", data + b"\n")
@@ -210,7 +210,9 @@ class PackStore(StoredObjects):
         Raises:
             StoreError: that is being done right now, for too long.
         """
-        return hold_lock(self.path / "maintenance", timeout_s=self._lock_timeout_s, shared=True)
+        return hold_store_lock(
+            self.path / "maintenance", timeout_s=self._lock_timeout_s, shared=True
+        )
 
     def maintaining(self) -> AbstractContextManager[None]:
         """Wait until nobody is building on the packs, and keep others from it.
@@ -218,7 +220,7 @@ class PackStore(StoredObjects):
         Raises:
             StoreError: somebody is, for too long.
         """
-        return hold_lock(self.path / "maintenance", timeout_s=self._lock_timeout_s)
+        return hold_store_lock(self.path / "maintenance", timeout_s=self._lock_timeout_s)
 
 
 def _below(state: StoreState, prefix: str) -> dict[str, str]:

@@ -15,8 +15,8 @@ from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
 from starfish_mpack_wire._pack.blob_source import BlobSource
 from starfish_mpack_wire._pack.layout import MAX_SNAPSHOT_CHAIN
 from starfish_mpack_wire._pack.writer import write_mpack
-from starfish_mpack_wire._store.durable import refuse_as_store_error
 from starfish_mpack_wire._store.pack_store import PackStore
+from starfish_mpack_wire._store.refusals import refuse_as_store_error
 
 __all__ = ("plan_for", "write_commit", "write_pack")
 

@@ -6,9 +6,10 @@ import threading
 from collections import OrderedDict
 from pathlib import Path
 
+from starfish_disk.durable import sync_file, sync_folder
 from starfish_mpack_wire._model.object_ids import is_object_id
 from starfish_mpack_wire._pack.reader import MPackReader
-from starfish_mpack_wire._store.durable import refuse_as_store_error, sync_file, sync_folder
+from starfish_mpack_wire._store.refusals import refuse_as_store_error
 from starfish_mpack_wire.errors import ObjectNotFoundError, StoreError
 from starfish_mpack_wire.limits import Limits
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from starfish_mpack_wire._store.durable import (
-    hold_lock,
+from starfish_mpack_wire._store.refusals import (
+    hold_store_lock,
     refuse_as_store_error,
     write_atomically,
 )
@@ -91,7 +91,7 @@ class StateFile:
         Raises:
             StoreError: the file cannot be written, or is locked by another process for too long.
         """
-        with hold_lock(self._lock, timeout_s=self._lock_timeout_s):
+        with hold_store_lock(self._lock, timeout_s=self._lock_timeout_s):
             old = self.read()
             new = change(old)
             if new != old:

@@ -12,8 +12,8 @@ from starfish_mpack_wire._model.entries import blobs_in
 from starfish_mpack_wire._model.records import SnapshotRecord
 from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
 from starfish_mpack_wire._pack.reader import MPackReader
-from starfish_mpack_wire._store.durable import refuse_as_store_error
 from starfish_mpack_wire._store.pack_store import PackStore
+from starfish_mpack_wire._store.refusals import refuse_as_store_error
 from starfish_mpack_wire._store.tree_builder import TreeBuilder
 from starfish_mpack_wire.errors import MPackError
 

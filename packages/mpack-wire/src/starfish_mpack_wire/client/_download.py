@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from starfish_mpack_wire._store.durable import refuse_as_store_error
+from starfish_mpack_wire._store.refusals import refuse_as_store_error
 from starfish_mpack_wire.client._answers import PackOffer
 from starfish_mpack_wire.client._transport import TransientError, Transport, check_url
 from starfish_mpack_wire.errors import MPackLimitError, RemoteNotFoundError, RemoteProtocolError

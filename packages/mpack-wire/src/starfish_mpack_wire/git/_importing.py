@@ -23,8 +23,8 @@ from starfish_mpack_wire._model.ref_names import is_ref_name
 from starfish_mpack_wire._model.snapshot_tree import SnapshotTree
 from starfish_mpack_wire._pack.layout import MAX_SNAPSHOT_CHAIN
 from starfish_mpack_wire._pack.writer import write_mpack
-from starfish_mpack_wire._store.durable import refuse_as_store_error
 from starfish_mpack_wire._store.local_store import LocalStore
+from starfish_mpack_wire._store.refusals import refuse_as_store_error
 from starfish_mpack_wire._store.state import StoreState
 from starfish_mpack_wire.errors import GitError, MPackFormatError, NonFastForwardError
 from starfish_mpack_wire.git._commits import fields_of, odd_trees_of

@@ -11,8 +11,7 @@ Rule: only an answer that says so means that something is not there; every other
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store
 
+from starfish_disk.durable import sync_file, sync_folder
+from starfish_disk.errors import DiskError
 from starfish_mpack_wire._model.object_ids import digest_of
 from starfish_mpack_wire.server.errors import StorageUnavailableError
 
@@ -167,13 +168,9 @@ class PackStorage:
         """Local stores rename a file into place and leave the rest to the system."""
         if isinstance(self._store, LocalStore) and self._store.prefix is not None:
             path = Path(self._store.prefix) / key
-            folders: Sequence[Path] = () if key.startswith("built/") else path.parents[:3]
-            for each in (path, *folders):
-                descriptor = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+            sync_file(path)
+            for folder in () if key.startswith("built/") else path.parents[:3]:
+                sync_folder(folder)
 
 
 @contextmanager
@@ -182,6 +179,6 @@ def _translated() -> Generator[None]:
         yield
     except FileNotFoundError as error:
         raise FileNotFoundError("there is no such pack in storage") from error
-    except (BaseError, OSError) as error:
+    except (BaseError, OSError, DiskError) as error:
         # Its text may hold signed addresses.
         raise StorageUnavailableError(f"the storage failed: {type(error).__name__}") from error

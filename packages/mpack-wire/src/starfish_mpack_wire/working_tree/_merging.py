@@ -16,8 +16,8 @@ from starfish_mpack_wire._model.manifest import Manifest
 from starfish_mpack_wire._model.object_ids import blob_id, is_object_id
 from starfish_mpack_wire._model.three_way import MergeConflict, merge_entries, merge_texts
 from starfish_mpack_wire._pack.cutting import is_large
-from starfish_mpack_wire._store.durable import refuse_as_store_error, write_atomically
 from starfish_mpack_wire._store.local_store import LocalStore
+from starfish_mpack_wire._store.refusals import refuse_as_store_error, write_atomically
 from starfish_mpack_wire.errors import StoreError
 
 __all__ = (

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from starfish_mpack_wire._store.durable import write_atomically
+from starfish_mpack_wire._store.refusals import write_atomically
 from starfish_mpack_wire.errors import StoreError
 
 __all__ = ("FileStamp", "StatCache")
