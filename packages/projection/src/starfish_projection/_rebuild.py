@@ -68,9 +68,9 @@ class RebuildReport:
     rewritten: int
     """List documents that were written; one with thousands of changes is written several times."""
     entries_set: int
-    """Entries that were missing or wrong."""
+    """Entries that were missing or wrong, and were written."""
     entries_removed: int
-    """Entries that no source gives any more."""
+    """Entries that no source gives any more, and were taken out."""
     dropped: Mapping[DropReason, int]
     """Operations that did not reach their list, by reason."""
     incomplete: tuple[str, ...]
@@ -179,8 +179,6 @@ class _Rebuild:
             drops=Drops(self._counters, None),
             clock=clock,
         )
-        self._set = 0
-        self._removed = 0
         self._incomplete: set[str] = set()
 
     async def run(self, target_prefixes: Sequence[str]) -> RebuildReport:
@@ -191,7 +189,7 @@ class _Rebuild:
             await self._align(target, scan, before.get(target))
             await self._writers.sweep(target)
             self._progress("lists", done, len(targets))
-        if self._removed:
+        if self._counters.entries_removed:
             # A push may have brought a source back after it was looked for.
             scan = await self._scan()
             for target in sorted(scan.lists):
@@ -201,8 +199,8 @@ class _Rebuild:
             unreadable=scan.unreadable,
             lists=len(targets),
             rewritten=self._counters.writes,
-            entries_set=self._set,
-            entries_removed=self._removed,
+            entries_set=self._counters.entries_put,
+            entries_removed=self._counters.entries_removed,
             dropped=MappingProxyType(dict(self._counters.dropped + scan.failures)),
             incomplete=tuple(sorted(self._incomplete)),
         )
@@ -275,7 +273,6 @@ class _Rebuild:
             for entry_id, write in wanted.items()
             if document.fragment(entry_id) != write.operation.fragment
         ]
-        self._set += len(changes)
         orphans = [
             entry_id
             for entry_id in document.ids()
@@ -285,7 +282,6 @@ class _Rebuild:
             if orphans or target in scan.unsure:
                 self._incomplete.add(target)
             orphans = []
-        self._removed += len(orphans)
         changes.extend(self._removal(target, entry_id) for entry_id in orphans)
         for start in range(0, len(changes), _CHANGES_AT_ONCE):
             for outcome in self._writers.submit(changes[start : start + _CHANGES_AT_ONCE]):

@@ -228,6 +228,9 @@ class TargetWriters:
                 swapped = etag is not None
                 self._counters.writes += swapped
                 self._counters.of_list(target).rewritten += swapped
+                if swapped:
+                    self._counters.entries_put += result.put
+                    self._counters.entries_removed += result.removed
             else:
                 # Nothing to write is only true if the remembered list is the stored one.
                 etag = expected

@@ -77,8 +77,8 @@ def create_app(
     plugins: Sequence[ServerPlugin] = (),
     title: str = "Starfish",
     openapi_url: str | None = "/openapi.json",
-    components: Sequence[Component] = (),
     edge: EdgeOptions | None = None,
+    components: Sequence[Component] = (),
     **router_options: Any,
 ) -> FastAPI:
     """An application that serves a configuration at the root.
@@ -94,9 +94,9 @@ def create_app(
         plugins: hooks, in the order they run.
         title: of the OpenAPI document.
         openapi_url: where that document is; ``None`` hides it.
+        edge: the parts around every answer; ``None`` for header lines and ``cors`` alone.
         components: further parts of the service, each served below ``/<name>``. They start in
             order, after the store, and stop in reverse order before it.
-        edge: the parts around every answer; ``None`` for header lines and ``cors`` alone.
         router_options: passed on to `SyncRouterOptions`.
 
     Raises:

@@ -99,6 +99,8 @@ class CapabilityCaller(Caller):
     """Some of ``read``, ``write``, ``list``."""
     collections: Collection[str] = field(default=(), kw_only=True)
     """Names of collections; ``*`` stands for each one."""
+    is_trusted: bool = field(default=False, kw_only=True)
+    """Whether the host names the issuer as one that it trusts; anybody else may have made the key."""
 
     @override
     def allows(self, action: str, key: str) -> bool:
@@ -262,6 +264,7 @@ class CapabilityAuthenticator(Authenticator):
             kind=kind,
             ops=certificate.ops,
             collections=certificate.collections,
+            is_trusted=self._trusted is not None and certificate.issuer_id in self._trusted,
         )
 
     def _roles(self, certificate: Certificate) -> list[str]:

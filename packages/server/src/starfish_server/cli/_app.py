@@ -163,19 +163,15 @@ def _run(
             metavar="public|role-filtered", help="Serve /config: all, or what a caller may use."
         ),
     ] = None,
-    cors_origins: Annotated[
+    cors_origin: Annotated[
         list[str] | None,
-        typer.Option(
-            "--cors-origin",
-            metavar="ORIGIN",
-            help="Let pages of this origin in, beside 'cors' of the configuration; may be repeated.",
-        ),
+        typer.Option(metavar="ORIGIN", help="Let pages of this origin in; may be repeated."),
     ] = None,
     request_ids: Annotated[
         bool, typer.Option("--request-ids", help="Answer with X-Request-ID.")
     ] = False,
     metrics: Annotated[
-        bool, typer.Option("--metrics", help="Count requests; serve /metrics for Prometheus.")
+        bool, typer.Option("--metrics", help="Serve /metrics for Prometheus.")
     ] = False,
     tracing: Annotated[
         bool, typer.Option("--tracing", help="Make an OpenTelemetry span of each request.")
@@ -200,7 +196,7 @@ def _run(
         keep_alive=keep_alive,
         drain=drain,
         config_endpoint=config_endpoint,
-        cors_origins=cors_origins or (),
+        cors_origins=cors_origin or (),
         request_ids=request_ids,
         metrics=metrics,
         tracing=tracing,
