@@ -265,7 +265,7 @@ class ChangeSource(AsyncPositionedSource):
 
     @override
     async def position_at(self, sequence: int) -> str:
-        state = await self._log._state()  # noqa: SLF001 - of one module
+        state = await self._log._state()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         position = state.at(sequence)
         if not 0 <= sequence <= state.last:
             raise PositionLost(position, f"the log ends at {state.last}")
@@ -273,7 +273,7 @@ class ChangeSource(AsyncPositionedSource):
 
     @override
     async def sequence_of(self, position: str) -> int:
-        state = await self._log._state()  # noqa: SLF001 - of one module
+        state = await self._log._state()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         try:
             return state.after(position)
         except (InvalidPositionError, PositionLostError) as error:

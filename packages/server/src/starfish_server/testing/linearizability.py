@@ -29,9 +29,9 @@ class Operation:
     """
 
     key: str
-    """What it was about."""
+    """The key that was read, written or deleted."""
     kind: Literal["read", "write", "delete"]
-    """The request."""
+    """The kind of the call."""
     called: int
     """When it began."""
     replied: int | None
