@@ -14,7 +14,10 @@ from fastapi import FastAPI
 from starlette.requests import Request
 
 from starfish_http import serve
+from starfish_http.components import everybody
+from starfish_outbox import console as outbox_pages
 from starfish_projection import Projection, ProjectionSet, create_projection_server_plugin
+from starfish_projection import console as projection_pages
 from starfish_protocol.plugins import WriteEvent
 from starfish_server import AuthResult, CollectionConfig, SyncConfig
 from starfish_server.app import create_app
@@ -62,9 +65,22 @@ def create_service(data: Path) -> FastAPI:
     contents = create_projection_server_plugin(
         store=store, projections=[Projection("pages", "contents", contents_entry)]
     )
-    app = create_app(CONFIG, store=store, role_resolver=anybody, plugins=[contents])
+    # It listens on loopback only, so each program of this machine may look.
+    components = [
+        projection_pages.console_component(contents, may_see=everybody),
+        outbox_pages.console_component(may_see=everybody),
+    ]
+    app = create_app(
+        CONFIG, store=store, role_resolver=anybody, plugins=[contents], components=components
+    )
     app.include_router(
-        create_console(store=store, config=CONFIG, role_resolver=anybody, data=str(data))
+        create_console(
+            store=store,
+            config=CONFIG,
+            role_resolver=anybody,
+            components=components,
+            data=str(data),
+        )
     )
     return app
 

@@ -13,33 +13,7 @@ import pytest
 from starfish_outbox import OutboxQueue
 from starfish_outbox.testing import MemoryCache
 
-SCOPE = "@drakkar.software"
-PEER = (
-    f"{SCOPE}/starfish-client@3.0.0-alpha.65",
-    f"{SCOPE}/starfish-protocol@3.0.0-alpha.65",
-    f"{SCOPE}/starfish-outbox@3.0.0-alpha.62",
-)
-
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="module")
-def peer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("npm is not installed")
-    folder = tmp_path_factory.mktemp("javascript-peer")
-    (folder / "package.json").write_text('{"private": true, "type": "module"}')
-    done = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund", "--silent", "--ignore-scripts", *PEER],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        pytest.skip(f"the public packages cannot be installed here: {done.stderr.strip()[-300:]}")
-    return folder
 
 
 def run_in_peer(folder: Path, script: str, argument: str) -> dict[str, Any]:

@@ -7,34 +7,12 @@ throws away, since its distribution names are the same as ours.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".tools/bin/uv")
-# Exact versions: a pre-release moves, and its dependency ranges admit pre-releases of others.
-PEER = ("starfish-sdk==3.0.0a72", "starfish-protocol==3.0.0a72", "httpx==0.28.1")
-
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(180)]
-
-
-@pytest.fixture(scope="session")
-def peer_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("peer")
-    python = folder / "venv" / "bin" / "python"
-    for command in (
-        [UV, "venv", "--quiet", "--python", sys.executable, folder / "venv"],
-        [UV, "pip", "install", "--quiet", "--no-config", "--python", python, *PEER],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
-        if done.returncode != 0:
-            pytest.skip(f"the public SDK cannot be installed here: {done.stderr.strip()[-300:]}")
-    return python
 
 
 def run_in_peer(python: Path, script: str, url: str) -> dict[str, object]:

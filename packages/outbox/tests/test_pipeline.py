@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from starfish_outbox import OutboxPersistenceError, OutboxQueue
+from starfish_outbox import OutboxPersistenceError, OutboxQueue, SqliteOutbox
 from starfish_outbox.testing import MemoryCache
 
 
@@ -149,3 +149,68 @@ async def test_an_enqueue_of_an_id_on_its_way_waits_for_it() -> None:
     assert stored_ids(cache) == ["a"]
     await first
     assert queue.get()[0].item == 1
+
+
+async def queue_of_a_lone_caller(outbox: SqliteOutbox) -> OutboxQueue:
+    """Whose last commits had one change each, so that the next is made at once."""
+    queue = OutboxQueue(outbox)
+    await queue.hydrate("k")
+    for number in range(12):
+        await queue.enqueue(f"before-{number}", number)
+    return queue
+
+
+async def test_a_lone_caller_gives_way_to_the_others_after_each_change(tmp_path) -> None:
+    async with SqliteOutbox(tmp_path / "o.sqlite", inline_commit_ms=1e9) as outbox:
+        queue = await queue_of_a_lone_caller(outbox)
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(count())
+        for number in range(50):
+            await queue.enqueue(str(number), number)
+        other.cancel()
+
+        assert turns >= 50
+
+
+@pytest.mark.parametrize("callers", [2, 3, 64])
+async def test_callers_that_come_after_a_lone_one_share_commits(tmp_path, callers: int) -> None:
+    async with SqliteOutbox(tmp_path / "o.sqlite", inline_commit_ms=1e9) as outbox:
+        queue = await queue_of_a_lone_caller(outbox)
+        connection = outbox._thread.engine.connection
+        before = connection.total_changes
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        ids = iter([str(n) for n in range(callers * 20)])
+
+        async def enqueue() -> None:
+            for entry_id in ids:
+                await queue.enqueue(entry_id, 1)
+
+        await asyncio.gather(*(enqueue() for _ in range(callers)))
+        connection.set_trace_callback(None)
+
+        assert connection.total_changes - before == callers * 20
+        assert statements.count("COMMIT") <= 22
+
+
+async def test_a_lone_change_cancelled_in_its_turn_is_stored(tmp_path) -> None:
+    async with SqliteOutbox(tmp_path / "o.sqlite", inline_commit_ms=1e9) as outbox:
+        queue = await queue_of_a_lone_caller(outbox)
+        task = asyncio.create_task(queue.enqueue("a", 1))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await queue.enqueue("b", 2)
+
+        assert [entry.id for entry in queue.get()][-2:] == ["a", "b"]
+        other = OutboxQueue(outbox)
+        await other.hydrate("k")
+        assert [entry.id for entry in other.get()][-2:] == ["a", "b"]

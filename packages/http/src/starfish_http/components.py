@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, Final
 
-from starlette.routing import BaseRoute
+from starlette.routing import Router
 
 from starfish_http.callers import Authenticate, Caller
-from starfish_http.errors import HttpError
+from starfish_http.errors import HttpError, RequestRefusedError
 
 __all__ = (
     "Cell",
@@ -25,11 +25,15 @@ __all__ = (
     "ComponentFactory",
     "Facts",
     "Link",
+    "MaySee",
     "Page",
     "PageRequest",
     "Section",
     "Table",
     "Text",
+    "check_sight",
+    "everybody",
+    "has_role",
     "load_component",
 )
 
@@ -124,6 +128,42 @@ class Page:
     """Whether the menu names it; ``False`` for pages that need a query."""
 
 
+MaySee = Callable[[Caller], bool]
+"""Who may look at the pages of a component."""
+
+
+def everybody(_caller: Caller) -> bool:
+    """Lets everybody look: has to be written out, as `starfish_http.callers.anyone` has."""
+    return True
+
+
+def has_role(role: str) -> MaySee:
+    """Lets the callers of one role look.
+
+    Examples:
+        >>> may_see = has_role("operator")
+        >>> may_see(Caller("ada", ["operator"])), may_see(Caller("ben"))
+        (True, False)
+    """
+
+    def may_see(caller: Caller) -> bool:
+        return role in caller.roles
+
+    return may_see
+
+
+def check_sight(request: PageRequest, may_see: MaySee) -> None:
+    """Refuse a caller who may not look.
+
+    Raises:
+        RequestRefusedError: 401 for an anonymous caller, 403 for another one.
+    """
+    if not may_see(request.caller):
+        is_anonymous = request.caller.identity is None and not request.caller.roles
+        status, code = (401, "unauthorized") if is_anonymous else (403, "forbidden")
+        raise RequestRefusedError(status, code, "You may not look at this page.")
+
+
 @asynccontextmanager
 async def _nothing() -> AsyncGenerator[None]:
     yield
@@ -149,8 +189,8 @@ class Component:
     """Lowercase letters, digits and hyphens: the first segment of its routes and its pages."""
     title: str
     """Its name for people."""
-    routes: Sequence[BaseRoute] = ()
-    """What it serves below ``/<name>``."""
+    router: Router | None = None
+    """Its routes, served below ``/<name>``."""
     pages: Sequence[Page] = ()
     """What it shows in the console."""
     running: Callable[[], Any] = _nothing

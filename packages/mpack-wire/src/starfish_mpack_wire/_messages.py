@@ -282,11 +282,44 @@ class BlobsRequest(_Message):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UploadPart:
+    """A part of a pack on its way to the server."""
+
+    part_id: str
+    """The hash of its bytes, written as any id."""
+    size_bytes: int
+
+
+def _parts_up_to(limits: Limits) -> Callable[[str, object], tuple[UploadPart, ...]]:
+    def read(key: str, value: object) -> tuple[UploadPart, ...]:
+        if not isinstance(value, list):
+            raise InvalidMessageError(f"{key} is not a list")
+        items = cast("list[object]", value)
+        if len(items) > limits.max_upload_parts:
+            raise InvalidMessageError(
+                f"{key} has {len(items)} entries, at most {limits.max_upload_parts} are accepted"
+            )
+        return tuple(_a_part(key, item) for item in items)
+
+    return read
+
+
+def _a_part(key: str, value: object) -> UploadPart:
+    if not isinstance(value, dict) or value.keys() != {"part_id", "size_bytes"}:
+        raise InvalidMessageError(f"an entry of {key} must have part_id and size_bytes")
+    members = cast("dict[str, object]", value)
+    size = _an_integer(1, _MOST_INTEGER)(f"size_bytes in {key}", members["size_bytes"])
+    return UploadPart(part_id=_an_id(f"part_id in {key}", members["part_id"]), size_bytes=size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PresignRequest(_Message):
-    """A pack that a client is about to upload."""
+    """A pack that a client is about to upload, as a whole or in parts."""
 
     mpack_id: str
     size_bytes: int
+    parts: tuple[UploadPart, ...] = ()
+    """All parts, in their order."""
 
     @classmethod
     def parse(cls, data: bytes, limits: Limits) -> PresignRequest:
@@ -299,9 +332,24 @@ class PresignRequest(_Message):
         request = cls(
             mpack_id=reader.need("mpack_id", _an_id),
             size_bytes=reader.need("size_bytes", _an_integer(0, _MOST_INTEGER)),
+            parts=reader.take("parts", _parts_up_to(limits), ()),
         )
         reader.finish()
+        total = sum(part.size_bytes for part in request.parts)
+        if request.parts and total != request.size_bytes:
+            raise InvalidMessageError(
+                f"parts have {total} bytes together, size_bytes says {request.size_bytes}"
+            )
         return request
+
+    def to_bytes(self) -> bytes:
+        """Return the body of the request."""
+        message: dict[str, object] = {"mpack_id": self.mpack_id, "size_bytes": self.size_bytes}
+        if self.parts:
+            message["parts"] = [
+                {"part_id": part.part_id, "size_bytes": part.size_bytes} for part in self.parts
+            ]
+        return encode_message(message)
 
 
 RefKind = Literal["branch", "tag"]
@@ -337,6 +385,8 @@ class UnpackRequest(_Message):
     force: bool = False
     dry_run: bool = False
     updates: tuple[RefUpdate, ...] = ()
+    parts: tuple[str, ...] = ()
+    """The parts in which the pack was uploaded, in their order; none for one that came as a whole."""
 
     @classmethod
     def parse(cls, data: bytes, limits: Limits) -> UnpackRequest:
@@ -356,6 +406,7 @@ class UnpackRequest(_Message):
             force=reader.take("force", _a_boolean, False),
             dry_run=reader.take("dry_run", _a_boolean, False),
             updates=reader.take("refs", _updates_up_to(limits.max_ref_updates), ()),
+            parts=reader.take("parts", _a_list_of(_an_id, limits.max_upload_parts), ()),
         )
         reader.finish()
         if (request.branch is None) is not bool(request.updates):
@@ -377,6 +428,8 @@ class UnpackRequest(_Message):
             message["head"] = self.head
         if self.expects or self.expected_head is not None:
             message["expected_head"] = self.expected_head
+        if self.parts:
+            message["parts"] = list(self.parts)
         if self.updates:
             message["refs"] = [each.as_map() for each in self.updates]
         return encode_message(message | {"force": self.force, "dry_run": self.dry_run})

@@ -71,7 +71,18 @@ class Limits:
     """How long a signed URL of a public repository works: one slow download."""
     private_url_lifetime_ms: int = 300_000
     """The same of a private one; a download that breaks later asks for a new URL."""
+    upload_part_bytes: int = 16 * 1024**2
+    """A larger pack is uploaded in parts of so many bytes; one that broke off costs no more than a part."""
+    max_upload_parts: int = 10_000
+    """Parts of one upload."""
+    unpacking_bytes: int = 256 * 1024**2
+    """Memory that all unpacking of a server may take for records, by their own claim; others wait. A pack that
+    claims more runs alone."""
+    max_owner_bytes: int = 0
+    """Bytes of all packs that one owner may keep; 0 for no limit."""
     upload_lifetime_ms: int = 3_600_000
     """How long an upload may begin after it was granted."""
+    upload_kept_ms: int = 7 * 86_400_000
+    """How long uploads that no push took in wait to be taken up again; a server sweeps older ones when it starts."""
     max_boundary_snapshots: int = 64
     """Snapshots whose blobs a fetch leaves out; of more, some are sent that the client holds."""

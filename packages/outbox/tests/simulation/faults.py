@@ -12,7 +12,7 @@ from starfish_outbox._push.edit import hash_of
 from starfish_outbox._push.merge import merge_three_ways, without_deletions
 from starfish_outbox._queue.changes import Rest
 from starfish_outbox._sqlite.lease import Lease, LeaseClock
-from starfish_outbox._sqlite.session import SqliteSession
+from starfish_outbox._sqlite.row_changes import RowChanges
 from starfish_outbox.errors import NotAuthorised, Refused, Unreachable
 from starfish_outbox.testing import MemoryCache
 from starfish_protocol.types import PullResult
@@ -88,20 +88,20 @@ def trust_the_clock() -> mock._patch[object]:
 
 
 def claim_twice() -> mock._patch[object]:
-    real = SqliteSession._is_fenced
+    real = RowChanges._is_fenced
 
-    def is_fenced(self: SqliteSession, change: object, found: object) -> bool:
+    def is_fenced(self: RowChanges, change: object, found: object) -> bool:
         found = found._replace(state=found.state._replace(status="queued", owner=None))
         return real(self, change, found)
 
     def claim(
-        self: SqliteSession, connection: object, change: object, seq: int, pending: object
+        self: RowChanges, connection: object, change: object, seq: int, pending: object
     ) -> object:
         connection.execute("DELETE FROM starfish_outbox_states WHERE seq = ?", (seq,))
         return real_claim(self, connection, change, seq, pending)
 
-    real_claim = SqliteSession._claim_fresh
-    return mock.patch.multiple(SqliteSession, _is_fenced=is_fenced, _claim_fresh=claim)
+    real_claim = RowChanges._claim_fresh
+    return mock.patch.multiple(RowChanges, _is_fenced=is_fenced, _claim_fresh=claim)
 
 
 def measure_leases_by_the_wall_clock() -> mock._patch[object]:

@@ -60,7 +60,7 @@ def test_a_revoked_token_is_gone_and_an_unknown_name_is_refused(
 
     assert main(["tokens", "revoke", "--tokens", str(file), "laptop"]) == 0
     assert TokenFile(file).records() == []
-    assert main(["tokens", "revoke", "--tokens", str(file), "laptop"]) == 1
+    assert main(["tokens", "revoke", "--tokens", str(file), "laptop"]) == 3
     assert "no token is named 'laptop'" in capsys.readouterr().err
 
 

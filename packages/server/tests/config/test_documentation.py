@@ -1,14 +1,15 @@
 """The pages name every field with its default, and every option of the command line."""
 
-import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from pydantic import BaseModel
 
-from starfish_server.cli._arguments import build_parser
+from starfish_server.cli._app import build_app
 from starfish_server.config import schema
 
 DOCS = Path(__file__).parents[4] / "docs"
@@ -43,36 +44,36 @@ def test_no_section_describes_a_model_that_is_gone() -> None:
     assert set(re.findall(r"^### (\w+)$", page("configuration.md"), re.MULTILINE)) == set(MODELS)
 
 
-def options_of(parser: argparse.ArgumentParser) -> set[str]:
-    found: set[str] = set()
-    for action in parser._actions:
-        found.update(each for each in action.option_strings if each.startswith("--"))
-        if isinstance(action, argparse._SubParsersAction):
-            for name, sub in action.choices.items():
-                found.add(name)
-                found |= options_of(sub)
-    return found - {"--help", "--version"}
+def command_line() -> Any:
+    return typer.main.get_command(build_app())
+
+
+def options_of(command: Any) -> set[str]:
+    found = {option for param in command.params for option in param.opts if option[:2] == "--"}
+    for name, sub in getattr(command, "commands", {}).items():
+        found.add(name)
+        found |= options_of(sub)
+    return found - {"--help", "--version", "--install-completion", "--show-completion"}
 
 
 def test_every_command_and_option_is_described() -> None:
     text = page("operation.md")
 
-    missing = {name for name in options_of(build_parser()) if name not in text}
+    missing = {name for name in options_of(command_line()) if name not in text}
     assert missing == set()
 
 
 def test_every_option_that_is_described_exists() -> None:
     described = set(re.findall(r"`(--[a-z-]+)", page("operation.md")))
 
-    assert described <= options_of(build_parser())
+    assert described <= options_of(command_line())
 
 
 def test_every_default_of_run_is_described() -> None:
     text = page("operation.md").partition("## run")[2].partition("## check-config")[0]
     described = dict(re.findall(r"^\| `(--[a-z-]+)[^`]*` \| `([^`]*)` \|", text, re.MULTILINE))
-    run = build_parser().parse_args(["run", "--config", "x"])
+    run = command_line().commands["run"]
+    defaults = {param.opts[0]: str(param.default) for param in run.params}
 
-    assert described == {
-        option: str(vars(run)[option[2:].replace("-", "_")]) for option in described
-    }
+    assert described == {option: defaults[option] for option in described}
     assert len(described) >= 8

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from servers.s3 import BUCKET, S3Server
 
 CLIENTS = 64
 INCREMENTS = 3
@@ -25,6 +29,7 @@ STORES = {
     "sqlite": (1, 4),
     "filesystem": (1, 4),
     "postgres": (2, 2),
+    "objects": (2, 2),
 }
 """How many servers, and how many workers each has."""
 
@@ -41,6 +46,14 @@ def ports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[int]]
     place: list[str | Path] = ["--data", tmp_path / "data"]
     if request.param == "postgres":
         place = ["--dsn", request.getfixturevalue("postgres_database")]
+    environment = dict(os.environ)
+    if request.param == "objects":
+        s3: S3Server = request.getfixturevalue("s3_server")
+        place = ["--bucket", f"s3://{BUCKET}/{uuid.uuid4().hex}"]
+        environment |= {
+            "AWS_ENDPOINT": s3.endpoint, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": s3.access_key, "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        }  # fmt: skip
     ports: list[int] = []
     processes: list[subprocess.Popen[bytes]] = []
     for _ in range(servers):
@@ -51,7 +64,9 @@ def ports(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[list[int]]
             "--store", request.param, "--port", str(ports[-1]), "--workers", str(workers),
         ]  # fmt: skip
         processes.append(
-            subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
         )
     try:
         yield ports

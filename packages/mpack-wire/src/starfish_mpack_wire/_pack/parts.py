@@ -170,6 +170,12 @@ class Parts:
         self._recent_lists = _RecentGroups[ChunkList]()
         self._blob_names: list[str] | None = None
 
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of all records, decompressed, by their tables."""
+        every = (self.commit_groups, self.snapshot_groups, self._tag_groups, self._chunked_groups)
+        return sum(groups.raw_bytes for groups in every)
+
     def check_seal(self) -> None:
         """Return if the hash at the end is that of all bytes before it.
 

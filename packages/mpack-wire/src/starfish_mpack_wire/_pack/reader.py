@@ -110,6 +110,11 @@ class MPackReader:
         """How many blobs there are, chunks and large ones included."""
         return self._parts.sections.blob_count + self._parts.sections.chunked_count
 
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of all records, decompressed, as the pack declares them."""
+        return self._parts.record_bytes
+
     def has_blob(self, object_id: str) -> bool:
         """Tell whether the pack holds a blob, or the list of chunks of a large one.
 

@@ -81,6 +81,11 @@ class RecordGroups:
         """Records in all groups."""
         return self._record_ends[-1] if self._record_ends else 0
 
+    @property
+    def raw_bytes(self) -> int:
+        """Bytes of all groups, decompressed."""
+        return sum(self._raw_lengths)
+
     def find(self, record: int) -> tuple[int, int]:
         """Give the group of a record, and the place of the record in it."""
         group = bisect_right(self._record_ends, record)

@@ -103,19 +103,28 @@ class FetchAnswer:
 class UploadOffer:
     """Where to put a pack."""
 
-    upload_url: str | None
-    """``None``: the server has it."""
+    urls: tuple[str | None, ...]
+    """Of the pack, or of each part; ``None`` for bytes that the server has."""
 
     @classmethod
-    def read(cls, answer: Mapping[str, Any]) -> UploadOffer:
+    def read(cls, answer: Mapping[str, Any], parts: int) -> UploadOffer:
         """Check an answer.
+
+        Args:
+            answer: of the server.
+            parts: how many parts were announced; 0 for a pack as a whole.
 
         Raises:
             RemoteProtocolError: a field is missing or of another type.
         """
+        if parts:
+            urls = _need(answer, "part_urls", _urls)
+            if len(urls) != parts:
+                raise RemoteProtocolError(f"part_urls has {len(urls)} entries for {parts} parts")
+            return cls(urls)
         if "upload_url" not in answer:
             raise RemoteProtocolError("the answer has no upload_url")
-        return cls(_optional(answer, "upload_url", _text))
+        return cls((_optional(answer, "upload_url", _text),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +185,12 @@ def _object_ids(key: str, value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise RemoteProtocolError(f"{key} is not a list")
     return tuple(_object_id(key, each) for each in cast("list[object]", value))
+
+
+def _urls(key: str, value: object) -> tuple[str | None, ...]:
+    if not isinstance(value, list):
+        raise RemoteProtocolError(f"{key} is not a list")
+    return tuple(None if each is None else _text(key, each) for each in cast("list[object]", value))
 
 
 def _map(key: str, value: object) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
@@ -19,9 +19,8 @@ from starfish_mpack_wire.client._answers import PackOffer
 from starfish_mpack_wire.client._transport import TransientError, Transport, check_url
 from starfish_mpack_wire.errors import MPackLimitError, RemoteNotFoundError, RemoteProtocolError
 
-__all__ = ("ByteProgress", "download_pack", "upload_pack")
+__all__ = ("ByteProgress", "download_pack")
 
-CHUNK_BYTES = 1 << 18
 CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 ByteProgress = Callable[[int, int], None]
@@ -181,40 +180,3 @@ class _Download:
                 file.write(chunk)
                 if self._on_progress is not None:
                     self._on_progress(have, total)
-
-
-def upload_pack(
-    transport: Transport, url: str, pack: Path, *, on_progress: ByteProgress | None = None
-) -> None:
-    """Put the bytes of a pack where a server said.
-
-    Raises:
-        RemoteRefusedError: the storage does not want them.
-        RemoteUnavailableError: it broke off in every attempt.
-    """
-    check_url(url, "the address of an upload")
-    if transport.repo_url.startswith("https:") and not url.startswith("https:"):
-        raise RemoteProtocolError(
-            "the address of the upload is not encrypted, but the repository's is"
-        )
-    size = pack.stat().st_size
-
-    def attempt() -> None:
-        with pack.open("rb") as file:
-
-            def chunks() -> Iterator[bytes]:
-                sent = 0
-                while chunk := file.read(CHUNK_BYTES):
-                    yield chunk
-                    sent += len(chunk)
-                    if on_progress is not None:
-                        on_progress(sent, size)
-
-            headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
-            client = transport.storage(url)
-            request = client.build_request("PUT", url, content=chunks(), headers=headers)
-            with transport.open(client, request) as response:
-                if not response.is_success:
-                    raise transport.refusal(response, transport.read(response))
-
-    transport.retry(attempt)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from starfish_mpack_wire._messages import PresignRequest, RefUpdate, UnpackRequest
+from starfish_mpack_wire._messages import RefUpdate, UnpackRequest, UploadPart
 from starfish_mpack_wire._model.ref_names import check_ref_name
 from starfish_mpack_wire._store.local_store import LocalStore
 from starfish_mpack_wire._store.packing import plan_for, write_pack
-from starfish_mpack_wire.client._answers import PushAnswer, RemoteRefs, UploadOffer
-from starfish_mpack_wire.client._download import upload_pack
+from starfish_mpack_wire.client._answers import PushAnswer, RemoteRefs
 from starfish_mpack_wire.client._fetching import note_refs
 from starfish_mpack_wire.client._progress import OnProgress, bytes_of, tell
 from starfish_mpack_wire.client._transport import Transport
+from starfish_mpack_wire.client._upload import parts_of, upload_pack
 from starfish_mpack_wire.errors import (
     NonFastForwardError,
     ObjectNotFoundError,
@@ -129,31 +128,27 @@ class Pusher:
     ) -> tuple[PushAnswer, int]:
         plan = plan_for(store, [each.new for each in updates if each.new is not None], have)
         size, mpack_id = 0, None
+        parts: tuple[UploadPart, ...] = ()
         if plan.commits:
             with store.incoming.new_file() as file:
                 tell(on_progress, "build", 0, len(plan.blob_ids))
                 mpack_id = write_pack(store, plan, file)
                 tell(on_progress, "build", len(plan.blob_ids), len(plan.blob_ids))
-                size = self._upload(mpack_id, file, on_progress)
-        request = UnpackRequest(mpack_id=mpack_id, updates=tuple(updates), force=force)
+                size = file.stat().st_size
+                parts = parts_of(file, store.limits.upload_part_bytes)
+                progress = bytes_of("upload", on_progress)
+                upload_pack(self._transport, mpack_id, file, parts, on_progress=progress)
+        request = UnpackRequest(
+            mpack_id=mpack_id,
+            updates=tuple(updates),
+            force=force,
+            parts=tuple(part.part_id for part in parts),
+        )
         answer = PushAnswer.read(self._transport.post("push/unpack", request.to_bytes()))
         moved = next((each.new for each in updates if each.kind == "branch"), None)
         if moved is not None and answer.head != moved:
             raise RemoteProtocolError(f"the server moved a branch to {answer.head}, not to {moved}")
         return answer, size
-
-    def _upload(self, mpack_id: str, pack: Path, on_progress: OnProgress | None) -> int:
-        size = pack.stat().st_size
-        request = PresignRequest(mpack_id=mpack_id, size_bytes=size)
-        offer = UploadOffer.read(self._transport.post("push/presign", request.to_bytes()))
-        if offer.upload_url is not None:
-            upload_pack(
-                self._transport,
-                offer.upload_url,
-                pack,
-                on_progress=bytes_of("upload", on_progress),
-            )
-        return size
 
 
 def _head_of(store: LocalStore, branch: str) -> str:

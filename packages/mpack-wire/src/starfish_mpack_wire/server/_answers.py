@@ -36,10 +36,12 @@ from starfish_mpack_wire.server.errors import (
     ForbiddenError,
     PackBuildingError,
     PackNotUploadedError,
+    QuotaExceededError,
     RepoNotFoundError,
     RequestTooLargeError,
     StorageUnavailableError,
     UnknownWantError,
+    UnpackBusyError,
 )
 
 __all__ = ("RESPONSES", "answer", "error_answer", "refusal_response")
@@ -63,6 +65,8 @@ RESPONSES: dict[type[MPackError], tuple[int, str]] = {
     RefConflictError: (409, "ref_conflict"),
     NonFastForwardError: (409, "non_fast_forward"),
     RequestTooLargeError: (413, "pack_too_large"),
+    QuotaExceededError: (413, "quota_exceeded"),
+    UnpackBusyError: (503, "unpack_busy"),
     BlobUnavailableError: (503, "blob_unavailable"),
     PackBuildingError: (503, "pack_building"),
     DamagedHistoryError: (503, "history_damaged"),

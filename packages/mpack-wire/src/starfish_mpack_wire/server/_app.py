@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,11 +17,13 @@ from starfish_http.errors import problem_handlers
 from starfish_mpack_wire.errors import InvalidMessageError
 from starfish_mpack_wire.limits import Limits
 from starfish_mpack_wire.server._options import WireOptions
+from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server._repos import Repo, Repos, TokenEntry, Tokens
 from starfish_mpack_wire.server._routes import create_wire_router
 from starfish_mpack_wire.server._rows import WireRows
 from starfish_mpack_wire.server._work_folder import sweep_work_folders
 from starfish_mpack_wire.server.errors import StorageUnavailableError
+from starfish_protocol.clock import SystemClock
 
 __all__ = (
     "create_app",
@@ -71,6 +74,8 @@ def create_app(
     async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
         await asyncio.to_thread(sweep_work_folders)
         await rows.open()
+        oldest = SystemClock().now() - timedelta(milliseconds=options.limits.upload_kept_ms)
+        await PackStorage(store).sweep_uploads(oldest)
         yield
         await rows.close()
 

@@ -14,9 +14,9 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Generator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import obstore
 from obstore.exceptions import BaseError
@@ -99,6 +99,22 @@ class PackStorage:
         """
         with _translated(), suppress(FileNotFoundError):
             await obstore.delete_async(self._store, key)
+
+    async def sweep_uploads(self, before: datetime) -> int:
+        """Remove uploads that came before a moment and that no push took in; returns how many.
+
+        Raises:
+            StorageUnavailableError: the storage failed.
+        """
+        removed = 0
+        with _translated():
+            listed: Any = cast("Any", obstore).list(self._store, prefix="uploads")
+            async for some in listed:
+                for each in some:
+                    if each["last_modified"] < before:
+                        await self.delete(each["path"])
+                        removed += 1
+        return removed
 
     async def stream(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes from ``start`` up to ``end``, in pieces.

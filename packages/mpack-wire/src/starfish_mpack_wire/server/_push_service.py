@@ -7,8 +7,7 @@ branch. Killed before the commit, a push leaves bytes that nothing points at; af
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starfish_mpack_wire._history.commit_graph import generation_of
 from starfish_mpack_wire._history.delta import is_ancestor
 from starfish_mpack_wire._history.reading import run_async
-from starfish_mpack_wire._messages import PresignRequest, RefKind, UnpackRequest
+from starfish_mpack_wire._messages import RefKind, UnpackRequest
 from starfish_mpack_wire._model.chunk_lists import encode_chunk_list, length_of
 from starfish_mpack_wire._model.entries import blobs_in
-from starfish_mpack_wire._model.object_ids import object_id_of
 from starfish_mpack_wire._model.ref_names import is_ref_name
 from starfish_mpack_wire.errors import (
     IncompleteHistoryError,
     InvalidMessageError,
-    MPackIntegrityError,
     NonFastForwardError,
     RefConflictError,
 )
@@ -54,12 +51,13 @@ from starfish_mpack_wire.server._unpack import (
     UploadedPack,
     check_large_blobs,
     check_snapshots,
+    memory_to_unpack,
     read_pack,
 )
+from starfish_mpack_wire.server._unpack_queue import UnpackQueue
+from starfish_mpack_wire.server._uploads import Uploads, check_quota
 from starfish_mpack_wire.server._work_folder import work_folder
 from starfish_mpack_wire.server.errors import (
-    PackNotUploadedError,
-    RequestTooLargeError,
     StorageUnavailableError,
 )
 from starfish_protocol.clock import Clock
@@ -74,64 +72,28 @@ class PushService:
         rows: histories, the index of packs, refs.
         storage: packs.
         fetches: told of packs that can be offered as they came.
+        uploads: the packs that came.
         limits: caps.
         clock: what packs are dated by.
     """
 
     def __init__(
         self,
+        *,
         rows: WireRows,
         storage: PackStorage,
         fetches: FetchService,
+        uploads: Uploads,
         limits: Limits,
         clock: Clock,
     ) -> None:
         self._rows = rows
         self._fetches = fetches
         self._storage = storage
+        self._uploads = uploads
+        self._queue = UnpackQueue(limits.unpacking_bytes, limits.build_wait_ms / 1000)
         self._limits = limits
         self._clock = clock
-
-    async def where_to_upload(self, repo: Repo, asked: PresignRequest) -> str | None:
-        """The key for a pack, or ``None`` when this repository holds it.
-
-        Raises:
-            RequestTooLargeError: the pack is over the cap.
-            StorageUnavailableError: the database or the storage failed.
-        """
-        if asked.size_bytes > self._limits.max_pack_bytes:
-            raise RequestTooLargeError("pack", self._limits.max_pack_bytes)
-        if await self._is_here(repo, asked.mpack_id):
-            kept = await self._storage.size(self._storage.key("packs", repo.id, asked.mpack_id))
-            if kept == asked.size_bytes:
-                return None
-        return self._storage.key("uploads", repo.id, asked.mpack_id)
-
-    async def receive(
-        self, repo: Repo, mpack_id: str, size_bytes: int, pieces: AsyncIterator[bytes]
-    ) -> None:
-        """Keep uploaded bytes that have the announced id; on disk when this returns.
-
-        Raises:
-            MPackIntegrityError: they have another id or size; nothing is kept.
-            RequestTooLargeError: they are more than was announced.
-            StorageUnavailableError: the storage failed.
-        """
-        found = hashlib.sha256()
-        size = 0
-        async with work_folder() as folder:
-            target = folder / "upload"
-            file = await asyncio.to_thread(target.open, "wb")
-            try:
-                async for piece in pieces:
-                    size += len(piece)
-                    await asyncio.to_thread(_write, file, found, piece)
-            finally:
-                await asyncio.to_thread(file.close)
-            actual = object_id_of(found.digest())
-            if actual != mpack_id or size != size_bytes:
-                raise MPackIntegrityError("pack", mpack_id, f"{actual} of {size} bytes")
-            await self._storage.upload(self._storage.key("uploads", repo.id, mpack_id), target)
 
     async def unpack(self, repo: Repo, request: UnpackRequest) -> dict[str, Any]:
         """Take a pack in and move the branch; all rows are on disk when this returns.
@@ -150,26 +112,32 @@ class PushService:
         if mpack_id is None:
             return await self._write(repo, request, None, {}, _updates_of(request, None))
         await self._check_expectation(repo, request)
-        upload = self._storage.key("uploads", repo.id, mpack_id)
         async with work_folder() as folder:
             file = folder / "pack"
-            await self._download(repo, mpack_id, file)
-            pack = await asyncio.to_thread(read_pack, file, mpack_id, self._limits)
-            updates = _updates_of(request, pack)
-            async with self._rows.reading() as connection:
-                history = HistoryRows(connection, repo)
-                there = await history.known("snapshot", pack.outside)
-                outside = await history.manifests(there)
-                there = await history.known("stored blob", pack.chunks_outside)
-                chunks = await history.places(there)
-            pack.refuse_missing_chunks(there)
-            source = await asyncio.to_thread(StoredBlobs, self._storage, repo.id, chunks, {})
-            await asyncio.to_thread(check_large_blobs, file, pack, self._limits, source)
-            snapshots = await asyncio.to_thread(check_snapshots, pack, outside)
-            if not request.dry_run:
-                kept = self._storage.key("packs", repo.id, mpack_id)
-                if await self._storage.size(kept) != pack.size_bytes:
-                    await self._storage.upload(kept, file)
+            await self._uploads.bring(repo, mpack_id, request.parts, file)
+            weight = await asyncio.to_thread(memory_to_unpack, file, mpack_id, self._limits)
+            async with self._queue.hold(weight):
+                return await self._take_in(repo, request, mpack_id, file)
+
+    async def _take_in(
+        self, repo: Repo, request: UnpackRequest, mpack_id: str, file: Path
+    ) -> dict[str, Any]:
+        pack = await asyncio.to_thread(read_pack, file, mpack_id, self._limits)
+        updates = _updates_of(request, pack)
+        async with self._rows.reading() as connection:
+            history = HistoryRows(connection, repo)
+            there = await history.known("snapshot", pack.outside)
+            outside = await history.manifests(there)
+            there = await history.known("stored blob", pack.chunks_outside)
+            chunks = await history.places(there)
+        pack.refuse_missing_chunks(there)
+        source = await asyncio.to_thread(StoredBlobs, self._storage, repo.id, chunks, {})
+        await asyncio.to_thread(check_large_blobs, file, pack, self._limits, source)
+        snapshots = await asyncio.to_thread(check_snapshots, pack, outside)
+        if not request.dry_run:
+            kept = self._storage.key("packs", repo.id, mpack_id)
+            if await self._storage.size(kept) != pack.size_bytes:
+                await self._storage.upload(kept, file)
         answer = await self._write(repo, request, pack, snapshots, updates)
         if not request.dry_run:
             with suppress(StorageUnavailableError):
@@ -177,7 +145,7 @@ class PushService:
                 for each in updates:
                     if each.new is not None:
                         await self._fetches.keep_clone(repo, pack, each.new)
-                await self._storage.delete(upload)
+                await self._uploads.forget(repo, mpack_id, request.parts)
         return answer
 
     async def _check_expectation(self, repo: Repo, request: UnpackRequest) -> None:
@@ -188,28 +156,6 @@ class PushService:
             current = await branch_head(connection, repo.id, request.branch)
         if current not in (request.expected_head, request.head):
             raise RefConflictError(request.branch, request.expected_head, current)
-
-    async def _is_here(self, repo: Repo, mpack_id: str) -> bool:
-        async with self._rows.reading() as connection:
-            found = await connection.execute(
-                select(PACKS.c.id).where(PACKS.c.repo_id == repo.id, PACKS.c.mpack_id == mpack_id)
-            )
-            return found.one_or_none() is not None
-
-    async def _download(self, repo: Repo, mpack_id: str, target: Path) -> None:
-        """Bring the bytes into a file of our own: bytes that were checked cannot change afterwards."""
-        uploaded = self._storage.key("uploads", repo.id, mpack_id)
-        size = await self._storage.size(uploaded)
-        if size is not None and size > self._limits.max_pack_bytes:
-            raise RequestTooLargeError("pack", self._limits.max_pack_bytes)
-        if size is not None and await self._storage.download(uploaded, target):
-            return
-        # Without a row, bytes in the place of packs are left over from a push that never ended.
-        if await self._is_here(repo, mpack_id):
-            kept = self._storage.key("packs", repo.id, mpack_id)
-            if await self._storage.download(kept, target):
-                return
-        raise PackNotUploadedError(mpack_id)
 
     async def _write(
         self,
@@ -224,6 +170,8 @@ class PushService:
             await hold_repo(connection, repo.id)
             push = _Push(connection, repo, self._clock)
             if pack is not None:
+                if await push.is_new(pack):
+                    await check_quota(connection, repo.owner, self._limits, pack.size_bytes)
                 written = await push.add(pack, snapshots)
             await push.move(updates, force=request.force)
             if pack is not None:
@@ -337,13 +285,21 @@ class _Push:
         await add_rows(self._connection, CHUNKED, large)
         return len(new) + len(large)
 
-    async def _pack_row(self, pack: UploadedPack) -> int:
+    async def is_new(self, pack: UploadedPack) -> bool:
+        """Return whether the repository does not keep the pack yet."""
+        return await self._kept_as(pack) is None
+
+    async def _kept_as(self, pack: UploadedPack) -> int | None:
         found = await self._connection.execute(
             select(PACKS.c.id).where(
                 PACKS.c.repo_id == self._repo.id, PACKS.c.mpack_id == pack.mpack_id
             )
         )
-        pack_id: int | None = found.scalar_one_or_none()
+        number: int | None = found.scalar_one_or_none()
+        return number
+
+    async def _pack_row(self, pack: UploadedPack) -> int:
+        pack_id = await self._kept_as(pack)
         if pack_id is not None:
             return pack_id
         values = {
@@ -445,8 +401,3 @@ def _head_of(request: UnpackRequest, pack: UploadedPack | None) -> str:
     if len(tips) != 1:
         raise InvalidMessageError(f"head is missing: the pack has {len(tips)} tips")
     return tips[0]
-
-
-def _write(file: Any, digest: Any, piece: bytes) -> None:
-    digest.update(piece)
-    file.write(piece)

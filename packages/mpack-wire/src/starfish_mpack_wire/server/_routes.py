@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from starfish_http.addresses import client_address_of
+from starfish_http.callers.capabilities import SIGNED_BODY, SignedBody
 from starfish_http.errors import RequestRefusedError
 from starfish_http.ranges import requested_range
 from starfish_http.rate_limit import Counter, Limit, RateLimiter
@@ -25,6 +26,7 @@ from starfish_mpack_wire._messages import (
     FetchRequest,
     PresignRequest,
     UnpackRequest,
+    UploadPart,
     encode_message,
 )
 from starfish_mpack_wire._model.object_ids import is_object_id
@@ -36,6 +38,7 @@ from starfish_mpack_wire.server._pack_storage import PackStorage
 from starfish_mpack_wire.server._push_service import PushService
 from starfish_mpack_wire.server._repos import Repo, Repos, url_key
 from starfish_mpack_wire.server._signed_urls import UrlSigner
+from starfish_mpack_wire.server._uploads import Uploads
 from starfish_mpack_wire.server.errors import ForbiddenError, RepoNotFoundError
 
 __all__ = ("create_wire_router",)
@@ -109,8 +112,14 @@ class _Wire:
         self._limit = Limit(per_minute, 60_000) if per_minute else None
         self._rates = RateLimiter(clock=options.clock)
         self._fetches = FetchService(options.repos, self._storage, options.limits, options.clock)
+        self._uploads = Uploads(options.repos, self._storage, options.limits)
         self._pushes = PushService(
-            options.repos, self._storage, self._fetches, options.limits, options.clock
+            rows=options.repos,
+            storage=self._storage,
+            fetches=self._fetches,
+            uploads=self._uploads,
+            limits=options.limits,
+            clock=options.clock,
         )
         self._signer: UrlSigner | None = None
 
@@ -121,9 +130,14 @@ class _Wire:
             AuthError: 401, a token was sent that is not valid.
             RequestRefusedError: 429, it is one too many.
         """
+        most = self._limits.max_message_bytes
+        body = RequestBody(request.scope, request.receive, max_bytes=most)
+        request.scope[SIGNED_BODY] = SignedBody(body.sent)
         caller = await self._authenticate(request)
         identity = caller.identity
+        request.state.mpack_body = body
         request.state.mpack_identity = identity
+        request.state.mpack_use_credential = caller.admit
         if self._limit is None:
             return
         address = client_address_of(request.scope)
@@ -145,11 +159,15 @@ class _Wire:
             raise RepoNotFoundError
         if action == "write" and not await authorize(identity, repo, "write"):
             raise ForbiddenError
+        use_credential = request.state.mpack_use_credential
+        if use_credential is not None:  # it is good for one request, which this one is
+            request.state.mpack_use_credential = None
+            await use_credential()
         return repo
 
     async def _read(self, request: Request) -> bytes:
-        most = self._limits.max_message_bytes
-        return await RequestBody(request.scope, request.receive, max_bytes=most).read()
+        body: RequestBody = request.state.mpack_body
+        return await body.read()
 
     async def fetch(self, request: Request) -> Response:
         """Answer with a pack of what the client lacks."""
@@ -185,26 +203,34 @@ class _Wire:
         repo = await self.repo_for(request, "write")
         body = await self._read(request)
         asked = PresignRequest.parse(body, self._limits)
-        key = await self._pushes.where_to_upload(repo, asked)
-        if key is None:
-            return answer(request, {"upload_url": None, "expires_at": None})
-        url, expires_at = await self._signed_url(
-            request,
-            repo,
-            _UPLOAD,
-            asked.mpack_id,
-            key,
-            lifetime_ms=self._limits.upload_lifetime_ms,
-            size_bytes=asked.size_bytes,
-        )
-        return answer(request, {"upload_url": url, "expires_at": expires_at})
+        whole = UploadPart(part_id=asked.mpack_id, size_bytes=asked.size_bytes)
+        urls: list[str | None] = []
+        expires_at: int | None = None
+        keys = await self._uploads.where_to(repo, asked)
+        for part, key in zip(asked.parts or (whole,), keys, strict=True):
+            if key is None:
+                urls.append(None)
+                continue
+            url, expires_at = await self._signed_url(
+                request,
+                repo,
+                _UPLOAD,
+                part.part_id,
+                key,
+                lifetime_ms=self._limits.upload_lifetime_ms,
+                size_bytes=part.size_bytes,
+            )
+            urls.append(url)
+        if asked.parts:
+            return answer(request, {"part_urls": urls, "expires_at": expires_at})
+        return answer(request, {"upload_url": urls[0], "expires_at": expires_at})
 
     async def upload(self, request: Request) -> Response:
         """Take the bytes of a pack that was granted."""
         repo = await self._signed_repo(request)
         allowed = min(int(request.query_params["size"]), self._limits.max_pack_bytes)
         body = RequestBody(request.scope, request.receive, max_bytes=allowed)
-        await self._pushes.receive(repo, request.path_params["mpack_id"], allowed, body.pieces())
+        await self._uploads.receive(repo, request.path_params["mpack_id"], allowed, body.pieces())
         return Response(None, 204)
 
     async def unpack(self, request: Request) -> Response:

@@ -28,6 +28,7 @@ from starfish_mpack_wire._pack.layout import (
 from starfish_mpack_wire._pack.reader import MPackReader
 from starfish_mpack_wire.errors import (
     IncompleteHistoryError,
+    MPackFormatError,
     MPackIntegrityError,
 )
 from starfish_mpack_wire.limits import Limits
@@ -40,6 +41,7 @@ __all__ = (
     "check_hash",
     "check_large_blobs",
     "check_snapshots",
+    "memory_to_unpack",
     "read_pack",
 )
 
@@ -133,12 +135,11 @@ def check_hash(file: Path, mpack_id: str) -> None:
 
 
 def read_pack(file: Path, mpack_id: str, limits: Limits) -> UploadedPack:
-    """Parse a pack and check every blob and every commit against its id.
+    """Parse a pack whose hash was compared, and check every blob and every commit against its id.
 
     Raises:
         MPackFormatError, MPackIntegrityError, MPackLimitError: it is not what a pack must be.
     """
-    check_hash(file, mpack_id)
     with MPackReader(file, limits=limits) as reader:
         commits, snapshots, tags = reader.verified_records()
         lists = reader.chunk_lists()
@@ -175,6 +176,25 @@ def check_large_blobs(
             if not reader.is_whole(object_id):
                 for _ in checked_pieces(object_id, chunks, read):
                     pass
+
+
+_RECORD_BYTES = 1_000
+"""Of an object of Python for a record, beside its texts."""
+
+
+def memory_to_unpack(file: Path, mpack_id: str, limits: Limits) -> int:
+    """Compare the hash of a pack, then tell about how many bytes of memory its records take, as its tables claim.
+
+    Raises:
+        MPackIntegrityError: the bytes have another hash; nobody has looked at them.
+        MPackFormatError, MPackLimitError: the tables are not those of a pack.
+    """
+    check_hash(file, mpack_id)
+    if not file.stat().st_size:
+        raise MPackFormatError("an empty file is not a pack")
+    with MPackReader(file, limits=limits) as reader:
+        records = reader.commit_count + reader.snapshot_count + reader.blob_count
+        return records * _RECORD_BYTES + reader.record_bytes
 
 
 def _places(file: Path, mpack_id: str, limits: Limits) -> list[BlobPlace]:

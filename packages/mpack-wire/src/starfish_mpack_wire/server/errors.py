@@ -7,6 +7,8 @@
     - UnknownWantError          a commit, branch or blob that this repository does not have
     - PackNotUploadedError      mpack_id: its bytes never came to this repository
     - RequestTooLargeError      a pack over the cap
+    - QuotaExceededError        the owner keeps as much as is allowed
+    - UnpackBusyError           as much is unpacked at once as memory allows
     - BlobUnavailableError      object_id: no row in the index, or its bytes are gone
     - PackBuildingError         the build takes longer than a request should
     - StorageUnavailableError   the database or the object storage failed
@@ -22,12 +24,14 @@ __all__ = (
     "ForbiddenError",
     "PackBuildingError",
     "PackNotUploadedError",
+    "QuotaExceededError",
     "RepoExistsError",
     "RepoNotFoundError",
     "RequestTooLargeError",
     "ServerError",
     "StorageUnavailableError",
     "UnknownWantError",
+    "UnpackBusyError",
 )
 
 
@@ -78,6 +82,26 @@ class RequestTooLargeError(ServerError):
         """``pack``."""
         self.allowed = allowed
         """Bytes."""
+
+
+class QuotaExceededError(ServerError):
+    """The packs of an owner would be over the cap."""
+
+    def __init__(self, owner: str, kept: int, new: int, allowed: int) -> None:
+        super().__init__(
+            f"{owner} keeps {kept} bytes and may keep {allowed}: there is no room for {new} more"
+        )
+        self.owner = owner
+        """Whose packs."""
+        self.allowed = allowed
+        """Bytes."""
+
+
+class UnpackBusyError(ServerError):
+    """As many packs are unpacked as memory allows, and the request has waited long enough."""
+
+    def __init__(self) -> None:
+        super().__init__("other packs are being unpacked: send the same request again")
 
 
 class BlobUnavailableError(ServerError):

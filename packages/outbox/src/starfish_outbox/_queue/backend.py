@@ -69,6 +69,19 @@ class QueueSession(Protocol):
         ...
 
 
+@runtime_checkable
+class ImmediateSession(Protocol):
+    """A session that can often commit without waiting for anything but the disk."""
+
+    def commit_now(self, changes: Sequence[Change]) -> Sequence[Outcome] | None:
+        """As `QueueSession.commit`, on the caller's thread; ``None``, and nothing done, where it cannot.
+
+        Raises:
+            OutboxError: the storage did not take them; nothing was changed.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """A part of a long queue, in queue order."""

@@ -1,5 +1,7 @@
 """Group commit: the changes of one turn of the event loop, and those that wait, make one commit.
 
+A caller that has been alone for a while is served at once, in the turn in which it asks.
+
 Rule 1: memory follows the storage: an entry changes here when its commit has returned, in commit
 order. Rule 2: a caller that is cancelled while it waits learns nothing before the change is either
 on disk and in memory, or in neither. Rule 3: a loop that is gone takes its unfinished changes with
@@ -13,7 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from starfish_outbox._queue.backend import Loaded, Outcome, PagedSession, QueueSession
+from starfish_outbox._queue.backend import (
+    ImmediateSession,
+    Loaded,
+    Outcome,
+    PagedSession,
+    QueueSession,
+)
 from starfish_outbox._queue.changes import Change, Rest
 from starfish_outbox._queue.entry import NOT_READ, OutboxEntry
 from starfish_outbox._queue.entry_json import dumps
@@ -58,6 +66,9 @@ class CommitPipeline:
         self._rests: dict[str, Rest] = {}
         self._session = session
         self._paged = session if isinstance(session, PagedSession) else None
+        self._immediate = session if isinstance(session, ImmediateSession) else None
+        self._is_alone = False
+        self._has_turn = False
         self._on_change = on_change
         self._timeout_ms = timeout_ms
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -85,6 +96,11 @@ class CommitPipeline:
             self._adopt(loop)
         if self._is_stale:
             await self._read_again()
+        if self._is_alone and self._idle is None and not self._has_turn:
+            outcomes = self._commit_now(changes)
+            if outcomes is not None:
+                await self._end_turn()
+                return outcomes
         waiting = _Waiting(changes, loop.create_future())
         self._waiting.append(waiting)
         if self._idle is None:
@@ -99,6 +115,24 @@ class CommitPipeline:
                 waiting.future = loop.create_future()
             await asyncio.gather(waiting.future, return_exceptions=True)
             raise
+
+    def _commit_now(self, changes: Sequence[Change]) -> Sequence[Outcome] | None:
+        """Commit in this very turn of the loop; ``None`` where the storage would have to wait."""
+        if self._immediate is None or self._timeout_ms is not None:
+            return None
+        outcomes = self._immediate.commit_now(changes)
+        if outcomes is not None:
+            for change, outcome in zip(changes, outcomes, strict=True):
+                self._apply(change.id, outcome)
+        return outcomes
+
+    async def _end_turn(self) -> None:
+        """Let the others run; who asks before they have, is not alone."""
+        self._has_turn = True
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self._has_turn = False
 
     async def refresh(self) -> None:
         """Take over what others wrote to the storage."""
@@ -183,6 +217,7 @@ class CommitPipeline:
         self._is_stale = self._running is not None or self._is_stale
         self._waiting, self._singly, self._batch = [], [], []
         self._running = self._idle = None
+        self._has_turn = False
         self._loop = loop
 
     async def _read_again(self) -> None:
@@ -202,7 +237,8 @@ class CommitPipeline:
         else:
             batch, self._waiting = self._waiting, []
         self._batch = batch
-        if len(batch) == 1:
+        self._is_alone = len(batch) == 1
+        if self._is_alone:
             changes = batch[0].changes
         else:
             changes = [change for waiting in batch for change in waiting.changes]

@@ -386,6 +386,14 @@ class EngineThread:
         self._thread = BatchThread("starfish-outbox", engine, tick_s=beat_s)
         self._is_closed = False
 
+    def try_now(self, job: Job[T]) -> tuple[bool, T]:
+        """Do a job here and now, if that needs no waiting: whether it was done, and its result.
+
+        Raises:
+            OutboxError: the file did not take it.
+        """
+        return (False, cast("T", None)) if self._is_closed else self.engine.try_now(job)
+
     def submit(self, job: Job[T]) -> asyncio.Future[T]:
         """Have a job done; the future has its result after the commit."""
         loop = asyncio.get_running_loop()

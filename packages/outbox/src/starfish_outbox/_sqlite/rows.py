@@ -130,6 +130,12 @@ def release_dead_claims(
     return released, min(ends, default=None)
 
 
+def last_seq(connection: sqlite3.Connection) -> int | None:
+    """The highest row number that was ever given; ``None`` in a new file."""
+    (last,) = connection.execute(f"SELECT max(seq) FROM {ENTRIES}").fetchone()
+    return None if last is None else int(last)
+
+
 def delete_row(connection: sqlite3.Connection, seq: int) -> int:
     """Take a row out, or empty it when it is the last one; the size of its item."""
     connection.execute(f"DELETE FROM {STATES} WHERE seq = ?", (seq,))

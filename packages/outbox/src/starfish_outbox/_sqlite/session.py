@@ -1,10 +1,8 @@
 # ruff: noqa: S608 - the names of the tables are constants
 """One queue of the file.
 
-Rule 1: a claim is a lease: ``owner`` holds it until ``lease_until``, and the thread of the holder
-extends it while the process lives. Rule 2: a holder that lost its lease changes nothing that the next
-holder did; only the entry that it sent itself it may still remove. Rule 3: every decision is taken
-inside the transaction that writes it.
+Rule 1: every decision is taken inside the transaction that writes it. Rule 2: what this process knows of
+the rows counts once the transaction that read or wrote them is through.
 """
 
 from __future__ import annotations
@@ -12,44 +10,31 @@ from __future__ import annotations
 import sqlite3
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
-from typing import NamedTuple
 
 from starfish_outbox._queue.backend import Loaded, Outcome, Page
 from starfish_outbox._queue.changes import (
     Change,
     Claim,
-    Defer,
     Enqueue,
-    MarkFailed,
-    RecordFailure,
     Release,
-    Remove,
     Replace,
     Rest,
-    rest_after,
 )
-from starfish_outbox._queue.entry import NOT_READ, OutboxEntry, Quarantined
-from starfish_outbox._queue.entry_json import failure_json
+from starfish_outbox._queue.entry import OutboxEntry, Quarantined
 from starfish_outbox._sqlite.engine import EngineThread, Job
-from starfish_outbox._sqlite.index import UNKNOWN
-from starfish_outbox._sqlite.layout import ENTRIES, STATES
+from starfish_outbox._sqlite.layout import ENTRIES
 from starfish_outbox._sqlite.lease import LeaseClock
 from starfish_outbox._sqlite.process import process_token
+from starfish_outbox._sqlite.row_changes import Pending, RowChanges
 from starfish_outbox._sqlite.rows import (
     JOINED,
-    QUEUED_AGAIN,
     ROW_COLUMNS,
-    STATE_COLUMNS,
     Row,
-    State,
     delete_emptied_rows,
-    delete_row,
-    failure_of,
+    last_seq,
     put_aside,
     release_dead_claims,
     row_of,
-    state_of,
 )
 
 WINDOW = 1_000
@@ -61,27 +46,6 @@ ONE_PAGE = 4096
 
 VOLATILE = (Claim, Release)
 """Changes whose loss in a power cut only means that an entry is ``queued`` again."""
-ENDS_CLAIM = (Remove, RecordFailure, MarkFailed, Defer, Release)
-"""Changes after which the claim's holder no longer sends."""
-
-_LAST = f"(SELECT max(seq) FROM {ENTRIES})"
-INSERT = f"INSERT INTO {ENTRIES} (seq, key, id, enqueued_at, size, item) VALUES (?, ?, ?, ?, ?, ?)"
-INSERT_LONE = (
-    f"INSERT INTO {ENTRIES} (seq, key, id, enqueued_at, size, item)"
-    f" SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE {_LAST} IS ?7"
-)
-CLAIM_FRESH = (
-    f"INSERT INTO {STATES} (seq, status, owner, lease_until, lease_ms, rest_until)"
-    f" SELECT e.seq, 'sending', ?3, ?4, ?5, ?6 FROM {ENTRIES} AS e WHERE e.seq = ?1 AND e.id = ?2"
-    f" AND NOT EXISTS (SELECT 1 FROM {STATES} WHERE seq = ?1)"
-)
-PUT_STATE = (
-    f"INSERT OR REPLACE INTO {STATES} (seq, status, attempts, rest_until, rest_ms, owner,"
-    " lease_until, lease_ms, failure) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
-SELECT_STATE = f"SELECT e.enqueued_at, {STATE_COLUMNS} FROM {JOINED} WHERE e.seq = ? AND e.id = ?"
-SELECT_ROW = f"SELECT {ROW_COLUMNS} FROM {JOINED} WHERE e.seq = ? AND e.id = ?"
-SELECT_SEQ = f"SELECT seq FROM {ENTRIES} WHERE key = ? AND id = ?"
 SELECT_QUEUE = f"SELECT {ROW_COLUMNS} FROM {JOINED} WHERE e.key = ? ORDER BY e.seq"
 SELECT_PAGE = (
     f"SELECT {ROW_COLUMNS} FROM {JOINED} WHERE e.seq > ? AND e.seq <= ? AND e.key = ?"
@@ -89,16 +53,6 @@ SELECT_PAGE = (
 )
 SELECT_SOME = f"SELECT {ROW_COLUMNS} FROM {JOINED} WHERE e.id IS NOT NULL AND e.seq IN"
 SELECT_IDS = f"SELECT seq, id, size FROM {ENTRIES} WHERE key = ? ORDER BY seq"
-SELECT_NEW = f"SELECT seq, key, id FROM {ENTRIES} WHERE seq > ? AND id IS NOT NULL ORDER BY seq"
-
-
-_ApplyAll = Callable[[sqlite3.Connection], Sequence[Outcome]]
-
-
-class _Found(NamedTuple):
-    seq: int
-    enqueued_at: int
-    state: State
 
 
 class SqliteSession:
@@ -116,9 +70,7 @@ class SqliteSession:
         self._key = key
         self._lease_clock = lease_clock
         self._now_ms = now_ms
-        self._owner = ""
-        self._held: dict[str, int] = {}
-        self._emptied: int | None = None
+        self._rows = RowChanges(key, thread.engine.ids, lease_clock)
         self._bytes = 0
         self._count = 0
         self._is_whole = True
@@ -135,31 +87,45 @@ class SqliteSession:
 
     def commit(self, changes: Sequence[Change]) -> Awaitable[Sequence[Outcome]]:
         """Apply the changes in one transaction, each to the row it finds."""
-        pending = _Pending()
-        adds = any(isinstance(change, Enqueue | Replace) for change in changes)
+        return self._thread.submit(self._job(changes))
+
+    def commit_now(self, changes: Sequence[Change]) -> Sequence[Outcome] | None:
+        """The same on the caller's thread; ``None`` where it would have to wait."""
+        is_done, outcomes = self._thread.try_now(self._job(changes))
+        return outcomes if is_done else None
+
+    def _job(self, changes: Sequence[Change]) -> Job[Sequence[Outcome]]:
+        pending = Pending()
+        if len(changes) == 1 and isinstance(change := changes[0], Enqueue):
+            return self._enqueue_job(change, pending)
         size = sum(len(c.item_text) for c in changes if isinstance(c, Enqueue | Replace))
-        is_lone = False
-        if len(changes) == 1 and isinstance(changes[0], Enqueue):
-            ids = self._ids.of(self._key)
-            is_lone = ids is not None and changes[0].id not in ids and self._ids.last != UNKNOWN
-        job: Job[Sequence[Outcome]] = Job(
-            lambda connection: self._apply_all(connection, changes, pending),
-            is_lone=is_lone,
+        return Job(
+            lambda connection: self._rows.apply_all(connection, changes, pending),
             durable=not all(isinstance(change, VOLATILE) for change in changes),
-            adds=adds,
+            adds=any(isinstance(change, Enqueue | Replace) for change in changes),
             committed=lambda: self._note(changes, pending),
             pages=2 + len(changes) // 8 + size // ONE_PAGE,
             size=size,
         )
-        if not is_lone:
-            return self._thread.submit(job)
-        apply_all = job.work
 
-        def enqueue(connection: sqlite3.Connection) -> Sequence[Outcome]:
-            return self._enqueue_lone(connection, changes[0], apply_all)
+    def _enqueue_job(self, change: Enqueue, pending: Pending) -> Job[Sequence[Outcome]]:
+        """One statement where the id is certainly new; it takes most of an enqueue to store a row."""
+        rows, size = self._rows, len(change.item_text)
+        is_lone = rows.is_new(change.id)
 
-        job.work = enqueue
-        return self._thread.submit(job)
+        def store(connection: sqlite3.Connection) -> Sequence[Outcome]:
+            if is_lone:
+                return rows.enqueue_lone(connection, change, pending)
+            return rows.apply_all(connection, (change,), pending)
+
+        return Job(
+            store,
+            is_lone=is_lone,
+            adds=True,
+            committed=lambda: self._note((change,), pending),
+            pages=2 + size // ONE_PAGE,
+            size=size,
+        )
 
     async def refresh(self) -> Loaded | None:
         """Read again if another connection wrote, or a claim ended, since the last read."""
@@ -182,7 +148,7 @@ class SqliteSession:
 
     async def end(self) -> int:
         """A position behind the last entry that there is now."""
-        return await self._thread.submit(Job(_last, writes=False)) or 0
+        return await self._thread.submit(Job(last_seq, writes=False)) or 0
 
     async def page(self, begin: int, end: int) -> Page:
         """The entries from one position on, as many as fit a page, and none behind the other."""
@@ -203,32 +169,21 @@ class SqliteSession:
 
     def holds(self) -> bool:
         """Whether it claims anything."""
-        return bool(self._held)
+        return bool(self._rows.held)
 
     def extend(self, connection: sqlite3.Connection) -> None:
         """Extend the leases that are held."""
-        if self._held:
-            owner, *ends = self._lease_clock.begin(self._owner)
-            connection.execute(
-                f"UPDATE {STATES} SET lease_until = ?, lease_ms = ?, rest_until = ?"
-                " WHERE status = 'sending' AND owner = ?",
-                (*ends, owner),
-            )
+        self._rows.extend_leases(connection)
 
     def give_back(self, connection: sqlite3.Connection) -> None:
         """Make ``queued`` every entry that this session claimed."""
-        if self._owner:
-            connection.execute(
-                f"UPDATE {STATES} SET {QUEUED_AGAIN} WHERE status = 'sending' AND owner = ?",
-                (self._owner,),
-            )
-        self._held.clear()
+        self._rows.give_claims_back(connection)
         self.released = True
 
     def _read(self, connection: sqlite3.Connection) -> Loaded:
         """The first look: it goes through all rows once."""
-        if not self._owner:
-            self._owner = f"{process_token()}/{uuid.uuid4().hex}"
+        if not self._rows.owner:
+            self._rows.owner = f"{process_token()}/{uuid.uuid4().hex}"
         self._begin_to_read(connection)
         delete_emptied_rows(connection)
         rows = connection.execute(SELECT_IDS, (self._key,)).fetchall()
@@ -237,10 +192,12 @@ class SqliteSession:
         return self._read_known(connection)
 
     def _begin_to_read(self, connection: sqlite3.Connection) -> None:
-        _, self._next_lease_end = release_dead_claims(connection, self._owner, self._lease_clock)
+        _, self._next_lease_end = release_dead_claims(
+            connection, self._rows.owner, self._lease_clock
+        )
         self._data_version = _data_version(connection)
         self._generation = self._ids.generation(self._key)
-        self._catch_up(connection, _last(connection))
+        self._rows.catch_up(connection, last_seq(connection))
 
     def _read_known(self, connection: sqlite3.Connection) -> Loaded:
         """The rows of the ids that are known, when they fit memory."""
@@ -303,7 +260,7 @@ class SqliteSession:
         except (ValueError, RecursionError) as error:
             damaged.append((row, f"item is not JSON: {error}"))
             return
-        wait = self._wait(row.state)
+        wait = self._rows.wait(row.state)
         if wait is not None:
             rests[row.id] = wait
 
@@ -334,235 +291,17 @@ class SqliteSession:
                 return self._read(connection)
         return self._read_known(connection)
 
-    def _catch_up(self, connection: sqlite3.Connection, last: int | None) -> None:
-        """Know the rows that other processes added."""
-        known = self._ids.last
-        if last is not None and known != UNKNOWN and (known is None or last > known):
-            for seq, key, entry_id in connection.execute(SELECT_NEW, (known or 0,)):
-                self._ids.add(key, entry_id, seq)
-        self._ids.last = last
-
-    def _apply_all(
-        self, connection: sqlite3.Connection, changes: Sequence[Change], pending: _Pending
-    ) -> list[Outcome]:
-        pending.clear()
-        self._catch_up(connection, _last(connection))
-        return [self._apply(connection, change, pending) for change in changes]
-
-    def _enqueue_lone(
-        self, connection: sqlite3.Connection, change: Change, apply_all: _ApplyAll
-    ) -> Sequence[Outcome]:
-        """One statement, which finds out by itself whether another process added rows."""
-        if not isinstance(change, Enqueue) or connection.in_transaction:
-            return apply_all(connection)
-        last = self._ids.last
-        seq = (last or 0) + 1
-        values = self._values(change, seq)
-        if connection.execute(INSERT_LONE, (*values, last)).rowcount != 1:
-            connection.execute("BEGIN IMMEDIATE")
-            outcomes = apply_all(connection)
-            connection.execute("COMMIT")
-            return outcomes
-        self._ids.add(self._key, change.id, seq)
-        self._ids.last = seq
-        return [Outcome(changed=True, entry=change.new)]
-
-    def _values(self, change: Enqueue, seq: int) -> tuple[object, ...]:
-        new = change.new
-        return seq, self._key, new.id, new.enqueued_at, len(change.item_text), change.item_text
-
-    def _apply(self, connection: sqlite3.Connection, change: Change, pending: _Pending) -> Outcome:
-        seq = self._seq_of(connection, change.id)
-        if isinstance(change, Enqueue):
-            row = None if seq is None else self._row(connection, seq, change.id)
-            if row is None:
-                return self._enqueue(connection, change)
-            return Outcome(changed=False, entry=row.entry(), rest=self._wait(row.state))
-        if seq is None:
-            return Outcome(changed=False, entry=None)
-        if isinstance(change, Claim) and change.id not in self._held:
-            claimed = self._claim_fresh(connection, change, seq, pending)
-            if claimed is not None:
-                return claimed
-        if isinstance(change, Remove) and self._held.get(change.id) == seq:
-            return self._remove(connection, change, seq, pending)
-        return self._change(connection, change, seq, pending)
-
-    def _seq_of(self, connection: sqlite3.Connection, entry_id: str) -> int | None:
-        ids = self._ids.of(self._key)
-        if ids is not None:
-            return ids.get(entry_id)
-        found = connection.execute(SELECT_SEQ, (self._key, entry_id)).fetchone()
-        return None if found is None else int(found[0])
-
-    def _row(self, connection: sqlite3.Connection, seq: int, entry_id: str) -> Row | None:
-        found = connection.execute(SELECT_ROW, (seq, entry_id)).fetchone()
-        return None if found is None else row_of(found)
-
-    def _enqueue(self, connection: sqlite3.Connection, change: Enqueue) -> Outcome:
-        seq = (self._ids.last or 0) + 1
-        connection.execute(INSERT, self._values(change, seq))
-        self._ids.add(self._key, change.id, seq)
-        self._ids.last = seq
-        return Outcome(changed=True, entry=change.new)
-
-    def _claim_fresh(
-        self, connection: sqlite3.Connection, change: Claim, seq: int, pending: _Pending
-    ) -> Outcome | None:
-        """Claim an entry that was never tried; ``None`` when it was."""
-        values = (seq, change.id, *self._lease_clock.begin(self._owner))
-        if connection.execute(CLAIM_FRESH, values).rowcount != 1:
-            return None
-        row = self._row(connection, seq, change.id)
-        if row is None:
-            return None
-        pending.claimed[change.id] = seq
-        return Outcome(changed=True, entry=row.entry())
-
-    def _remove(
-        self, connection: sqlite3.Connection, change: Change, seq: int, pending: _Pending
-    ) -> Outcome:
-        pending.claimed.pop(change.id, None)
-        pending.removed_bytes += delete_row(connection, seq)
-        if self._emptied is not None and self._emptied != seq:
-            connection.execute(
-                f"DELETE FROM {ENTRIES} WHERE seq = ? AND item IS NULL AND seq < {_LAST}",
-                (self._emptied,),
-            )
-        if seq == self._ids.last:
-            pending.emptied = seq
-        self._ids.discard(self._key, change.id)
-        return Outcome(changed=True, entry=None)
-
-    def _change(
-        self, connection: sqlite3.Connection, change: Change, seq: int, pending: _Pending
-    ) -> Outcome:
-        values = connection.execute(SELECT_STATE, (seq, change.id)).fetchone()
-        if values is None:
-            self._ids.discard(self._key, change.id)
-            return Outcome(changed=False, entry=None)
-        found = _Found(seq, values[0], state_of(values[1:]))
-        state = found.state
-        stored = OutboxEntry(
-            change.id,
-            NOT_READ,
-            state.status,
-            state.attempts,
-            found.enqueued_at,
-            failure_of(state.failure),
-        )
-        before = stored
-        if state.status == "sending" and state.owner != self._owner and self._is_over(state):
-            before = replace(stored, status="queued")
-        after = before if self._is_fenced(change, found) else change.apply(before)
-        if after is before:
-            wait = self._wait(state)
-            ours = state.status == "sending" and state.owner == self._owner
-            return Outcome(changed=False, entry=stored, rest=None if ours else wait)
-        if after is None:
-            return self._remove(connection, change, seq, pending)
-        pending.claimed.pop(change.id, None)
-        if isinstance(change, Replace):
-            connection.execute(
-                f"UPDATE {ENTRIES} SET item = ?, size = ? WHERE seq = ?",
-                (change.item_text, len(change.item_text), seq),
-            )
-            return Outcome(changed=True, entry=after, rest=self._wait(state))
-        rest = rest_after(change)
-        self._put_state(connection, seq, after, rest)
-        if after.status == "sending":
-            pending.claimed[change.id] = seq
-            row = self._row(connection, seq, change.id)
-            after = after if row is None else row.entry()
-        return Outcome(changed=True, entry=after, rest=rest)
-
-    def _put_state(
-        self,
-        connection: sqlite3.Connection,
-        seq: int,
-        entry: OutboxEntry,
-        rest: Rest | None,
-    ) -> None:
-        owner, lease_until, lease_ms, rest_until = None, 0, 0, 0
-        if entry.status == "sending":
-            owner, lease_until, lease_ms, rest_until = self._lease_clock.begin(self._owner)
-        elif rest is not None:
-            rest_until = rest.until
-        if entry.status == "queued" and not entry.attempts and not entry.failure and rest is None:
-            connection.execute(f"DELETE FROM {STATES} WHERE seq = ?", (seq,))
-            return
-        connection.execute(
-            PUT_STATE,
-            (
-                seq,
-                entry.status,
-                entry.attempts,
-                rest_until,
-                rest.length_ms if rest is not None else 0,
-                owner,
-                lease_until,
-                lease_ms,
-                failure_json(entry.failure) if entry.failure is not None else None,
-            ),
-        )
-
-    def _wait(self, state: State) -> Rest | None:
-        """The rest, or the lease while it is being sent."""
-        return self._lease_clock.rest(state.lease) if state.status == "sending" else state.rest
-
-    def _is_over(self, state: State) -> bool:
-        return self._lease_clock.is_over(state.lease)
-
-    def _is_fenced(self, change: Change, found: _Found) -> bool:
-        """Whether a change would touch something that is somebody else's to decide."""
-        state, held = found.state, self._held.get(change.id)
-        if isinstance(change, Claim):
-            if held == found.seq:
-                return True  # still being sent here, whatever the clock says
-            rest = state.rest
-            return (
-                change.due_by is not None and rest is not None and not rest.is_over(change.due_by)
-            )
-        if state.status == "sending" and state.owner == self._owner:
-            return False
-        if isinstance(change, Remove):
-            return held is not None and held != found.seq
-        alive = state.status == "sending" and not self._is_over(state)
-        return held is not None or alive
-
-    def _note(self, changes: Sequence[Change], pending: _Pending) -> None:
-        """Keep the leases alive that are held now, and no others."""
+    def _note(self, changes: Sequence[Change], pending: Pending) -> None:
+        """Take note of changes that are on disk."""
+        self._rows.settle(changes, pending)
         for change in changes:
-            if isinstance(change, ENDS_CLAIM):
-                self._held.pop(change.id, None)
-            elif isinstance(change, Enqueue):
+            if isinstance(change, Enqueue):
                 self._bytes += len(change.item_text)
-        self._held.update(pending.claimed)
         self._bytes = max(0, self._bytes - pending.removed_bytes)
-        if pending.emptied is not None:
-            self._emptied = pending.emptied
         if self.size()[0] > WINDOW:
             self._is_whole = False
         if self._ids.count_commit(self._key) == self._generation + 1:
             self._generation += 1
-
-
-class _Pending:
-    """Results of a transaction that count once it is committed."""
-
-    def __init__(self) -> None:
-        self.claimed: dict[str, int] = {}
-        self.removed_bytes = 0
-        self.emptied: int | None = None
-
-    def clear(self) -> None:
-        """Begin anew."""
-        self.claimed, self.removed_bytes, self.emptied = {}, 0, None
-
-
-def _last(connection: sqlite3.Connection) -> int | None:
-    (last,) = connection.execute(f"SELECT max(seq) FROM {ENTRIES}").fetchone()
-    return None if last is None else int(last)
 
 
 def _data_version(connection: sqlite3.Connection) -> int:

@@ -1,4 +1,4 @@
-"""The command line: ``starfish-server run | check-config | tokens``."""
+"""The command line, ``starfish-server``; needs the extra ``cli``."""
 
 from starfish_server.cli._main import main
 

@@ -1,28 +1,21 @@
-"""From arguments to output and an exit status.
-
-0: done; 1: refused, with the reasons on standard error; 2: the command line itself is wrong.
-"""
+"""From arguments to output and an exit status; everything else is imported when it is needed."""
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
+from typing import Any
 
-from starfish_protocol.clock import SystemClock
-from starfish_protocol.errors import StarfishError
-from starfish_server.auth import TokenFile, TokenRecord
-from starfish_server.cli._arguments import build_parser
-from starfish_server.config._likely_mistakes import config_warnings
-from starfish_server.config._loader import load_config
-from starfish_server.errors import ConfigError
+from starfish_server.cli._output import say_error
 
 __all__ = ("main",)
+
+_MISSING = (
+    "starfish-server needs the extra cli: "
+    'pip install --find-links dist "starfish-server[cli]" (the extra serve holds it too)'
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,118 +25,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; ``None`` for those of the process.
 
     Returns:
-        The exit status: 0 done, 1 refused, 2 wrong usage.
+        The exit status: 0 done, 1 refused, 2 wrong usage, 3 not found, 4 conflict, 5 unavailable,
+        130 interrupted.
     """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
     for stream in (sys.stdout, sys.stderr):
         # A name out of a file must not be what makes the message fail.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        options = build_parser().parse_args(arguments)
-    except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else 2
+        import typer
+
+        from starfish_server.cli._app import build_app
+    except ModuleNotFoundError as error:
+        if error.name not in {"typer", "rich"}:
+            raise
+        say_error(None, "missing_extra", _MISSING, as_json=as_json)
+        return 1
     try:
-        status = _COMMANDS[options.command](options)
+        status = _run(build_app(), given, as_json=as_json)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader went away, as `head` does; the interpreter must not flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (StarfishError, ImportError) as error:
-        _complain(str(error))
-        return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         return 130
     return status
 
 
-def _run(options: argparse.Namespace) -> int:
-    from starfish_server.cli._run import run
+def _run(app: Any, given: list[str], *, as_json: bool) -> int:
+    from starfish_disk.errors import DiskError
+    from starfish_protocol.errors import StarfishError
+    from starfish_server.cli._failures import ExitStatus, status_and_code
 
-    return run(options)
-
-
-def _check_config(options: argparse.Namespace) -> int:
-    problems: list[str] = []
-    warnings: list[str] = []
-    collections = 0
     try:
-        config = load_config(options.config)
-    except ConfigError as error:
-        problems = list(error.problems)
-    else:
-        warnings = config_warnings(config)
-        namespaces = (config.namespaces or {}).values()
-        collections = len(config.collections) + sum(len(each.collections) for each in namespaces)
-    if options.json:
-        _say(json.dumps({"ok": not problems, "problems": problems, "warnings": warnings}, indent=2))
-    else:
-        for problem in problems:
-            _say(f"problem: {problem}")
-        for warning in warnings:
-            _say(f"warning: {warning}")
-        if problems:
-            _say(f"{options.config}: {len(problems)} problem(s)")
+        status = app(given, prog_name="starfish-server", standalone_mode=False)
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except (StarfishError, DiskError, OSError, ImportError) as error:
+        found, code = status_and_code(error)
+        say_error(_command_of(given), code, str(error), as_json=as_json)
+        return int(found)
+    except Exception as error:
+        # The errors of the command line parser, whichever library brings them.
+        format_message = getattr(error, "format_message", None)
+        if format_message is None:
+            raise
+        if as_json:
+            say_error(_command_of(given), "usage", format_message(), as_json=True)
         else:
-            _say(f"{options.config}: ok, {collections} collection(s), {len(warnings)} warning(s)")
-    return 1 if problems else 0
+            error.show()  # type: ignore[attr-defined]
+        return int(ExitStatus.USAGE)
+    return status if isinstance(status, int) else 0
 
 
-def _tokens(options: argparse.Namespace) -> int:
-    tokens = TokenFile(options.tokens)
-    if options.action == "create":
-        token = tokens.create(
-            options.identity,
-            roles=options.roles,
-            name=options.name,
-            expires_ms=options.expires,
-            pubkey=options.pubkey,
-            namespaces=options.namespaces,
-            scope_paths=options.scope_paths,
-        )
-        _say(token)
-        _complain("this is the only time the token is shown")
-        return 0
-    if options.action == "revoke":
-        if tokens.revoke(options.name):
-            return 0
-        _complain(f"no token is named {options.name!r}; 'tokens list' shows the names")
-        return 1
-    records = tokens.records()
-    if options.json:
-        _say(json.dumps([_public(record) for record in records], indent=2))
-    else:
-        now = SystemClock().now_ms()
-        for record in records:
-            state = "expired" if record.is_expired(now) else "valid"
-            _say(
-                f"{record.name}  identity={record.identity}  roles={','.join(record.roles) or '-'}  "
-                f"created={_moment(record.created)}  expires={_moment(record.expires)}  {state}"
-            )
-    return 0
-
-
-def _public(record: TokenRecord) -> dict[str, object]:
-    return {name: value for name, value in asdict(record).items() if name != "hash"}
-
-
-def _moment(milliseconds: int | None) -> str:
-    if milliseconds is None:
-        return "never"
-    try:
-        moment = datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
-    except (ValueError, OverflowError, OSError):
-        return str(milliseconds)
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-
-
-def _complain(text: str) -> None:
-    for line in text.splitlines():
-        sys.stderr.write(f"starfish-server: {line}\n")
-
-
-_COMMANDS = {"run": _run, "check-config": _check_config, "tokens": _tokens}
+def _command_of(given: Sequence[str]) -> str | None:
+    return next((each for each in given if not each.startswith("-")), None)

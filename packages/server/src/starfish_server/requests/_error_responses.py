@@ -29,6 +29,13 @@ from starfish_server.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from starfish_server.events import FeedRefusedError
+from starfish_server.maintenance._errors import (
+    DamagedSourceError,
+    MaintenanceError,
+    MissingError,
+    TakenError,
+)
 from starfish_server.requests._answers import error_answer
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.storage.errors import (
@@ -66,7 +73,7 @@ def _refused(error: RequestRefusedError) -> Answer:
 def _unauthenticated(error: AuthError) -> Answer:
     default = {401: "Unauthorized", 403: "Forbidden", 413: "Payload too large"}
     text = error.detail
-    if not text or text.lower() == "unauthorized":
+    if not text or text.lower() in {"unauthorized", "forbidden"}:
         text = default[error.status]
     return error_answer(error.status, text, [_BEARER] if error.status == 401 else None)
 
@@ -123,6 +130,12 @@ RESPONSES: dict[type[StarfishError], Callable[[Any], Answer]] = {
         409, "append_limit_exceeded", limit=error.limit
     ),
     PullBoundError: lambda error: error_answer(400, error.code),
+    # Of the client and of the commands; a request meets none of them.
+    FeedRefusedError: _server_error,
+    MaintenanceError: _server_error,
+    MissingError: _server_error,
+    TakenError: _server_error,
+    DamagedSourceError: _server_error,
 }
 
 

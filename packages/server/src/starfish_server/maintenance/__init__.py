@@ -1,0 +1,3 @@
+"""Work on a store as a whole: backup, restore, export, import, compaction, verification."""
+
+__all__ = ()
