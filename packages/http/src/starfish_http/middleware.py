@@ -26,6 +26,8 @@ _ORIGIN = re.compile(
 )
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _ANY = "*"
+_Line = tuple[bytes, bytes]
+_NOSNIFF = (b"x-content-type-options", b"nosniff")
 
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
@@ -155,7 +157,7 @@ class Edge:
 
         async def send_with_lines(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *lines]
+                message["headers"] = _joined(message["headers"], lines)
             await send(message)
 
         await self.app(scope, receive, send_with_lines)
@@ -169,7 +171,7 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], *lines]
+                message["headers"] = _joined(message["headers"], lines)
             await send(message)
 
         began = time.perf_counter()
@@ -251,6 +253,13 @@ def with_edge(
     if cors is None and not request_ids and not headers and not observers:
         return app
     return Edge(app, cors=cors, request_ids=request_ids, headers=headers, observers=observers)
+
+
+def _joined(own: list[_Line], lines: list[_Line]) -> list[_Line]:
+    """The lines of an answer and those around it; `nosniff` once, where the application has it."""
+    if _NOSNIFF in own:
+        return [*own, *(line for line in lines if line != _NOSNIFF)]
+    return [*own, *lines]
 
 
 def _list(names: Sequence[str]) -> bytes:

@@ -68,6 +68,7 @@ class RequestBody:
         "_progress",
         "_receive",
         "_scope",
+        "_sent",
         "_size",
     )
 
@@ -88,6 +89,7 @@ class RequestBody:
         self._size = 0
         self._progress = 0
         self._due: float | None = None
+        self._sent: list[bytes] | None = None
 
     @property
     def is_unread(self) -> bool:
@@ -110,6 +112,18 @@ class RequestBody:
                 pieces = [piece async for piece in self._decoded(first)]
                 self._content = b"".join(pieces)
         return self._content
+
+    async def sent(self) -> bytes:
+        """The whole body exactly as it was sent, coding included; to be asked for before any other.
+
+        Raises:
+            RequestRefusedError: as `read`.
+            ClientDisconnectedError: as `read`.
+        """
+        if self._content is None:
+            self._sent = []
+        content = await self.read()
+        return b"".join(self._sent) if self._sent and self._decoder is not None else content
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """The body as it arrives, decoded, in pieces of at most 256 KiB where it was coded.
@@ -176,6 +190,8 @@ class RequestBody:
         piece: bytes = message.get("body", b"")
         self._size += len(piece)
         self._progress += len(piece)
+        if self._sent is not None and self._decoder is not None:
+            self._sent.append(piece)
         if self._size > self._max_bytes:
             raise self._too_large()
         if self._progress >= self._pace.min_bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -13,9 +14,12 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from starfish_http.answers import send_answer
 from starfish_http.components import Component
 from starfish_http.errors import problem_handlers
+from starfish_http.middleware import AccessLog, Cors, Observer, with_edge
 from starfish_http.mounting import SelfStarting
+from starfish_protocol.constants import CORS_ALLOW_HEADERS
 from starfish_protocol.plugins import ServerPlugin
 from starfish_server.auth._result import AuthResult, RoleResolver
 from starfish_server.config._validate import validate_config
@@ -25,9 +29,39 @@ from starfish_server.mounting._sync_router import SyncRouterOptions, create_sync
 from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore
 
-__all__ = ("anonymous_role_resolver", "create_app")
+__all__ = ("EdgeOptions", "anonymous_role_resolver", "create_app")
+
+if TYPE_CHECKING:
+    from starfish_http.metrics import Metrics
 
 _VERSION = version("starfish-server")
+
+
+_CORS_METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
+_CORS_HEADERS = (
+    *CORS_ALLOW_HEADERS, "Accept", "Idempotency-Key", "If-Match", "If-None-Match", "If-Range",
+    "Last-Event-ID", "Range", "X-Request-ID",
+)  # fmt: skip
+_CORS_MAX_AGE_S = 86_400
+_METRICS_PATH = "/metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeOptions:
+    """Everything around an application's answers: all of it inside the fast path, off unless asked for.
+
+    Three header lines that keep answers from being sniffed, framed or told to other sites are on
+    every answer. Pages of other origins are a matter of the configuration (``cors``).
+    """
+
+    request_ids: bool = False
+    """Whether answers name their request in ``X-Request-ID``: the client's own text, or a new one."""
+    metrics: bool = False
+    """Whether requests are counted, and ``/metrics`` tells Prometheus; needs the extra ``metrics``."""
+    tracing: bool = False
+    """Whether each request is an OpenTelemetry span of the global provider; needs the extra ``metrics``."""
+    access_log: bool = False
+    """Whether each request is a line of the logger ``starfish_http.access``, without its query."""
 
 
 async def anonymous_role_resolver(_request: Request) -> AuthResult:
@@ -43,6 +77,7 @@ def create_app(
     plugins: Sequence[ServerPlugin] = (),
     title: str = "Starfish",
     openapi_url: str | None = "/openapi.json",
+    edge: EdgeOptions | None = None,
     components: Sequence[Component] = (),
     **router_options: Any,
 ) -> FastAPI:
@@ -59,12 +94,14 @@ def create_app(
         plugins: hooks, in the order they run.
         title: of the OpenAPI document.
         openapi_url: where that document is; ``None`` hides it.
+        edge: the parts around every answer; ``None`` for header lines and ``cors`` alone.
         components: further parts of the service, each served below ``/<name>``. They start in
             order, after the store, and stop in reverse order before it.
         router_options: passed on to `SyncRouterOptions`.
 
     Raises:
         ConfigError: the configuration cannot be served; every problem is listed.
+        ImportError: the extra of an edge option is missing.
 
     Examples:
         >>> from starfish_server.storage.memory import MemoryObjectStore
@@ -90,7 +127,9 @@ def create_app(
             app.is_started = False
             await store.close()
 
-    app = _SelfStartingFastAPI(
+    app = _ServedFastAPI(
+        edge=edge or EdgeOptions(),
+        cors=_cors(config),
         title=title,
         version=_VERSION,
         openapi_url=openapi_url,
@@ -116,17 +155,53 @@ def create_app(
     return app
 
 
-class _SelfStartingFastAPI(SyncFastAPI):
-    """Runs its lifespan with the first request where no server did: below ``app.mount``, say."""
+def _cors(config: SyncConfig) -> Cors | None:
+    if config.cors is None or not config.cors.origins:
+        return None
+    return Cors(
+        config.cors.origins,
+        methods=_CORS_METHODS,
+        request_headers=_CORS_HEADERS,
+        max_age_s=_CORS_MAX_AGE_S,
+    )
 
-    def __init__(self, **options: Any) -> None:
+
+class _ServedFastAPI(SyncFastAPI):
+    """Has its surroundings, and runs its lifespan with the first request where no server did."""
+
+    def __init__(self, *, edge: EdgeOptions, cors: Cors | None, **options: Any) -> None:
         super().__init__(**options)
         self.is_started = False
         self._self_starting = SelfStarting(super().__call__, name=f"the application {self.title!r}")
+        observers: list[Observer] = []
+        self._metrics: Metrics | None = None
+        if edge.tracing:
+            from starfish_http.tracing import Tracing
+
+            observers.append(Tracing())
+        if edge.metrics:
+            from starfish_http.metrics import Metrics
+
+            self._metrics = Metrics()
+            observers.append(self._metrics)
+        if edge.access_log:
+            observers.append(AccessLog())
+        self._whole = with_edge(
+            self._answered, cors=cors, request_ids=edge.request_ids, observers=observers
+        )
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.is_started or scope["type"] != "http":
+        if scope["type"] == "http":
+            await self._whole(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._metrics is not None and scope["path"] == _METRICS_PATH:
+            is_head = scope["method"] == "HEAD"
+            await send_answer(send, self._metrics.answer(), without_body=is_head)
+        elif self.is_started:
             await super().__call__(scope, receive, send)
         else:
             await self._self_starting(scope, receive, send)

@@ -54,8 +54,6 @@ def test_a_private_collection_of_each_caller_raises_no_warning() -> None:
         ({"appendOnly": APPEND, "ttlMs": 5}, "ttlMs: an appendOnly document expires"),
         ({"appendOnly": {**APPEND, "allowFull": False}, "forceFullFetch": True}, "forceFullFetch"),
         ({"appendOnly": APPEND, "writeRoles": ["public"]}, "appendOnly.maxItems: anybody"),
-        ({"appendOnly": {**APPEND, "persist": False, "maxItems": 3}, "pushOnly": True},
-         "appendOnly.maxItems: no effect"),
     ],
 )  # fmt: skip
 def test_a_likely_mistake_is_pointed_out_once(fields: dict[str, Any], said: str) -> None:

@@ -53,8 +53,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"rateLimit": {"windowMs": 1000, "maxRequests": 1}},
     {"rateLimit": {"windowMs": 1000, "push": {"maxRequests": 1}, "maxRequests": 9}},
     {"rateLimit": {"push": {"maxRequests": 1, "windowMs": 1000}}},
-    {"rateLimit": {"push": {"bucket": "identity+ip", "windowMs": 1000,
-                            "identity": {"maxRequests": 1}, "ip": {"maxRequests": 9}}}},
+    {"rateLimit": {"push": {"windowMs": 1000, "identity": {"maxRequests": 1},
+                            "ip": {"maxRequests": 9}}}},
 ]  # fmt: skip
 
 
@@ -97,14 +97,23 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
      "appendOnly.persist: false stores nothing that could be listed"),
     ({"listable": True, "storagePath": "settings"}, "listable: 'settings' has nothing"),
     ({"listable": True, "bundle": "all"}, "listable: members of bundle 'all'"),
-    ({"rateLimit": {}}, "rateLimit: nothing is limited"),
+    ({"rateLimit": {}}, "rateLimit: push counted by identity has no windowMs"),
+    ({"rateLimit": True}, "rateLimit: push counted by identity has no windowMs"),
+    ({"rateLimit": {"push": {"bucket": "ip", "ip": {"windowMs": 1, "maxRequests": 1}}}},
+     "rateLimit: push has both bucket and identity or ip"),
+    ({"appendOnly": {**APPEND, "persist": False, "maxItems": 1}}, "appendOnly.maxItems: nothing"),
+    ({"rootOnly": True, "readRoles": ["public"]}, "rootOnly: a collection with the role"),
+    ({"keyringPath": "keys/{other}"}, "keyringPath: {other} is not a parameter"),
+    ({"keyringPath": "keys/{note"}, "keyringPath: segment '{note'"),
+    ({"keyringPath": "keys", **JPEG}, "keyringPath: a keyring stands beside single JSON"),
+    ({"trustedIssuers": ["ada"]}, "trustedIssuers[0]: 'ada' is not a user id"),
     ({"rateLimit": {"push": {"windowMs": 1}}}, "rateLimit: push counted by identity has no maxReq"),
     ({"rateLimit": {"push": {"maxRequests": 1}}}, "has no windowMs"),
     ({"rateLimit": {"list": {}}}, "rateLimit: list counted by identity has no windowMs"),
     ({"rateLimit": {"bucket": "ip", "windowMs": 1, "maxRequests": 1,
                     "push": {"identity": {"maxRequests": 2}}}}, "push.identity has no effect"),
-    ({"rateLimit": {"push": {"bucket": "identity+ip", "windowMs": 1,
-                             "identity": {"maxRequests": 2}}}}, "push counted by ip has no maxReq"),
+    ({"rateLimit": {"bucket": "identity+ip", "push": {"windowMs": 1, "identity": {"maxRequests": 2},
+                                                      "ip": {}}}}, "push counted by ip has no maxReq"),
 ]  # fmt: skip
 
 

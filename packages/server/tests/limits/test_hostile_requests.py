@@ -137,7 +137,7 @@ async def test_a_body_of_exactly_the_limit_is_taken() -> None:
 )
 async def test_nesting_deeper_than_64_is_refused(opening: str, closing: str) -> None:
     levels = len(closing)
-    fits = (64 - 1) // levels  # the object of data is the first level
+    fits = (64 - 2) // levels  # the body and the object of data are the first levels
 
     deepest = push_of(opening * fits + "1" + closing * fits)
     deeper = push_of(opening * (fits + 1) + "1" + closing * (fits + 1))

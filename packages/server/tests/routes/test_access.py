@@ -220,7 +220,8 @@ async def test_the_store_learns_on_whose_behalf_it_works(serve: Any) -> None:
 @pytest.mark.parametrize(
     ("limit", "statuses"),
     [
-        ({"rateLimit": {"windowMs": 1000, "maxRequests": 2}}, [200, 200, 429]),
+        ({"rateLimit": {"pull": {"windowMs": 1000, "maxRequests": 2}}}, [200, 200, 429]),
+        ({"rateLimit": {"windowMs": 1000, "maxRequests": 2}}, [200, 200, 200]),
         ({"rateLimit": {"push": {"windowMs": 1000, "maxRequests": 1}}}, [200, 200, 200]),
     ],
 )

@@ -90,8 +90,8 @@ async def test_what_was_never_appended_to_is_empty(serve: Any) -> None:
         ({}, "checkpoint=", "Invalid checkpoint"),
         ({}, "checkpoint=" + "9" * 5000, "Invalid checkpoint"),
         ({}, "checkpoint=%D9%A1", "Invalid checkpoint"),  # a digit, but not of ours
-        ({}, "last=-1", "Invalid limit parameter"),
-        ({}, "limit=x&last=1", "Invalid limit parameter"),
+        ({}, "last=-1", "Invalid last"),
+        ({}, "limit=x&last=1", "Invalid limit"),
     ],
 )
 async def test_a_pull_that_does_not_bound_itself_is_refused(
@@ -102,19 +102,12 @@ async def test_a_pull_that_does_not_bound_itself_is_refused(
     assert (answer.status_code, answer.json()) == (400, {"error": error})
 
 
-async def test_a_bounded_collection_is_pulled_in_pages_without_a_gap(serve: Any) -> None:
+async def test_a_bound_cuts_the_newest_elements_and_never_those_of_a_checkpoint(serve: Any) -> None:
     server = serve(log(maxPullLimit=2), clock=ManualClock(NOW))
     await filled(server)
 
-    seen, checkpoint = [], 0
-    while elements := (await server.get(f"/pull/log/hall?checkpoint={checkpoint}")).json()["data"][
-        "items"
-    ]:
-        seen += [element["data"]["n"] for element in elements]
-        assert len(elements) <= 2
-        checkpoint = elements[-1]["ts"]
-
-    assert seen == [0, 1, 2, 3, 4]
+    assert numbers(await server.get("/pull/log/hall?checkpoint=0")) == [0, 1, 2, 3, 4]
+    assert numbers(await server.get("/pull/log/hall?checkpoint=0&last=4")) == [3, 4]
     assert numbers(await server.get("/pull/log/hall?last=4")) == [3, 4]
 
 
@@ -142,7 +135,7 @@ async def test_the_time_of_an_element(serve: Any) -> None:
     ahead = await server.post("/push/log/hall", {"data": {}, "ts": NOW + 300_001})
 
     assert stale.status_code == 409
-    assert stale.json() == {"error": "non_monotonic_timestamp", "latest": 5}
+    assert stale.json() == {"error": "non_monotonic_timestamp"}
     assert (ahead.status_code, ahead.json()) == (400, {"error": "ts is too far in the future"})
 
 

@@ -170,7 +170,7 @@ async def test_a_field_that_may_not_be_written_is_403(server: Any, change: Any, 
     answer = await server.push("notes/ada", {**seen["data"], **change}, seen["hash"])
 
     assert answer.status_code == 403
-    assert answer.json() == {"error": "Field not writable", "field": field}
+    assert answer.json() == {"error": f'Forbidden: field "{field}" requires roles: hr'}
     assert await data_of(server) == FULL
 
 
@@ -204,7 +204,22 @@ async def test_the_schema_holds_for_the_whole_document(serve: Any) -> None:
     bad = await server.push("notes/ada", {"name": 7, "grade": 1}, good.json()["hash"])
 
     assert good.status_code == 200
-    assert (bad.status_code, bad.json()["message"]) == (400, "not valid")
+    assert (bad.status_code, bad.json()["path"]) == (400, ["name"])
+
+
+async def test_a_violation_of_what_is_hidden_says_nothing_of_it(serve: Any) -> None:
+    schema = {"properties": {"salary": {"type": "integer"}}, "maxProperties": 2}
+    server = serve({**GUARDED, "objectSchema": schema})
+    await server.push("notes/ada", {"salary": 7, "grade": 1}, roles="hr")
+    base = (await server.get("/pull/notes/ada")).json()["hash"]
+
+    bad = await server.push("notes/ada", {"name": "A", "grade": 1}, base)
+
+    assert bad.json() == {
+        "error": "Schema validation failed: not valid",
+        "path": [],
+        "validator": "schema",
+    }
 
 
 async def test_nobody_signs_what_they_do_not_see(server: Any) -> None:

@@ -56,7 +56,7 @@ class PlainStore(MemoryObjectStore):
 
 def config(rate_limit: dict[str, Any] | None, server: dict[str, int] | None = None) -> SyncConfig:
     collection = {"name": "notes", "storagePath": "notes/{n}", "rateLimit": rate_limit}
-    return SyncConfig.model_validate({"collections": [collection], "rateLimit": server})
+    return SyncConfig.model_validate({"collections": [collection], "serverRateLimit": server})
 
 
 async def push(
@@ -112,7 +112,8 @@ async def test_an_action_without_a_limit_is_never_refused(which: str) -> None:
 
 
 async def test_each_action_has_its_own_counter(which: str) -> None:
-    limiter = limiter_of({"windowMs": 1000, "maxRequests": 1}, Clock(), which)
+    limit = {"windowMs": 1000, "maxRequests": 1}
+    limiter = limiter_of({**limit, "pull": {}, "list": {}, "push": {}}, Clock(), which)
 
     for action in ("push", "pull", "list"):
         call = {"identity": "ada", "address": "a", "collection": "notes", "action": action}
@@ -136,7 +137,6 @@ async def test_with_both_buckets_a_request_needs_room_in_each_and_counts_in_none
     which: str,
 ) -> None:
     rule = {
-        "bucket": "identity+ip",
         "windowMs": 1000,
         "identity": {"maxRequests": 2},
         "ip": {"maxRequests": 3},
@@ -161,7 +161,6 @@ async def test_the_limit_of_the_server_is_counted_by_itself(which: str) -> None:
 
 async def test_the_longest_wait_is_told(which: str) -> None:
     rule = {
-        "bucket": "identity+ip",
         "maxRequests": 1,
         "identity": {"windowMs": 60_000},
         "ip": {"windowMs": 1000},

@@ -97,7 +97,13 @@ async def test_a_damaged_member_leaves_its_bundle_and_its_listing_readable(serve
 
 
 async def test_the_limit_of_the_server_counts_every_route(serve: Any) -> None:
-    paths = ("/health", "/pull/nothing/here", "/pull/notes/1", "/nowhere", "/batch/pull?collections=x")
+    paths = (
+        "/health",
+        "/pull/nothing/here",
+        "/pull/notes/1",
+        "/nowhere",
+        "/batch/pull?collections=x",
+    )
     for path in paths:
         served = serve({}, rate_limit={"windowMs": 60_000, "maxRequests": 3})
         statuses = [(await served.get(path)).status_code for _ in range(5)]

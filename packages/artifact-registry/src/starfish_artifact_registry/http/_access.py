@@ -16,6 +16,7 @@ from uuid import UUID
 from starlette.requests import Request
 
 from starfish_http.callers import Authenticator, Caller, TokenAuthenticator, anyone
+from starfish_http.callers.capabilities import CapabilityCaller
 from starfish_http.errors import AuthError, RequestRefusedError
 
 __all__ = ("ANONYMOUS", "ROLES", "Access", "AccessControl", "Action", "Authorizer", "by_roles")
@@ -119,7 +120,9 @@ class AccessControl:
             raise RequestRefusedError(
                 403, "forbidden", "Registry-Actor names somebody else than the token; leave it out"
             )
-        return Access(caller.identity, action, package_id, tuple(caller.roles))
+        if caller.admit is not None:  # a credential that is good for one request
+            await caller.admit()
+        return Access(caller.identity, action, package_id, _roles_of(caller))
 
     async def is_current(self, request: Request) -> bool:
         """Whether the caller of an open stream would still be let in."""
@@ -138,6 +141,15 @@ class AccessControl:
         if access.roles or isinstance(self._authenticate, TokenAuthenticator):
             return await by_roles(access)
         return True
+
+
+def _roles_of(caller: Caller) -> tuple[str, ...]:
+    """The roles of a caller; a certificate gives its operations, where its issuer is trusted."""
+    if not isinstance(caller, CapabilityCaller):
+        return tuple(caller.roles)
+    granted = [op for op in ("read", "write") if op in caller.ops and caller.is_trusted]
+    # Never none at all, which would mean a caller whose rights nobody bounds.
+    return (*granted, *caller.roles, "certificate")
 
 
 def refused(access: Access) -> RequestRefusedError:

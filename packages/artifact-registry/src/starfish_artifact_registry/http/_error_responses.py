@@ -24,6 +24,7 @@ from typing_extensions import override
 from starfish_artifact_registry.error_codes import error_code, error_facts
 from starfish_artifact_registry.errors import RegistryError
 from starfish_artifact_registry.http._limits import HttpLimits
+from starfish_http.callers.capabilities import SIGNED_BODY, SignedBody, is_capability_request
 from starfish_http.errors import (
     PROBLEM_MEDIA_TYPE,
     ClientDisconnectedError,
@@ -36,6 +37,7 @@ from starfish_http.request_body import BodyPace, RequestBody
 __all__ = ("ErrorBody", "answer_to", "error_responses", "route_class")
 
 _LOG = logging.getLogger(__name__)
+_MOST_HELD_BYTES = 8 * 1024 * 1024
 _DESCRIPTIONS = {
     400: "The request is refused; `error` says why.",
     401: "No credentials, or not valid ones.",
@@ -104,6 +106,8 @@ def route_class(
         any_query: whether parameters that the route does not know are left alone.
     """
     pace = BodyPace(limits.body_interval_s, limits.min_body_bytes)
+    # Files pass through: a signed request covers their address and digest, and not their bytes.
+    is_upload = max_body_bytes > _MOST_HELD_BYTES
 
     class RegistryRoute(APIRoute):
         @override
@@ -115,9 +119,14 @@ def route_class(
                 body = RequestBody(
                     request.scope, request.receive, max_bytes=max_body_bytes, pace=pace
                 )
+                request.scope[SIGNED_BODY] = (
+                    SignedBody(_nothing, is_opaque=True) if is_upload else SignedBody(body.sent)
+                )
                 try:
                     if not any_query:
                         _check_query(request, known)
+                    if not is_upload and is_capability_request(request.scope):
+                        await body.sent()  # before FastAPI reads it in pieces
                     answer = await handle(Request(request.scope, body))
                 except Exception as error:  # noqa: BLE001 - answer_to raises defects again
                     answer = answer_to(error)
@@ -126,6 +135,10 @@ def route_class(
             return handle_bounded
 
     return RegistryRoute
+
+
+async def _nothing() -> bytes:
+    return b""
 
 
 class _Heard(Response):

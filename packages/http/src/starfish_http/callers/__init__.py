@@ -7,6 +7,7 @@ from starfish_http.callers._bearer import (
     create_token_role_resolver,
 )
 from starfish_http.callers._caller import Authenticate, Authenticator, Caller, anyone
+from starfish_http.callers._combined import CombinedAuthenticator
 from starfish_http.callers._forms import as_authenticator, by_request
 from starfish_http.callers._scope import scope_reaches
 from starfish_http.callers._token_file import TokenFile
@@ -16,6 +17,7 @@ __all__ = (
     "Authenticate",
     "Authenticator",
     "Caller",
+    "CombinedAuthenticator",
     "TokenAuthenticator",
     "TokenFile",
     "TokenRecord",

@@ -43,6 +43,11 @@ class Caller:
         default=None, kw_only=True, repr=False, compare=False
     )
     """Asked by `is_current`: whether the credential still holds."""
+    admit: Callable[[], Awaitable[None]] | None = field(
+        default=None, kw_only=True, repr=False, compare=False
+    )
+    """Awaited once by a host that found the caller's rights sufficient, before it acts: a credential
+    that is good for one request is used up there. Raises `AuthError` when it was used before."""
 
     def allows(self, action: str, key: str) -> bool:  # noqa: ARG002 - a subclass may look at it
         """Whether the credential reaches a document: asked for every key that a request touches.
@@ -52,6 +57,15 @@ class Caller:
             key: the document's key.
         """
         return scope_reaches(self.scope_paths, key)
+
+    def allows_collection(self, action: str, collection: str) -> bool:  # noqa: ARG002 - a subclass may look at it
+        """Whether the credential covers an action on a collection, whatever the document.
+
+        Args:
+            action: the wish, such as ``pull`` or ``push``.
+            collection: the collection's name.
+        """
+        return True
 
     def allows_namespace(self, namespace: str | None) -> bool:
         """Whether the credential is good in a namespace; ``None`` is the part without one."""

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from starfish_http.addresses import client_address_of
+from starfish_http.callers.capabilities import SIGNED_BODY, SignedBody
 from starfish_http.errors import RequestRefusedError
 from starfish_http.ranges import requested_range
 from starfish_http.rate_limit import Counter, Limit, RateLimiter
@@ -129,9 +130,14 @@ class _Wire:
             AuthError: 401, a token was sent that is not valid.
             RequestRefusedError: 429, it is one too many.
         """
+        most = self._limits.max_message_bytes
+        body = RequestBody(request.scope, request.receive, max_bytes=most)
+        request.scope[SIGNED_BODY] = SignedBody(body.sent)
         caller = await self._authenticate(request)
         identity = caller.identity
+        request.state.mpack_body = body
         request.state.mpack_identity = identity
+        request.state.mpack_use_credential = caller.admit
         if self._limit is None:
             return
         address = client_address_of(request.scope)
@@ -153,11 +159,15 @@ class _Wire:
             raise RepoNotFoundError
         if action == "write" and not await authorize(identity, repo, "write"):
             raise ForbiddenError
+        use_credential = request.state.mpack_use_credential
+        if use_credential is not None:  # it is good for one request, which this one is
+            request.state.mpack_use_credential = None
+            await use_credential()
         return repo
 
     async def _read(self, request: Request) -> bytes:
-        most = self._limits.max_message_bytes
-        return await RequestBody(request.scope, request.receive, max_bytes=most).read()
+        body: RequestBody = request.state.mpack_body
+        return await body.read()
 
     async def fetch(self, request: Request) -> Response:
         """Answer with a pack of what the client lacks."""

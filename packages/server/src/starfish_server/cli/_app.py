@@ -124,7 +124,9 @@ def _run(
     ] = None,
     store: Annotated[
         str,
-        typer.Option(metavar="sqlite|filesystem|postgres|objects|memory", help="Where documents are kept."),
+        typer.Option(
+            metavar="sqlite|filesystem|postgres|objects|memory", help="Where documents are kept."
+        ),
     ] = "sqlite",
     dsn: Annotated[
         str | None,
@@ -161,6 +163,19 @@ def _run(
             metavar="public|role-filtered", help="Serve /config: all, or what a caller may use."
         ),
     ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ORIGIN", help="Let pages of this origin in; may be repeated."),
+    ] = None,
+    request_ids: Annotated[
+        bool, typer.Option("--request-ids", help="Answer with X-Request-ID.")
+    ] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Serve /metrics for Prometheus.")
+    ] = False,
+    tracing: Annotated[
+        bool, typer.Option("--tracing", help="Make an OpenTelemetry span of each request.")
+    ] = False,
     access_log: AccessLog = False,
 ) -> None:
     """Serve a configuration."""
@@ -181,6 +196,10 @@ def _run(
         keep_alive=keep_alive,
         drain=drain,
         config_endpoint=config_endpoint,
+        cors_origins=cors_origin or (),
+        request_ids=request_ids,
+        metrics=metrics,
+        tracing=tracing,
         access_log=access_log,
     )
     raise typer.Exit(run(options))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,12 +20,15 @@ from starfish_server.config._loader import load_config
 
 if TYPE_CHECKING:
     from starfish_server.cli._serve import ServeSettings, StoreName
+    from starfish_server.config.schema import SyncConfig
 
 __all__ = ("RunOptions", "run")
 
 _STORES = ("sqlite", "filesystem", "postgres", "objects", "memory")
 _POSTGRES = ("postgresql://", "postgres://")
 _CONFIG_ENDPOINTS = ("public", "role-filtered")
+
+_METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,10 @@ class RunOptions:
     keep_alive: int = 30
     drain: int = 30
     config_endpoint: str | None = None
+    cors_origins: Sequence[str] = ()
+    request_ids: bool = False
+    metrics: bool = False
+    tracing: bool = False
     access_log: bool = False
 
 
@@ -68,15 +77,21 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
         return _usage(
             f"--host {options.host!r} is not an address of this machine: {error.strerror}"
         )
-    problem = _usage_problem(options, address)
+    problem = _usage_problem(options)
     if problem is not None:
         return _usage(problem)
     config = load_config(options.config)
+    knows_callers = _knows_callers(options, config)
+    if not knows_callers and not _is_loopback(address):
+        return _usage(
+            f"--host {options.host} would let anybody on the network in; it must be a loopback address "
+            "unless --tokens FILE is given or the configuration has capabilities or jwt"
+        )
     for warning in config_warnings(config):
         tell(f"warning: {warning}")
-    if options.tokens is None:
+    if not knows_callers:
         tell("warning: without --tokens every caller is anonymous")
-    else:
+    if options.tokens is not None:
         TokenFile(options.tokens).refresh()
     try:
         from starfish_http import serve
@@ -103,7 +118,13 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
         drain_s=options.drain,
         access_log=options.access_log,
         counters=SharedCounters() if options.workers > 1 else MemoryCounters(),
+        cors_origins=options.cors_origins,
+        request_ids=options.request_ids,
+        metrics=options.metrics,
+        tracing=options.tracing,
     )
+    settings.check()
+    _share_metrics(options)
     if options.store in {"postgres", "objects"}:  # or each worker would say that it lacks the extra
         import_module(f"starfish_server.storage.{options.store}")
     configure_logging(access_log=options.access_log)
@@ -117,24 +138,30 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
     )
 
 
-def _usage_problem(options: RunOptions, address: str) -> str | None:
+def _usage_problem(options: RunOptions) -> str | None:
     if options.store not in _STORES:
         return f"--store {options.store!r} is refused; it must be one of {', '.join(_STORES)}"
-    return _audience_problem(options, address) or _place_problem(options)
-
-
-def _audience_problem(options: RunOptions, address: str) -> str | None:
     if options.config_endpoint is not None and options.config_endpoint not in _CONFIG_ENDPOINTS:
         allowed = ", ".join(_CONFIG_ENDPOINTS)
         return (
             f"--config-endpoint {options.config_endpoint!r} is refused; it must be one of {allowed}"
         )
-    if options.tokens is None and not ipaddress.ip_address(address.partition("%")[0]).is_loopback:
-        return (
-            f"--host {options.host} would let anybody on the network in; "
-            "it must be a loopback address unless --tokens FILE is given"
-        )
-    return None
+    return _place_problem(options)
+
+
+def _share_metrics(options: RunOptions) -> None:
+    """Give the workers a folder for their counters, so that any of them answers for all."""
+    if options.metrics and options.workers > 1 and _METRICS_FOLDER not in os.environ:
+        os.environ[_METRICS_FOLDER] = tempfile.mkdtemp(prefix="starfish-metrics-")
+
+
+def _knows_callers(options: RunOptions, config: SyncConfig) -> bool:
+    takes_certificates = config.capabilities is not None and config.capabilities.enabled
+    return options.tokens is not None or config.jwt is not None or takes_certificates
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _place_problem(options: RunOptions) -> str | None:

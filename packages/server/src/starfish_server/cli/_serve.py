@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
 from fastapi import FastAPI
 
 from starfish_http.bounded_protocol import ConnectionLimits
+from starfish_http.callers import Authenticator, CombinedAuthenticator, as_authenticator
 from starfish_http.rate_limit import Counters
 from starfish_http.serve import ServeOptions
-from starfish_server.app import anonymous_role_resolver, create_app
+from starfish_server.app import EdgeOptions, anonymous_role_resolver, create_app
 from starfish_server.auth import RoleResolver, TokenFile, create_token_role_resolver
-from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
+from starfish_server.auth.capabilities import Capabilities, SqliteNonces
+from starfish_server.config._validate import validate_config
+from starfish_server.config.schema import ConfigEndpointOptions, CorsConfig, JwtConfig, SyncConfig
+from starfish_server.errors import ConfigError
 from starfish_server.maintenance._store_place import StoreKind, StorePlace
+from starfish_server.storage.adapter import as_object_store
 from starfish_server.storage.base import AbstractObjectStore
 from starfish_server.storage.memory import MemoryObjectStore
 
@@ -46,6 +53,11 @@ class ServeSettings:
     access_log: bool
     counters: Counters
     """Shared by the processes, which are forked from the one that made it."""
+    cors_origins: Sequence[str] = ()
+    """Beside those of the configuration."""
+    request_ids: bool = False
+    metrics: bool = False
+    tracing: bool = False
 
     def serve_options(self) -> ServeOptions:
         """How the application is served."""
@@ -61,6 +73,21 @@ class ServeSettings:
             access_log=self.access_log,
         )
 
+    def check(self) -> None:
+        """Return if each process can make its application.
+
+        Raises:
+            ConfigError: an origin, or the section ``jwt``, is refused.
+            ImportError: an extra is missing.
+        """
+        validate_config(self._config_with_origins())
+        if self.config.jwt is not None:
+            _jwt_authenticator(self.config.jwt)
+        if self.metrics:
+            import_module("starfish_http.metrics")
+        if self.tracing:
+            import_module("starfish_http.tracing")
+
     def create_app(self) -> FastAPI:
         """The application.
 
@@ -71,14 +98,30 @@ class ServeSettings:
         resolver: RoleResolver = anonymous_role_resolver
         if self.tokens is not None:
             resolver = create_token_role_resolver(TokenFile(self.tokens))
+        jwt = self.config.jwt
+        if jwt is not None:
+            resolver = CombinedAuthenticator(
+                jwt=_jwt_authenticator(jwt),
+                tokens=as_authenticator(resolver, plain="request"),
+            )
         endpoint = self.config_endpoint
+        wanted = self.config.capabilities
+        capabilities = None
+        if wanted is not None and wanted.enabled and self.data is not None:
+            # Beside the documents, where a nonce costs no sync and all workers see it.
+            nonces = SqliteNonces(self.data / "nonces.sqlite")
+            capabilities = Capabilities.of(wanted, as_object_store(store), nonces=nonces)
         app = create_app(
-            self.config,
+            self._config_with_origins(),
             store=store,
+            edge=EdgeOptions(
+                request_ids=self.request_ids, metrics=self.metrics, tracing=self.tracing
+            ),
             role_resolver=resolver,
             trusted_proxy_hops=self.trusted_proxy_hops,
             # Streams leave connections for requests.
             max_event_streams=max(1, self.max_connections // 2),
+            capabilities=capabilities,
             config_endpoint=None if endpoint is None else ConfigEndpointOptions(auth=endpoint),
             rate_limit_counters=self.counters,
         )
@@ -87,6 +130,13 @@ class ServeSettings:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         return app
+
+    def _config_with_origins(self) -> SyncConfig:
+        if not self.cors_origins:
+            return self.config
+        own = [] if self.config.cors is None else self.config.cors.origins
+        cors = CorsConfig(origins=list(dict.fromkeys([*own, *self.cors_origins])))
+        return self.config.model_copy(update={"cors": cors})
 
     def _store(self) -> AbstractObjectStore:
         if self.store == "postgres" and self.dsn is not None:
@@ -101,3 +151,28 @@ class ServeSettings:
             return MemoryObjectStore()
         kind: StoreKind = "filesystem" if self.store == "filesystem" else "sqlite"
         return StorePlace(kind, self.data).open()
+
+
+def _jwt_authenticator(config: JwtConfig) -> Authenticator:
+    """What knows callers by the tokens of an identity provider.
+
+    Raises:
+        ConfigError: an algorithm or the address of the keys is refused.
+        ImportError: the extra ``jwt`` is missing.
+    """
+    from starfish_http.callers.jwt import JwtAuthenticator, KeyCache, keys_from_file, keys_from_url
+
+    try:
+        is_address = "://" in config.keys
+        fetch = keys_from_url(config.keys) if is_address else keys_from_file(config.keys)
+        return JwtAuthenticator(
+            KeyCache(fetch),
+            issuer=config.issuer,
+            audience=config.audience,
+            algorithms=config.algorithms,
+            roles_claim=config.roles_claim,
+            identity_claim=config.identity_claim,
+            scope_claim=config.scope_claim,
+        )
+    except ValueError as error:
+        raise ConfigError([f"jwt: {error}"]) from error

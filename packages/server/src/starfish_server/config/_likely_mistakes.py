@@ -35,8 +35,14 @@ def config_warnings(config: SyncConfig) -> list[str]:
     located = located_collections(config)
     if not located:
         warnings.append("collections: there are none, so the server serves nothing")
+    for name, namespace in (config.namespaces or {}).items():
+        if not namespace.collections:
+            warnings.append(f"namespaces.{name}.collections: there are none")
     members = Counter((each.namespace, each.config.bundle) for each in located)
+    trusted = None if config.capabilities is None else config.capabilities.trusted_issuers
     for each in located:
+        if trusted is None and each.config.trusted_issuers is None:
+            warnings.extend(f"{each.where}.{text}" for text in _self_made_roles(each.config))
         warnings.extend(f"{each.where}.{field}: {text}" for field, text in _warnings(each.config))
         if each.config.bundle is not None and members[each.namespace, each.config.bundle] == 1:
             warnings.append(
@@ -44,6 +50,15 @@ def config_warnings(config: SyncConfig) -> list[str]:
                 "its documents are pulled inside 'collections' all the same"
             )
     return warnings
+
+
+def _self_made_roles(config: CollectionConfig) -> Iterator[str]:
+    """Rights that everybody has who makes a key and signs a certificate with it."""
+    advice = "is anybody's who makes a key; set trustedIssuers"
+    for field, roles in _role_lists(config):
+        yield from (f"{field}: {role!r} {advice}" for role in roles if role.startswith("cap:"))
+    if config.root_only and "self" not in {*config.read_roles, *config.write_roles}:
+        yield f"rootOnly: a root device {advice}"
 
 
 def _warnings(config: CollectionConfig) -> Iterator[tuple[str, str]]:
@@ -103,8 +118,6 @@ def _append_only_warnings(
         yield "forceFullFetch", "clients are told to fetch all, which allowFull false refuses"
     if "public" in config.write_roles and append_only.max_items is None and append_only.persist:
         yield "appendOnly.maxItems", "anybody may append, and nothing bounds how much"
-    if not append_only.persist and append_only.max_items is not None:
-        yield "appendOnly.maxItems", "no effect: persist is false"
 
 
 def _parameters(config: CollectionConfig) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from starfish_server.config._validate import (
     namespace_problems,
     validate_config,
 )
-from starfish_server.config.schema import CollectionConfig, SyncConfig
+from starfish_server.config.schema import CollectionConfig, RateLimitConfig, SyncConfig
 from starfish_server.errors import ConfigError
 
 __all__ = ("load_config", "parse_config")
@@ -85,10 +85,13 @@ def parse_config(raw: object) -> SyncConfig:
     # One broken collection must not hide the problems of the others.
     document = _mapping(raw)
     namespaces = _mapping(document.get("namespaces"))
+    defaults = _validate(RateLimitConfig, document.get("rateLimit"), [])
     located = list(_readable("", None, document))
     for name, namespace in namespaces.items():
         located.extend(_readable(f"namespaces.{name}.", name, _mapping(namespace)))
-    raise ConfigError([*problems, *namespace_problems(namespaces), *collection_problems(located)])
+    raise ConfigError(
+        [*problems, *namespace_problems(namespaces), *collection_problems(located, defaults)]
+    )
 
 
 def _readable(

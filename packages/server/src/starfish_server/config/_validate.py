@@ -11,10 +11,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from starfish_http.callers.capabilities import check_public_hosts
+from starfish_http.middleware import Cors
 from starfish_server.config._object_schema import compile_object_schema
 from starfish_server.config._path_template import PARAMETER_VALUE, PathTemplate
 from starfish_server.config._rate_limits import ACTIONS, limits_of_action
-from starfish_server.config.schema import AppendOnlyConfig, CollectionConfig, SyncConfig
+from starfish_server.config.schema import (
+    AppendOnlyConfig,
+    CapabilitiesConfig,
+    CollectionConfig,
+    RateLimitConfig,
+    SyncConfig,
+)
 from starfish_server.errors import ConfigError
 
 __all__ = (
@@ -36,6 +44,7 @@ ROUTE_WORDS = frozenset(
         "ready",
         "config",
         "events",
+        "revocations",
         "metrics",
         "docs",
         "redoc",
@@ -44,6 +53,7 @@ ROUTE_WORDS = frozenset(
 )
 """First segments of the server's own paths, which no namespace may take."""
 
+_USER_ID = re.compile(r"[0-9a-f]{32}")
 _MIME_TYPE = re.compile(r"\*/\*|[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
 
 
@@ -65,7 +75,8 @@ def validate_config(config: SyncConfig) -> None:
     """
     problems = [
         *namespace_problems(config.namespaces or ()),
-        *collection_problems(located_collections(config)),
+        *_server_problems(config),
+        *collection_problems(located_collections(config), config.rate_limit),
     ]
     if problems:
         raise ConfigError(problems)
@@ -100,8 +111,35 @@ def namespace_problems(names: Iterable[str]) -> Iterator[str]:
             )
 
 
-def collection_problems(collections: Sequence[LocatedCollection]) -> Iterator[str]:
-    """Everything wrong with these collections, each alone and all together."""
+def _server_problems(config: SyncConfig) -> Iterator[str]:
+    if config.cors is not None:
+        try:
+            Cors(config.cors.origins)
+        except ValueError as error:
+            yield f"cors.origins: {error}"
+    if config.capabilities is not None:
+        yield from _capability_problems(config.capabilities)
+
+
+def _capability_problems(config: CapabilitiesConfig) -> Iterator[str]:
+    try:
+        check_public_hosts(config.public_hosts)
+    except ValueError as error:
+        yield f"capabilities.publicHosts: {error}"
+    for index, user_id in enumerate(config.trusted_issuers or ()):
+        if _USER_ID.fullmatch(user_id) is None:
+            yield f"capabilities.trustedIssuers[{index}]: {_not_a_user(user_id)}"
+
+
+def collection_problems(
+    collections: Sequence[LocatedCollection], defaults: RateLimitConfig | None = None
+) -> Iterator[str]:
+    """Everything wrong with these collections, each alone and all together.
+
+    Args:
+        collections: to look at.
+        defaults: of the server, that their rate limits inherit.
+    """
     templates: list[tuple[LocatedCollection, PathTemplate]] = []
     for located in collections:
         config = located.config
@@ -117,7 +155,7 @@ def collection_problems(collections: Sequence[LocatedCollection]) -> Iterator[st
                     f"{located.where}.listable: {config.storage_path!r} has nothing to enumerate; "
                     "storagePath must have a {parameter}"
                 )
-        for field, problem in _problems_alone(config):
+        for field, problem in _problems_alone(config, defaults):
             yield f"{located.where}.{field}: {problem}"
     yield from _duplicate_names(collections)
     yield from _bundle_problems(collections)
@@ -125,7 +163,9 @@ def collection_problems(collections: Sequence[LocatedCollection]) -> Iterator[st
     yield from _ambiguous_listings(templates)
 
 
-def _problems_alone(config: CollectionConfig) -> Iterator[tuple[str, str]]:
+def _problems_alone(
+    config: CollectionConfig, defaults: RateLimitConfig | None
+) -> Iterator[tuple[str, str]]:
     if not _is_segment(config.name):
         yield (
             "name",
@@ -147,7 +187,37 @@ def _problems_alone(config: CollectionConfig) -> Iterator[tuple[str, str]]:
     yield from _field_permission_problems(config)
     if config.append_only is not None:
         yield from _append_only_problems(config, config.append_only)
-    yield from _rate_limit_problems(config)
+    yield from _rate_limit_problems(config, defaults)
+    yield from _root_and_keyring_problems(config)
+
+
+def _root_and_keyring_problems(config: CollectionConfig) -> Iterator[tuple[str, str]]:
+    if config.root_only and "public" in {*config.read_roles, *config.write_roles}:
+        yield (
+            "rootOnly",
+            "a collection with the role 'public' is everybody's; remove one of the two",
+        )
+    for index, user_id in enumerate(config.trusted_issuers or ()):
+        if _USER_ID.fullmatch(user_id) is None:
+            yield f"trustedIssuers[{index}]", _not_a_user(user_id)
+    if config.keyring_path is None:
+        return
+    if config.is_binary or config.append_only is not None or config.bundle is not None:
+        yield "keyringPath", "a keyring stands beside single JSON documents only; remove it"
+    try:
+        template = PathTemplate.parse(config.keyring_path)
+        own = PathTemplate.parse(config.storage_path)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield "keyringPath", problem
+        return
+    for name in template.parameters:
+        if name not in own.parameters:
+            yield "keyringPath", f"{{{name}}} is not a parameter of {config.storage_path!r}"
+
+
+def _not_a_user(user_id: str) -> str:
+    return f"{user_id!r} is not a user id; it must be 32 lowercase hex digits"
 
 
 def _deletable_problems(config: CollectionConfig) -> Iterator[tuple[str, str]]:
@@ -220,19 +290,23 @@ def _append_only_problems(
     if not append_only.field:
         yield "appendOnly.field", "the name is empty; it must be a name such as 'items'"
     if not append_only.persist:
+        if append_only.max_items is not None:
+            yield "appendOnly.maxItems", "nothing is stored that could be counted: persist is false"
         if config.pull_only:
             yield "appendOnly.persist", "false with pullOnly does nothing at all"
         if config.listable:
             yield "appendOnly.persist", "false stores nothing that could be listed"
 
 
-def _rate_limit_problems(config: CollectionConfig) -> Iterator[tuple[str, str]]:
+def _rate_limit_problems(
+    config: CollectionConfig, defaults: RateLimitConfig | None
+) -> Iterator[tuple[str, str]]:
     if config.rate_limit is None:
         return
     limited = False
     for action in ACTIONS:
         try:
-            limited = bool(limits_of_action(config.rate_limit, action)) or limited
+            limited = bool(limits_of_action(config.rate_limit, action, defaults)) or limited
         except ConfigError as error:
             limited = True
             for problem in error.problems:

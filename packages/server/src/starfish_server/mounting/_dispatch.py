@@ -56,6 +56,7 @@ _NO_SUCH_METHOD = problem(
     code_of_status(405),
     "the path does not take this method; the header Allow lists those that it takes",
 )
+_WRITES = frozenset({"POST", "DELETE"})
 DISPATCH_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
@@ -163,15 +164,9 @@ class Dispatcher:
             return
         request = RequestContext(self._services, scope, receive, found.rest, found.params)
         try:
-            await request.count_for_server()
-            answer = await handler(request)
+            answer = await _answered(handler, request)
         except ClientDisconnectedError:
             return
-        except (ServerError, HttpError) as error:
-            answer = answer_to(error)
-        except Exception:  # noqa: BLE001 - a plugin's or our own fault is a 500 without a trace
-            _LOG.exception("%s of a sync route failed", method)
-            answer = error_answer(500, "Internal server error")
         if isinstance(answer, EventStream):
             if method == "HEAD":
                 await send_answer(send, Answer(200, b"", answer.headers), without_body=True)
@@ -186,6 +181,29 @@ class Dispatcher:
                 raise
             return
         await send_answer(send, answer, without_body=method == "HEAD")
+
+
+async def _answered(
+    handler: Handler, request: RequestContext
+) -> Answer | EventStream | StreamedAnswer:
+    """The answer of a handler, or that for its error."""
+    try:
+        await request.count_for_server()
+        answer = await handler(request)
+        if (
+            request.scope["method"] in _WRITES
+            and isinstance(answer, Answer)
+            and answer.status == 200
+        ):
+            await request.remember_writer()
+    except ClientDisconnectedError:
+        raise
+    except (ServerError, HttpError) as error:
+        return answer_to(error)
+    except Exception:  # noqa: BLE001 - a plugin's or our own fault is a 500 without a trace
+        _LOG.exception("%s of a sync route failed", request.scope["method"])
+        return error_answer(500, "Internal server error")
+    return answer
 
 
 class SyncRouter(APIRouter):

@@ -206,7 +206,7 @@ def _delete(prefix: str, collection: ServedCollection) -> Operation:
 
 
 def _list(prefix: str, collection: ServedCollection) -> Operation:
-    limit = {"type": "integer", "minimum": 0, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
+    limit = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
     page = _record({"items": {"type": "array", "items": _TEXT}, "hasMore": {"type": "boolean"}})
     path = collection.template.list_path
     return Operation(

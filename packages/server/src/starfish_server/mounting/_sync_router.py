@@ -12,14 +12,16 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from starfish_http.callers import CombinedAuthenticator, as_authenticator
 from starfish_http.events import StreamBudget
 from starfish_http.rate_limit import Counters
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_protocol.plugins import ServerPlugin
 from starfish_server._plugin_chain import PluginChain
 from starfish_server.auth._result import RoleResolver
+from starfish_server.auth.capabilities import Capabilities
 from starfish_server.config._validate import located_collections, validate_config
-from starfish_server.config.schema import ConfigEndpointOptions, SyncConfig
+from starfish_server.config.schema import ConfigEndpointOptions, IdentityRestriction, SyncConfig
 from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.documents._store_secret import StoreSecret
@@ -44,16 +46,19 @@ from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.requests._stream_tickets import StreamTickets
 from starfish_server.requests._views import Views
 from starfish_server.routes._appends import append_handler, append_pull_handler
-from starfish_server.routes._batch import BatchLimits, batch_pull_handler
+from starfish_server.routes._batch import DENIED_SUFFIXES, BatchLimits, batch_pull_handler
 from starfish_server.routes._blobs import blob_pull_handler, blob_push_handler
 from starfish_server.routes._bundles import bundle_pull_handler
 from starfish_server.routes._deletes import delete_handler
 from starfish_server.routes._documents import pull_handler, push_handler
 from starfish_server.routes._feed import EventFeed
+from starfish_server.routes._keyrings import Keyrings
 from starfish_server.routes._lists import list_handler
+from starfish_server.routes._revocations import revocations_handler
 from starfish_server.routes._service import config_handler, health_handler, ready_handler
 from starfish_server.storage.adapter import OldContractStore, as_object_store
 from starfish_server.storage.base import AbstractObjectStore
+from starfish_server.storage.object_store import ObjectStore
 
 __all__ = ("SyncRouterOptions", "create_sync_router")
 
@@ -81,6 +86,10 @@ class SyncRouterOptions:
     max_batch_bytes: int = 8 * 1024 * 1024
     """Most bytes of the documents that one ``/batch/pull`` returns; a first document that is larger
     by itself is returned alone."""
+    batch_key_deny_suffixes: Sequence[str] | None = None
+    """Ends of keys that no ``/batch/pull`` reads; ``None`` for ``/_keyring`` and ``/_members``."""
+    capabilities: Capabilities | None = None
+    """Callers with capability certificates; ``None`` makes them of the configuration, if that wants them."""
     rate_limit_store: AbstractObjectStore | None = None
     """Where servers on several machines share counters, in lots of permits; ``None`` for one machine."""
     rate_limit_counters: Counters | None = None
@@ -125,7 +134,9 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
     """
     validate_config(options.config)
     collections = [
-        ServedCollection.compile(located.config, located.namespace)
+        ServedCollection.compile(
+            located.config, located.namespace, _restrictions(options.config, located.namespace)
+        )
         for located in located_collections(options.config)
     ]
     _check_store(options.store, collections)
@@ -147,11 +158,16 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
         )
     )
     for prefix, members in _by_prefix(options.config, collections).items():
-        _add_routes(dispatcher, prefix, members, options, feed)
-        if feed is not None:
-            namespace = prefix[:-1] or None
-            dispatcher.add(prefix, "events", "GET", feed.handler(members, namespace))
-            dispatcher.add(prefix, "events/ticket", "POST", feed.ticket_handler(namespace))
+        # Clients of the protocol ask for a namespace below /v1.
+        for path in (prefix, f"v1/{prefix}") if prefix and prefix != "v1/" else (prefix,):
+            _add_routes(dispatcher, path, members, options, feed)
+            if feed is not None:
+                namespace = prefix[:-1] or None
+                dispatcher.add(path, "events", "GET", feed.handler(members, namespace))
+                dispatcher.add(path, "events/ticket", "POST", feed.ticket_handler(namespace))
+    if services.capabilities is not None:
+        handler = revocations_handler(services.capabilities.revocations, options.clock)
+        dispatcher.add("", "revocations", "POST", handler)
     router = SyncRouter(dispatcher, lifespan=_lifespan(services, options.tombstone_retention_ms))
     router.add_api_route(
         DISPATCH_PATH,
@@ -188,16 +204,22 @@ def create_sync_router(options: SyncRouterOptions) -> APIRouter:
 def _services(options: SyncRouterOptions) -> Services:
     store = as_object_store(options.store)
     plugins = PluginChain(options.plugins)
-    limited = options.config.rate_limit is not None or any(
+    limited = options.config.server_rate_limit is not None or any(
         located.config.rate_limit is not None for located in located_collections(options.config)
     )
+    capabilities = options.capabilities or _capabilities(options, store)
+    authenticator = as_authenticator(options.role_resolver, plain="request")
+    if capabilities is not None:
+        authenticator = CombinedAuthenticator(
+            capabilities=capabilities.authenticator, tokens=authenticator
+        )
     return Services(
         store=store,
         writer=DocumentWriter(store, options.clock),
         log=AppendLog(store, options.clock),
         views=Views(StoreSecret(store)),
         access=AccessControl(
-            options.role_resolver,
+            authenticator,
             options.role_enricher,
             plugins,
             timeout=options.role_resolver_timeout,
@@ -212,6 +234,7 @@ def _services(options: SyncRouterOptions) -> Services:
         trusted_proxy_hops=options.trusted_proxy_hops,
         clock=options.clock,
         body_timeout=options.body_timeout,
+        capabilities=capabilities,
     )
 
 
@@ -223,12 +246,28 @@ def _counters(options: SyncRouterOptions) -> Counters | None:
     return counters_of_store(options.rate_limit_store)
 
 
+def _capabilities(options: SyncRouterOptions, store: ObjectStore) -> Capabilities | None:
+    config = options.config.capabilities
+    if config is None or not config.enabled:
+        return None
+    return Capabilities.of(config, store, clock=options.clock)
+
+
+def _restrictions(config: SyncConfig, namespace: str | None) -> Sequence[IdentityRestriction]:
+    own = None if namespace is None else (config.namespaces or {})[namespace].restrictions
+    return (*(config.restrictions or ()), *(own or ()))
+
+
 def _lifespan(services: Services, retention_ms: int | None) -> Any:
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncGenerator[None]:
         upkeep = kept_up(services.store, services.clock, retention_ms=retention_ms)
-        async with services.plugins.running(), upkeep:
-            yield
+        try:
+            async with services.plugins.running(), upkeep:
+                yield
+        finally:
+            if services.capabilities is not None:
+                await services.capabilities.close()
 
     return lifespan
 
@@ -254,9 +293,10 @@ def _add_routes(
     feed: EventFeed | None,
 ) -> None:
     bundles: dict[str, list[ServedCollection]] = defaultdict(list)
+    keyrings = Keyrings(members)
     for collection in members:
         config = collection.config
-        pull, push = _handlers(collection, feed)
+        pull, push = _handlers(collection, feed, keyrings)
         if not config.push_only:
             if config.bundle is None:
                 dispatcher.add(f"{prefix}pull/", collection.template.text, "GET", pull)
@@ -269,13 +309,16 @@ def _add_routes(
             dispatcher.add(f"{prefix}push/", collection.template.text, "DELETE", handler)
         if config.listable:
             path = collection.template.list_path
-            dispatcher.add(f"{prefix}list/", path, "GET", list_handler(collection))
+            dispatcher.add(f"{prefix}list/", path, "GET", list_handler(collection, members))
     for path, bundle in bundles.items():
         dispatcher.add(f"{prefix}pull/", path, "GET", bundle_pull_handler(bundle))
     limits = BatchLimits(
         options.max_collections_per_batch,
         options.max_batch_append_elements,
         options.max_batch_bytes,
+        DENIED_SUFFIXES
+        if options.batch_key_deny_suffixes is None
+        else options.batch_key_deny_suffixes,
     )
     dispatcher.add(prefix, "batch/pull", "GET", batch_pull_handler(members, limits))
     dispatcher.add(prefix, "health", "GET", health_handler)
@@ -287,7 +330,9 @@ def _add_routes(
         dispatcher.claim(prefix + word)
 
 
-def _handlers(collection: ServedCollection, feed: EventFeed | None) -> tuple[Handler, Handler]:
+def _handlers(
+    collection: ServedCollection, feed: EventFeed | None, keyrings: Keyrings
+) -> tuple[Handler, Handler]:
     if collection.config.append_only is not None:
         append_only = collection.config.append_only
         return append_pull_handler(collection, append_only), append_handler(
@@ -295,7 +340,7 @@ def _handlers(collection: ServedCollection, feed: EventFeed | None) -> tuple[Han
         )
     if collection.config.is_binary:
         return blob_pull_handler(collection), blob_push_handler(collection)
-    return pull_handler(collection), push_handler(collection)
+    return pull_handler(collection, keyrings), push_handler(collection)
 
 
 def _check_store(store: AbstractObjectStore, collections: Sequence[ServedCollection]) -> None:

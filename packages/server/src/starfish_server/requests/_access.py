@@ -14,7 +14,8 @@ from typing import Any, Literal
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
-from starfish_http.callers import Caller, as_authenticator
+from starfish_http.callers import Authenticator, Caller
+from starfish_http.callers.capabilities import CapabilityCaller
 from starfish_http.errors import AuthError, ClientDisconnectedError
 from starfish_http.errors import RequestRefusedError as HttpRefusedError
 from starfish_http.request_body import RequestBody
@@ -22,7 +23,8 @@ from starfish_http.time_limit import within
 from starfish_protocol.clock import Clock
 from starfish_protocol.plugins import AuthorizeContext
 from starfish_server._plugin_chain import PluginChain
-from starfish_server.auth._result import RoleResolver
+from starfish_server.documents._errors import DamagedDocumentError
+from starfish_server.errors import StoreError
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._served_collection import ServedCollection
 
@@ -34,6 +36,15 @@ RoleEnricher = Callable[[Any, Mapping[str, str]], Awaitable[list[str]]]
 
 _LOG = logging.getLogger(__name__)
 _ANONYMOUS = Caller()
+_PASSED_ON = (
+    HttpRefusedError,
+    RequestRefusedError,
+    ClientDisconnectedError,
+    # Nobody can tell whether the credential is good: that is not a refusal of it.
+    StoreError,
+    DamagedDocumentError,
+)
+_ROOT_DEVICE = "device:root"
 _REFUSALS = {401: "Unauthorized", 403: "Forbidden", 413: "Payload too large"}
 
 
@@ -59,14 +70,14 @@ class AccessControl:
 
     def __init__(
         self,
-        resolver: RoleResolver,
+        authenticator: Authenticator,
         enricher: RoleEnricher | None,
         plugins: PluginChain,
         *,
         timeout: float,
         clock: Clock,
     ) -> None:
-        self._authenticator = as_authenticator(resolver, plain="request")
+        self._authenticator = authenticator
         self._enricher = enricher
         self._plugins = plugins
         self._timeout = timeout
@@ -80,7 +91,7 @@ class AccessControl:
         """
         try:
             return Identified(await within(self._timeout, self._asked(scope, body)))
-        except (HttpRefusedError, RequestRefusedError, ClientDisconnectedError):
+        except _PASSED_ON:
             raise
         except TimeoutError as error:
             _LOG.warning("the role resolver took longer than %s s", self._timeout)
@@ -91,7 +102,7 @@ class AccessControl:
     async def _asked(self, scope: Scope, body: RequestBody) -> Caller:
         try:
             return await self._authenticator(Request(scope, replaying(body)))
-        except (HttpRefusedError, RequestRefusedError, ClientDisconnectedError) as error:
+        except _PASSED_ON as error:
             if isinstance(error, AuthError):
                 raise _ResolverRefusal(error) from error
             raise
@@ -114,7 +125,8 @@ class AccessControl:
 
     def may_read_some(self, caller: Identified, collection: ServedCollection) -> bool:
         """Whether there may be a document that a caller can read; ``False`` only to the anonymous."""
-        known = caller.auth.identity is not None or bool(caller.auth.roles)
+        roles = [role for role in caller.auth.roles if role != "public"]
+        known = caller.auth.identity is not None or bool(roles)
         return known or self._enricher is not None or "public" in collection.read_roles
 
     async def authorize(
@@ -131,17 +143,27 @@ class AccessControl:
             AuthError: 401 without an identity, 403 with one; the resolver's own refusal.
             RequestRefusedError: a plugin rejects it; 503 when the enricher fails.
         """
+        wanted = collection.write_roles if action == "push" else collection.read_roles
+        if caller.refusal is not None and ("public" not in wanted or self.asks_always(collection)):
+            raise caller.refusal  # whatever an enricher would give to an anonymous caller
         auth = caller.auth
-        roles = tuple(auth.roles)
+        roles = _roles_of(auth, collection)
         if self._enricher is not None:
             roles = (*roles, *await self._enriched(self._enricher, auth, params))
-        wanted = collection.write_roles if action == "push" else collection.read_roles
         if not holds(wanted, roles, auth.identity, params):
-            if caller.refusal is not None:
-                raise caller.refusal
-            raise AuthError(status=401) if auth.identity is None else _forbidden()
-        if not (auth.allows_namespace(collection.namespace) and auth.allows(action, document_key)):
+            # Who was found to be anonymous, and not just said nothing, is told that it does not suffice.
+            is_unknown = auth.identity is None and not auth.roles
+            raise AuthError(status=401) if is_unknown else _forbidden()
+        if not (
+            auth.allows_namespace(collection.namespace)
+            and auth.allows_collection(action, collection.name)
+            and auth.allows(action, document_key)
+        ):
             raise _forbidden()
+        if collection.config.root_only and _ROOT_DEVICE not in roles:
+            raise _forbidden()
+        if not collection.admits(auth.identity, action):
+            raise RequestRefusedError(403, "identity restricted")
         if self._plugins.authorizes:
             context = AuthorizeContext(
                 action, collection.name, params, auth.identity, collection.namespace, roles
@@ -151,6 +173,10 @@ class AccessControl:
                 raise RequestRefusedError(rejection.status or 403, rejection.error or "Forbidden")
         return roles
 
+    def asks_always(self, collection: ServedCollection) -> bool:
+        """Whether it matters who the caller is, also where everybody is let in."""
+        return self._plugins.authorizes or bool(collection.restrictions)
+
     async def _enriched(
         self, enricher: RoleEnricher, auth: Caller, params: Mapping[str, str]
     ) -> list[str]:
@@ -159,6 +185,14 @@ class AccessControl:
         except Exception as error:
             _LOG.warning("the role enricher failed: %s", type(error).__name__, exc_info=True)
             raise RequestRefusedError(503, "Role enricher failed") from error
+
+
+def _roles_of(auth: Caller, collection: ServedCollection) -> tuple[str, ...]:
+    """The caller's roles; those of a certificate only where its issuer is trusted."""
+    trusted = collection.config.trusted_issuers
+    if trusted is None or not isinstance(auth, CapabilityCaller) or auth.issuer in trusted:
+        return tuple(auth.roles)
+    return tuple(role for role in auth.roles if role != _ROOT_DEVICE and role[:4] != "cap:")
 
 
 def replaying(body: RequestBody) -> Receive:

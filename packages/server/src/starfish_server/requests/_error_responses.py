@@ -73,7 +73,7 @@ def _refused(error: RequestRefusedError) -> Answer:
 def _unauthenticated(error: AuthError) -> Answer:
     default = {401: "Unauthorized", 403: "Forbidden", 413: "Payload too large"}
     text = error.detail
-    if not text or text.lower() == "unauthorized":
+    if not text or text.lower() in {"unauthorized", "forbidden"}:
         text = default[error.status]
     return error_answer(error.status, text, [_BEARER] if error.status == 401 else None)
 

@@ -43,7 +43,8 @@ def merge_push(
         # A hidden field is refused for being mentioned: comparing it would tell what it holds.
         changed = name in pushed if name in hidden else _differs(name, current, merged)
         if changed:
-            raise RequestRefusedError(403, "Field not writable", field=name)
+            roles = ", ".join(sorted(collection.guarded_fields[name]))
+            raise RequestRefusedError(403, f'Forbidden: field "{name}" requires roles: {roles}')
     return merged
 
 

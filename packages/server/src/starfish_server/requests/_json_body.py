@@ -18,9 +18,8 @@ from starfish_server.requests._refusals import RequestRefusedError
 __all__ = ("MAX_DEPTH", "parse_json_object")
 
 MAX_DEPTH = 64
-"""How deep ``data`` may nest, the object itself included."""
+"""How deep a body may nest, the object around ``data`` included."""
 
-_MAX_CONTAINERS = MAX_DEPTH + 1  # the body around data is one more
 _NEITHER_BRACKET_NOR_QUOTE = bytes(set(range(256)) - set(b'[]{}"'))
 _STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # 1 and, as signed bytes, -1
 _TEXT = re.compile(rb'"[^"]*+"')
@@ -42,7 +41,7 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
     if not is_object(value):
         raise RequestRefusedError(400, "Body must be a JSON object")
     # Fewer brackets than levels allowed: the common case, found without a walk.
-    if body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS and _depth(body) > _MAX_CONTAINERS:
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(body) > MAX_DEPTH:
         raise RequestRefusedError(400, "Body nesting too deep")
     return value
 

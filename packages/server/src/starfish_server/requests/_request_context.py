@@ -10,6 +10,13 @@ from starlette.types import Receive, Scope
 
 from starfish_http.addresses import client_address_of
 from starfish_http.answers import Answer, bytes_answer
+from starfish_http.callers import Caller
+from starfish_http.callers.capabilities import (
+    SIGNED_BODY,
+    CapabilityCaller,
+    SignedBody,
+    is_capability_request,
+)
 from starfish_http.errors import AuthError
 from starfish_http.events import EventStream
 from starfish_http.request_body import BodyPace, RequestBody
@@ -17,9 +24,11 @@ from starfish_protocol.clock import Clock
 from starfish_protocol.constants import HEADER_RETRY_AFTER
 from starfish_protocol.plugins import PullHookContext
 from starfish_server._plugin_chain import PluginChain
+from starfish_server.auth.capabilities import Capabilities
 from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.requests._access import AccessControl, Action, Identified
+from starfish_server.requests._media_types import checked_media_type
 from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_limits import RequestLimits
 from starfish_server.requests._served_collection import ServedCollection, check_params
@@ -29,6 +38,7 @@ from starfish_server.storage.object_store import ObjectStore
 
 __all__ = ("Handler", "RequestContext", "Services")
 
+_ANONYMOUS = Caller(None, ["public"])
 _BODY_LIMIT_OF_READS = 65_536  # a GET has no body; a resolver may ask for it all the same
 
 
@@ -46,12 +56,16 @@ class Services:
     trusted_proxy_hops: int
     clock: Clock
     body_timeout: float
+    capabilities: Capabilities | None
 
 
 class RequestContext:
     """One request that has found its route."""
 
-    __slots__ = ("_body", "_caller", "_query", "params", "receive", "rest", "scope", "services")
+    __slots__ = (
+        "_body", "_caller", "_is_admitted", "_is_opaque", "_query", "_unread",
+        "params", "receive", "rest", "scope", "services",
+    )  # fmt: skip
 
     def __init__(
         self, services: Services, scope: Scope, receive: Receive, rest: str, params: dict[str, str]
@@ -66,6 +80,9 @@ class RequestContext:
         self._body: RequestBody | None = None
         self._caller: Identified | None = None
         self._query: dict[str, str] | None = None
+        self._is_admitted = False
+        self._is_opaque = False
+        self._unread = False
 
     def with_scope(self, scope: Scope) -> RequestContext:
         """The same request with another head for those who ask for the caller; the query stays."""
@@ -103,8 +120,46 @@ class RequestContext:
     async def caller(self) -> Identified:
         """Who sends the request; the resolver is asked once."""
         if self._caller is None:
-            self._caller = await self.services.access.identify(self.scope, self.body())
+            self._caller = await self._identified()
         return self._caller
+
+    async def _identified(self) -> Identified:
+        body = self.body()
+        if self.services.capabilities is not None:
+            self.scope[SIGNED_BODY] = SignedBody(body.sent, self._is_opaque)
+        return await self.services.access.identify(self.scope, body)
+
+    async def credential(self) -> None:
+        """Look at a certificate that was left unread, since the collection is public."""
+        if self._unread:
+            self._unread = False
+            self._caller = await self._identified()
+
+    async def use_credential(self) -> None:
+        """Use the credential up, when it is good for one request; the second time does nothing.
+
+        Raises:
+            AuthError: another request has used it; the caller is anonymous from here on.
+            RequestRefusedError: 503, there is no room to remember it.
+        """
+        caller = await self.caller()
+        if caller.auth.admit is None or self._is_admitted:
+            return
+        self._is_admitted = True
+        try:
+            await caller.auth.admit()
+        except AuthError as refusal:
+            self._caller = Identified(_ANONYMOUS, refusal)
+            raise
+
+    async def remember_writer(self) -> None:
+        """Say that something was written with this request's certificate."""
+        capabilities = self.services.capabilities
+        if capabilities is None or self._caller is None:
+            return
+        auth = self._caller.auth
+        if isinstance(auth, CapabilityCaller):
+            await capabilities.issuers.add(auth.issuer)
 
     async def is_current(self) -> bool:
         """Whether the caller's credential holds at this moment; as `AccessControl.is_current`."""
@@ -128,9 +183,30 @@ class RequestContext:
         check_params(self.rest, self.params)
         if body_limit is not None:
             self.body(body_limit)
+        if self.services.capabilities is not None and is_capability_request(self.scope):
+            self._prepare_for_certificate(collection, action)
         caller = await self.caller()
         await self.count(caller, collection, action)
         return await self.authorize(collection, self.rest, self.params, action)
+
+    def _prepare_for_certificate(self, collection: ServedCollection, action: Action) -> None:
+        """Decide whether a certificate is read, and which body its request must have signed.
+
+        Raises:
+            RequestRefusedError: 415, the body is not of the collection's kind.
+        """
+        wanted = collection.write_roles if action == "push" else collection.read_roles
+        is_guarded = collection.hidden_fields or collection.guarded_fields
+        always = is_guarded or self.services.access.asks_always(collection)
+        if "public" in wanted and not always:
+            self._caller, self._unread = Identified(_ANONYMOUS), True
+        elif self.scope["method"] == "POST":
+            # The collection decides, and not the media type of the request.
+            if collection.config.is_binary:
+                policy = self.services.capabilities
+                self._is_opaque = policy is None or not policy.requires_signed_blobs
+            else:
+                checked_media_type(self.scope, collection.config.allowed_mime_types)
 
     async def count(self, caller: Identified, collection: ServedCollection, action: Action) -> None:
         """Count the request against the limits of a collection.
@@ -172,9 +248,12 @@ class RequestContext:
     ) -> StoreContext:
         """Decide over one document; as `AccessControl.authorize`."""
         caller = await self.caller()
-        roles = await self.services.access.authorize(
-            caller, collection, document_key, params, action
-        )
+        access = self.services.access
+        roles = await access.authorize(caller, collection, document_key, params, action)
+        if caller.auth.admit is not None and not self._is_admitted:
+            wanted = collection.write_roles if action == "push" else collection.read_roles
+            if "public" not in wanted or access.asks_always(collection):
+                await self.use_credential()
         return StoreContext(
             collection.name, params, caller.auth.identity, roles, action, collection.namespace
         )
@@ -200,8 +279,14 @@ class RequestContext:
         hook = PullHookContext(context.collection, context.params, context.namespace)
         return context if await self.services.plugins.before_pull(hook) is None else None
 
-    async def plugins_answer(self, context: StoreContext) -> Answer | None:
+    async def plugins_answer(
+        self, context: StoreContext, document_key: str | None = None
+    ) -> Answer | None:
         """What a plugin answers to a pull in place of the store.
+
+        Args:
+            context: of the pull.
+            document_key: of the only document that the request asks for.
 
         Raises:
             RequestRefusedError: a plugin rejects the pull.
@@ -209,7 +294,13 @@ class RequestContext:
         plugins = self.services.plugins
         if not plugins.gates_pulls:
             return None
-        hook = PullHookContext(context.collection, context.params, context.namespace)
+        hook = PullHookContext(
+            context.collection,
+            context.params,
+            context.namespace,
+            document_key,
+            None if document_key is None else self.query,
+        )
         rejection = await plugins.before_pull(hook)
         if rejection is not None:
             raise RequestRefusedError(rejection.status or 403, rejection.error or "Forbidden")

@@ -61,9 +61,9 @@ class RequestLimits:
             for located in located_collections(config)
             if located.config.rate_limit is not None
             for action in ACTIONS
-            if (limits := limits_of_action(located.config.rate_limit, action))
+            if (limits := limits_of_action(located.config.rate_limit, action, config.rate_limit))
         }
-        whole = config.rate_limit
+        whole = config.server_rate_limit
         self._server = None if whole is None else Limit(whole.max_requests, whole.window_ms)
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jsonschema_rs import Draft202012Validator
@@ -14,7 +14,7 @@ from starfish_server.config._path_template import (
     namespaced_key,
     unsafe_key_reason,
 )
-from starfish_server.config.schema import CollectionConfig
+from starfish_server.config.schema import CollectionConfig, IdentityRestriction
 from starfish_server.errors import InvalidKeyError
 from starfish_server.storage.keys import MAX_KEY_BYTES
 
@@ -37,10 +37,24 @@ class ServedCollection:
     """Who may see a field, for fields that not everybody may."""
     guarded_fields: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     """Who may change a field, likewise."""
+    keyring: PathTemplate | None = None
+    """Of the keyring beside a document; ``None`` where there is none to ask for."""
+    restrictions: tuple[IdentityRestriction, ...] = ()
+    """Of the server, the namespace and the collection."""
 
     @classmethod
-    def compile(cls, config: CollectionConfig, namespace: str | None) -> ServedCollection:
+    def compile(
+        cls,
+        config: CollectionConfig,
+        namespace: str | None,
+        restrictions: Sequence[IdentityRestriction] = (),
+    ) -> ServedCollection:
         """Work out what requests will need.
+
+        Args:
+            config: of the collection.
+            namespace: that it belongs to.
+            restrictions: of the server and the namespace.
 
         Raises:
             ConfigError: the path or the schema is none.
@@ -60,12 +74,25 @@ class ServedCollection:
             write_roles=frozenset(config.write_roles),
             hidden_fields=hidden,
             guarded_fields=guarded,
+            keyring=_keyring(config),
+            restrictions=(*restrictions, *(config.restrictions or ())),
         )
 
     @property
     def name(self) -> str:
         """The collection's name within its namespace."""
         return self.config.name
+
+    def admits(self, identity: str | None, action: str) -> bool:
+        """Whether no restriction keeps a caller out: a denial wins, then each allowance must name them."""
+        applicable = [
+            each for each in self.restrictions if each.actions is None or action in each.actions
+        ]
+        named = [identity is not None and identity in each.identities for each in applicable]
+        return all(
+            is_named if each.mode == "allow" else not is_named
+            for each, is_named in zip(applicable, named, strict=True)
+        )
 
     def store_key(self, document_key: str) -> str:
         """Where a document is stored."""
@@ -86,6 +113,12 @@ def check_params(document_key: str, params: Mapping[str, str]) -> None:
         raise InvalidKeyError(document_key, reason)
     if len(document_key) > MAX_KEY_BYTES:
         raise InvalidKeyError(document_key, f"a key has at most {MAX_KEY_BYTES} bytes")
+
+
+def _keyring(config: CollectionConfig) -> PathTemplate | None:
+    if config.is_binary or config.append_only is not None or config.bundle is not None:
+        return None
+    return PathTemplate.parse(config.keyring_path or f"{config.storage_path}/_keyring")
 
 
 def _cache_control(config: CollectionConfig, *, answers_differ: bool) -> str | None:

@@ -77,6 +77,7 @@ class StreamTickets:
                 "expires": expires_ms,
                 "method": scope["method"],
                 "path": scope["path"],
+                "raw": (scope.get("raw_path") or scope["path"].encode()).decode("latin-1"),
                 "query": scope["query_string"].decode("latin-1"),
                 "headers": headers,
             }
@@ -132,6 +133,7 @@ def _asked_by(request: RequestContext, head: dict[str, Any]) -> RequestContext:
         **scope,
         "method": head["method"],
         "path": head["path"],
+        "raw_path": head["raw"].encode("latin-1"),
         "query_string": head["query"].encode("latin-1"),
         "headers": [*sealed, *of_the_connection],
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 from jsonschema_rs import Draft202012Validator
@@ -27,6 +27,7 @@ from starfish_server.requests._refusals import RequestRefusedError
 from starfish_server.requests._request_context import Handler, RequestContext
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.requests._write_conditions import write_condition
+from starfish_server.routes._keyrings import Keyrings, read_snapshot, wants_keyring
 from starfish_server.storage.base import StoreContext
 
 __all__ = (
@@ -36,55 +37,48 @@ __all__ = (
     "pull_handler",
     "push_handler",
     "pushed_document",
-    "read_snapshot",
     "write_event",
 )
 
 _LONGEST_MESSAGE = 500
 
 
-def pull_handler(collection: ServedCollection) -> Handler:
+def pull_handler(collection: ServedCollection, keyrings: Keyrings) -> Handler:
     """``GET /pull/<path>`` of one collection."""
 
     async def pull(request: RequestContext) -> Answer:
         context = await request.admit(collection, "pull")
-        answered = await request.plugins_answer(context)
+        answered = await request.plugins_answer(context, request.rest)
         if answered is not None:
             return answered
         snapshot = await read_snapshot(request, collection, request.rest, context)
         view = await request.services.views.of(collection, request.rest, snapshot, context)
         etag = view.etag
         headers: Headers = [(b"etag", etag)]
-        if collection.cache_control is not None:
-            headers.append((b"cache-control", collection.cache_control.encode()))
-        if is_not_modified(request.scope, etag):
-            return Answer(304, b"", headers)
         now = request.services.clock.now_ms()
-        body = b'{"data":%b,"hash":"%b","timestamp":%d%b}' % (
+        keyring = b""
+        if request.scope["query_string"] and wants_keyring(request.query):
+            keyring = await keyrings.beside(request, collection, now)
+        if collection.cache_control is not None:
+            # A keyring is for this caller, whatever the document is.
+            headers.append(
+                (
+                    b"cache-control",
+                    b"private, no-store" if keyring else collection.cache_control.encode(),
+                )
+            )
+        if not keyring and is_not_modified(request.scope, etag):
+            return Answer(304, b"", headers)
+        body = b'{"data":%b,"hash":"%b","timestamp":%d%b%b}' % (
             view.data_json,
             view.hash.encode(),
             now,
             view.author,
+            keyring,
         )
         return raw_json_answer(body, headers)
 
     return pull
-
-
-async def read_snapshot(
-    request: RequestContext, collection: ServedCollection, document_key: str, context: StoreContext
-) -> Snapshot | None:
-    """The stored version of a document, ``None`` when it reads as never written."""
-    services = request.services
-    key = collection.store_key(document_key)
-    found = await services.store.get(key, context=context)
-    if found is None:
-        return None
-    snapshot = Snapshot.parse(key, found.body)
-    if snapshot.is_expired(services.clock.now_ms(), collection.config.ttl_ms):
-        return None
-    services.writer.memory.remember(key, snapshot.hash, snapshot.ts, found.metadata.etag)
-    return snapshot
 
 
 def push_handler(collection: ServedCollection) -> Handler:
@@ -187,22 +181,21 @@ def check_schema(
     """
     for error in validator.iter_errors(data):
         steps = error.instance_path
-        message, path, keyword = error.message, _pointer(steps), error.kind.name
-        if hidden:  # a message may quote any of the values
-            message = "not valid"
-            if not steps or steps[0] in hidden:
-                path, keyword = "", "schema"
+        message, path, keyword = error.message, list(steps), error.kind.name
+        # A message quotes the value that it is about, and so may quote everything below it.
+        if hidden and (not steps or steps[0] in hidden):
+            message, path, keyword = "not valid", [], "schema"
         raise RequestRefusedError(
             400,
-            "Schema validation failed",
-            message=message[:_LONGEST_MESSAGE],
+            f"Schema validation failed: {_quoted(message)[:_LONGEST_MESSAGE]}",
             path=path,
             validator=keyword,
         )
 
 
-def _pointer(steps: Sequence[str | int]) -> str:
-    return "".join(f"/{step}" for step in steps)
+def _quoted(message: str) -> str:
+    """With single quotes around values, as the clients' users know such messages."""
+    return message if "'" in message or "\\" in message else message.replace('"', "'")
 
 
 async def intercepted_push(

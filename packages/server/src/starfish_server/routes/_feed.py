@@ -34,6 +34,8 @@ __all__ = ("EventFeed",)
 _PAGE = 256
 _COMMENT_EVERY_S = 15.0
 """Proxies close a connection that is silent for a minute or less."""
+_LOOK_EVERY_S = 0.5
+"""How often a stream looks whether its credential still holds."""
 _LONGEST_S = 900.0
 _RETRY_MS = 1000
 _BEGINNING = "0"
@@ -75,6 +77,7 @@ class EventFeed:
             request = await self._tickets.redeemed(request, namespace)
             caller = await request.caller()
             wanted = _wanted(request, caller, pullable)
+            await request.use_credential()
             start = await self._start(request)
             who = caller.auth.identity or f"address {request.address()}"
             with self._budget.enter(who):
@@ -268,9 +271,12 @@ class _Stream:
     async def _live(self, follower: Follower, end: float) -> AsyncGenerator[bytes]:
         loop = asyncio.get_running_loop()
         quiet_since = loop.time()
+        is_bounded = (await self._request.caller()).auth.recheck is not None
         while loop.time() < end:
             reached = self._tail.position
-            happenings = await follower.take(max(quiet_since + _COMMENT_EVERY_S - loop.time(), 0))
+            wait = max(quiet_since + _COMMENT_EVERY_S - loop.time(), 0)
+            # A credential may be withdrawn while nothing happens.
+            happenings = await follower.take(min(wait, _LOOK_EVERY_S) if is_bounded else wait)
             new = [
                 each
                 for each in happenings

@@ -42,6 +42,7 @@ def config_handler(members: Sequence[ServedCollection], options: ConfigEndpointO
     async def config(request: RequestContext) -> Answer:
         shown = members
         if options.auth == "role-filtered":
+            await request.use_credential()
             caller = await request.caller()
             roles = set(caller.auth.roles)
             known = caller.auth.identity is not None
