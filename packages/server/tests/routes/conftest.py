@@ -72,6 +72,7 @@ async def serve() -> AsyncIterator[Serve]:
         store: AbstractObjectStore | None = None,
         namespaces: dict[str, Any] | None = None,
         rate_limit: dict[str, Any] | None = None,
+        server_rate_limit: dict[str, Any] | None = None,
         **options: Any,
     ) -> Served:
         store = store or MemoryObjectStore(clock=options.get("clock"))
@@ -82,6 +83,7 @@ async def serve() -> AsyncIterator[Serve]:
                 for name, members in (namespaces or {}).items()
             },
             rate_limit=None if rate_limit is None else RateLimitConfig(**rate_limit),
+            server_rate_limit=server_rate_limit,
         )
         options.setdefault("role_resolver", by_header)
         app = SyncFastAPI()
