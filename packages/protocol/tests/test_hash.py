@@ -411,3 +411,15 @@ def test_the_order_of_keys_does_not_matter(document, data):
     except ValueError:
         return
     assert stable_stringify(shuffled) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [",1.0,", ":1e5]", '\\",-0.0,\\"', "[18446744073709551617]", '\\\\",1.0,"', '"'],
+    ids=["whole", "exponent", "escaped quotes", "integer", "backslashes", "quote"],
+)
+def test_a_number_within_a_text_stays(text):
+    document = {text: [text, 1.0, -0.0, 1e21, {text: text, "n": [1e-7, text]}]}
+
+    assert json.loads(stable_stringify(document)) == document
+    assert f"{json.dumps(text)},1,0,1e+21," in stable_stringify(document)
