@@ -38,8 +38,8 @@ setup: .venv/.complete  ## create or refresh .venv with every package and the to
 	  -e "packages/outbox[http]" -e packages/artifact-registry -e "packages/mpack-wire[cli,git]"
 	@touch .venv/.demo
 
-demo: .venv/.demo  ## run the story: offline writes, a drain, a merge, a list, a SIGKILL, a proof, a clone
-	@.venv/bin/python docs/demo
+demo: .venv/.demo  ## run the story: offline writes, a merge, a list, a SIGKILL, a proof, a clone; KEEP=1 leaves the console open
+	@.venv/bin/python docs/demo $(if $(KEEP),--keep)
 
 run: .venv/.demo  ## serve the composed service on loopback (PORT=8000 DATA=.starfish-data)
 	@$(UV) run --quiet --no-sync python docs/demo/service.py --data "$(DATA)" --port $(PORT)

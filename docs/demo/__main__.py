@@ -8,6 +8,7 @@ evidence: a byte that is changed has a name, and the derived tables are made aga
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import socket
 import subprocess
@@ -101,7 +102,7 @@ def show_progress(progress: DrainProgress) -> None:
 
 
 async def wait_until_healthy(client: httpx.AsyncClient) -> None:
-    for _ in range(200):
+    for _ in range(900):
         try:
             if (await client.get("/health")).status_code == 200:
                 return
@@ -274,6 +275,29 @@ async def story(folder: Path) -> None:
     )
 
 
-if __name__ == "__main__":
+def keep_serving(folder: Path) -> None:
+    """Let a person look at the outcome in the console, until Ctrl-C."""
+    server = Server(folder, free_port())
+    server.start()
+    say(f"The console: http://127.0.0.1:{server.port}/console (Ctrl-C ends it)")
+    try:
+        if server.process is not None:
+            server.process.wait()
+    except KeyboardInterrupt:
+        say("")
+    finally:
+        server.kill()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="serve the outcome afterwards")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="starfish-demo-") as temporary:
         asyncio.run(story(Path(temporary)))
+        if arguments.keep:
+            keep_serving(Path(temporary))
+
+
+if __name__ == "__main__":
+    main()

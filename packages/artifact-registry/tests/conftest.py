@@ -30,6 +30,7 @@ from starfish_artifact_registry.db.schema import (
     storage_locations,
 )
 from starfish_artifact_registry.events import RegistryViewWriter
+from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
 from starfish_protocol.testing import ManualClock
@@ -136,8 +137,16 @@ def dataplane(tmp_path: Path) -> InProcessDataPlane:
 
 
 @pytest.fixture
-def registry(engine: AsyncEngine, dataplane: InProcessDataPlane, clock: ManualClock) -> Registry:
-    return Registry(engine, dataplane, RegistryViewWriter(), clock=clock)
+def registry_limits() -> Limits:
+    """The limits of `registry`; ``Limits(pack_bytes=0)`` where a test is about the backend."""
+    return Limits()
+
+
+@pytest.fixture
+def registry(
+    engine: AsyncEngine, dataplane: InProcessDataPlane, clock: ManualClock, registry_limits: Limits
+) -> Registry:
+    return Registry(engine, dataplane, RegistryViewWriter(), clock=clock, limits=registry_limits)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.schema import artifact_files
 from starfish_artifact_registry.errors import StorageUnavailableError
 from starfish_artifact_registry.fixity import FixityProgress, FixityReport
+from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.log._log import read_events
 from starfish_artifact_registry.model._catalogue import FixityChecked
 from starfish_artifact_registry.registry import (
@@ -25,6 +26,12 @@ from starfish_protocol.testing import ManualClock
 
 MakePackage = Callable[..., Awaitable[UUID]]
 FILES = {"a.txt": b"alpha", "b.txt": b"beta", "logs/again.txt": b"alpha", "z": b""}
+
+
+@pytest.fixture
+def registry_limits() -> Limits:
+    """All content in the backend."""
+    return Limits(pack_bytes=0)
 
 
 def place(tmp_path: Path, data: bytes) -> Path:

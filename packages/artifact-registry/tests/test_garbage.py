@@ -19,6 +19,7 @@ from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db._database import Database
 from starfish_artifact_registry.errors import StorageUnavailableError
 from starfish_artifact_registry.events import RegistryViewWriter
+from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
 from starfish_protocol.address import ContentAddress
@@ -29,13 +30,19 @@ MakePackage = Callable[..., Awaitable[UUID]]
 StreamOf = Callable[..., AsyncIterator[bytes]]
 NOW = timedelta(0)
 MONTH_MS = 31 * 24 * 60 * 60 * 1000
-ROUNDS = int(os.environ.get("STARFISH_REPEAT", "1")) * 40
+ROUNDS = int(os.environ.get("STARFISH_REPEAT", "1")) * 160
 
 
 @pytest.fixture
-def live(engine: AsyncEngine, dataplane: InProcessDataPlane) -> Registry:
+def registry_limits() -> Limits:
+    """All content in the backend."""
+    return Limits(pack_bytes=0)
+
+
+@pytest.fixture
+def live(engine: AsyncEngine, dataplane: InProcessDataPlane, registry_limits: Limits) -> Registry:
     """A registry whose clock runs as that of the backend does."""
-    return Registry(engine, dataplane, RegistryViewWriter())
+    return Registry(engine, dataplane, RegistryViewWriter(), limits=registry_limits)
 
 
 async def contents(dataplane: InProcessDataPlane) -> set[ContentAddress]:

@@ -20,6 +20,7 @@ from starfish_artifact_registry.db.schema import (
     artifact_metadata,
     artifact_packages,
     create_schema,
+    packed_content,
     retention_state,
     storage_locations,
 )
@@ -271,13 +272,18 @@ async def append(engine: AsyncEngine, new: list[NewEvent]) -> None:
 
 @pytest.mark.parametrize("size", [10, 40_000, 9_000_000])
 async def test_good_bytes_take_the_place_of_a_damaged_copy(
-    registry: Registry, make_package: MakePackage, tmp_path: Path, size: int
+    registry: Registry, engine: AsyncEngine, make_package: MakePackage, tmp_path: Path, size: int
 ) -> None:
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
     first = await make_package(registry, {"a": data})
-    (stored,) = [path for path in (tmp_path / "content/blake3").rglob("*") if path.is_file()]
-    stored.chmod(0o600)
-    stored.write_bytes(data[: size // 2] + bytes([data[size // 2] ^ 1]) + data[size // 2 + 1 :])
+    damaged = data[: size // 2] + bytes([data[size // 2] ^ 1]) + data[size // 2 + 1 :]
+    stored = [path for path in (tmp_path / "content").rglob("*") if path.is_file()]
+    for path in stored:
+        path.chmod(0o600)
+        path.write_bytes(damaged)
+    async with engine.begin() as connection:
+        packed = await connection.execute(packed_content.update().values(data=damaged))
+    assert len(stored) + packed.rowcount == 1
     assert not (await registry.verify_package(first)).ok
 
     second = await make_package(registry, {"copy": data})

@@ -19,6 +19,8 @@ from starfish_http.rate_limit import (
     SharedCounters,
 )
 
+NOW = 1_700_000_000_000
+
 
 class ManualClock:
     def __init__(self) -> None:
@@ -183,3 +185,57 @@ async def test_machines_take_permits_in_lots_and_never_more_than_there_are() -> 
 async def test_without_limits_nothing_is_counted() -> None:
     assert await RateLimiter().take([]) is None
     assert await RateLimiter().take([Counter(Limit(0, 1000), "never")]) == 1
+
+
+def in_a_process(counters: SharedCounters, counter: Counter, requests: int) -> int:
+    """How many of so many requests a forked process may send."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        allowed = sum(counters.take_now([counter], NOW) is None for _ in range(requests))
+        os.write(writing, allowed.to_bytes(8))
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    allowed = int.from_bytes(os.read(reading, 8))
+    os.close(reading)
+    return allowed
+
+
+@pytest.mark.parametrize("most", [1, 100, 2047])
+def test_a_limit_of_every_day_is_counted_exactly_by_several_processes(most: int) -> None:
+    counters, counter = SharedCounters(64), Counter(Limit(most, 60_000), "ada")
+    part = most // 3
+    taken = sum(counters.take_now([counter], NOW) is None for _ in range(part))
+
+    assert (
+        taken + in_a_process(counters, counter, part) + in_a_process(counters, counter, 10_000)
+        == most
+    )
+    assert counters.take_now([counter], NOW) == NOW + 60_000
+
+
+def test_of_a_great_limit_a_process_holds_little_and_never_more_than_there_is() -> None:
+    counters, counter = SharedCounters(64), Counter(Limit(100_000, 60_000), "ada")
+    taken = sum(counters.take_now([counter], NOW) is None for _ in range(100))
+    others = [in_a_process(counters, counter, 100), in_a_process(counters, counter, 200_000)]
+
+    assert 100_000 - 3 * 64 <= taken + sum(others) <= 100_000
+
+
+def test_a_lot_ends_with_its_window_and_a_fork_does_not_copy_it() -> None:
+    counters, counter = SharedCounters(64), Counter(Limit(100_000, 1000), "ada")
+    assert counters.take_now([counter], NOW) is None
+    assert in_a_process(counters, counter, 200_000) <= 100_000 - 65
+    assert counters.take_now([counter], NOW + 999) is None  # of the lot that is held
+    assert counters.take_now([counter], NOW + 1000) is None  # of the next window
+    assert counters.take_now([counter], NOW + 1001) is None
+
+
+def test_a_lot_of_one_counter_does_not_open_another() -> None:
+    counters = SharedCounters(64)
+    great, small = Counter(Limit(100_000, 1000), "ada"), Counter(Limit(2, 1000), "ip")
+    taken = [counters.take_now([great, small], NOW) for _ in range(4)]
+
+    assert taken == [None, None, NOW + 1000, NOW + 1000]
+    assert counters.take_now([great], NOW) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -161,3 +162,34 @@ def test_it_runs_as_a_module_and_wrong_usage_is_status_2() -> None:
 
     assert done.returncode == 2
     assert "inspect" in done.stderr
+
+
+def test_a_file_that_is_to_be_made_and_is_there_is_a_conflict(tmp_path: Path, capsys) -> None:
+    path, target = tmp_path / "o.sqlite", tmp_path / "new.sqlite"
+    asyncio.run(_store_one(path))
+    target.write_text("mine")
+
+    assert main(["recover", str(path), str(target), "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["error"] == "ThereAlreadyError"
+    assert target.read_text() == "mine"
+
+
+@pytest.mark.timeout(60)
+def test_a_file_that_another_process_holds_is_unavailable(tmp_path: Path, capsys) -> None:
+    path = tmp_path / "o.sqlite"
+    asyncio.run(_store_one(path))
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        assert main(["vacuum", str(path)]) == 5
+    finally:
+        holder.close()
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["vacuum", str(path)]) == 0
+
+
+async def _store_one(path: Path) -> None:
+    async with SqliteOutbox(path) as outbox:
+        queue = OutboxQueue(outbox)
+        await queue.hydrate("k")
+        await queue.enqueue("a", 1)

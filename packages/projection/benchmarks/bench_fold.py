@@ -24,6 +24,7 @@ from starfish_projection import (
     ProjectionSet,
     create_projection_server_plugin,
 )
+from starfish_projection._list_storage import ListStorage
 from starfish_protocol.hash import compute_hash
 from starfish_protocol.plugins import WriteEvent
 from starfish_server.protocol.push import push
@@ -122,7 +123,8 @@ async def by_length() -> dict[int, tuple[float, float]]:
 
 
 async def text_of(store: AbstractObjectStore) -> object:
-    return orjson.loads(await store.get_string("list") or "")["data"]
+    lists = ListStorage(store, pieces_above_bytes=None)
+    return orjson.loads(await lists.whole("list", await store.get_string("list") or ""))["data"]
 
 
 def total(seconds: list[float]) -> float:
@@ -194,12 +196,12 @@ def main() -> int:
     )
     met = [
         verdict("10,000 appends, throughput", speedup, 10, met=speedup >= 10),
-        verdict("append at 10,000 entries, time", last / first, 3, met=last / first < 3),
+        verdict("append at 10,000 entries, time", last / first, 1.5, met=last / first < 1.5),
         verdict(
             "64 pushes at once, pushes a rewrite",
             _CONCURRENT / writes,
-            _CONCURRENT / 16,
-            met=writes <= 16,
+            _CONCURRENT / 4,
+            met=writes <= 4,
         ),
     ]
     return 0 if all(met) else 1

@@ -11,6 +11,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from starfish_projection._list_storage import ListStorage
 from starfish_protocol.hash import compute_hash
 from starfish_protocol.plugins import WriteEvent
 from starfish_server.storage.memory import MemoryObjectStore
@@ -66,7 +67,7 @@ class ScriptedStore(MemoryObjectStore):
         """The entries of a list, after checking that the document is one and its hash right."""
         text = await self.get_string(key)
         assert text is not None
-        document = json.loads(text)
+        document = json.loads(await ListStorage(self, pieces_above_bytes=None).whole(key, text))
         assert list(document) == ["v", "data", "ts", "hash"]
         assert document["hash"] == compute_hash(document["data"])
         return [(entry["id"], entry["value"]) for entry in document["data"]["items"]]

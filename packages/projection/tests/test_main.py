@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import starfish_projection
+
 _SETUP = """
 from starfish_projection import Projection, ProjectionSet, ProjectionSetup
 from starfish_server.config.schema import SyncConfig
@@ -121,3 +123,70 @@ def test_what_the_application_itself_does_wrong_is_shown_whole(folder: Path) -> 
 
     assert "not_installed_anywhere" in answer.stderr
     assert "Traceback" in answer.stderr
+
+
+def _command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "starfish_projection", *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def _park_one(folder: Path) -> None:
+    """One document has no ``n``, so that its projection raises."""
+    (folder / "parks.py").write_text(
+        """
+import asyncio
+from myapp import setup
+from starfish_projection import create_projection_server_plugin
+from starfish_server.protocol.push import push
+from starfish_server.storage.base import StoreContext
+
+async def main():
+    made = setup()
+    plugin = create_projection_server_plugin(store=made.store, projections=made.projections)
+    context = StoreContext("notes", {"note": "odd"}, None, (), "push")
+    await push(made.store, "notes/odd", {"m": 1}, None, context=context)
+    await plugin.startup()
+    await plugin.wait_for()
+    await plugin.shutdown()
+    await made.store.close()
+
+asyncio.run(main())
+"""
+    )
+    _python(folder, "import parks")
+
+
+def test_parked_writes_are_shown_and_tried_again(folder: Path) -> None:
+    assert _command(folder, "parked", "myapp:setup").stdout == "nothing is parked\n"
+    _park_one(folder)
+
+    shown = _command(folder, "parked", "myapp:setup")
+    as_json = json.loads(_command(folder, "parked", "myapp:setup", "--json").stdout)
+    in_vain = _command(folder, "retry-parked", "myapp:setup")
+    mended = (folder / "myapp.py").read_text().replace('e.body["n"]', 'e.body.get("n")')
+    (folder / "myapp.py").write_text(mended)
+    retried = _command(folder, "retry-parked", "myapp:setup", "--json")
+
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout == "notes/odd: project_raised for list list: project raised KeyError\n"
+    assert [each["key"] for each in as_json["parked"]] == ["notes/odd"]
+    assert (in_vain.returncode, in_vain.stdout) == (
+        1,
+        "0 of 1 parked writes are in their lists now\n",
+    )
+    assert (retried.returncode, json.loads(retried.stdout)) == (0, {"folded": 1, "parked": 0})
+    assert _command(folder, "parked", "myapp:setup").stdout == "nothing is parked\n"
+
+
+@pytest.mark.parametrize("command", ["rebuild", "parked", "retry-parked"])
+def test_errors_are_json_for_those_who_asked_for_it(folder: Path, command: str) -> None:
+    answer = _command(folder, command, "nowhere:setup", "--json")
+
+    assert answer.returncode == 2
+    assert json.loads(answer.stdout)["error"] == "SetupError"
+
+
+def test_it_tells_its_version_and_its_commands(folder: Path) -> None:
+    assert _command(folder, "--version").stdout.strip() == starfish_projection.__version__
+    assert "retry-parked" in _command(folder, "-h").stdout
+    assert _command(folder).returncode == 2

@@ -331,3 +331,21 @@ async def test_a_list_that_the_store_does_not_take_is_reported(
     assert report.dropped == {"store_failed": 1}
     assert report.incomplete == ("list",)
     assert json.loads(await store.get_string("notes/a"))["data"] == {"n": 1}
+
+
+async def test_a_report_counts_what_was_done_and_not_what_was_meant(
+    store: Any, stored_text: Texts
+) -> None:
+    await _store_notes(store, stored_text, a=1, b=2)
+
+    async def refuse(_key: str) -> None:
+        raise OSError("the disk is full")
+
+    store.before_swap = refuse
+    failed = await rebuild_projection(store=store, config=_config(), projections=_LIST)
+    store.before_swap = None
+    done = await rebuild_projection(store=store, config=_config(), projections=_LIST)
+
+    assert (failed.entries_set, failed.entries_removed, failed.rewritten) == (0, 0, 0)
+    assert dict(failed.dropped) == {"store_failed": 2}
+    assert (done.entries_set, done.rewritten) == (2, 1)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from starfish_projection import Projection, ProjectionSet, rebuild_projection
+from starfish_projection._list_storage import ListStorage
 from starfish_server.config.schema import SyncConfig
 from starfish_server.storage.sqlite import SqliteObjectStore
 
@@ -64,6 +65,8 @@ def _list(path: Path) -> dict[str, object]:
     async def read() -> str | None:
         store = SqliteObjectStore(path)
         text = await store.get_string("list")
+        if text is not None:
+            text = await ListStorage(store, pieces_above_bytes=None).whole("list", text)
         await store.close()
         return text
 

@@ -40,5 +40,8 @@ class Limits:
     """Files of one package: its manifest is one event, built and read as a whole."""
     max_batch: int = 256
     """Commands of one group commit: bounds how long the log stays locked for other processes."""
+    pack_bytes: int = 64 * 1024
+    """Files up to this length are stored in the database, in the transaction of their event; 0 for
+    none. A longer one costs a file and two syncs less than it costs the database."""
     replay_page: int = 2_000
     """Events that replay, verification and tailing hold in memory at once."""

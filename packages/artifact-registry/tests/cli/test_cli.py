@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -159,11 +161,10 @@ def test_verify_names_what_has_changed(
 ) -> None:
     run("ingest", package, folder)
     clean = run("verify")
-    stored = sorted(
-        (tmp_path / "registry/content/blake3").rglob("*"), key=lambda each: each.stat().st_size
-    )
-    smallest, largest = next(each for each in stored if each.is_file()), stored[-1]
-    smallest.unlink()
+    stored = (tmp_path / "registry/content/blake3").rglob("*")
+    (largest,) = [each for each in stored if each.is_file()]
+    with closing(sqlite3.connect(tmp_path / "registry/registry.sqlite")) as database, database:
+        assert database.execute("DELETE FROM packed_content WHERE data = x''").rowcount == 1
     largest.chmod(0o600)
     largest.write_bytes(b"X" + largest.read_bytes()[1:])
 

@@ -37,9 +37,9 @@ def test_the_story_of_the_readme_is_true(tmp_path: Path) -> None:
         for line in block.splitlines()
         if line.startswith("$ ")
     )
-    quick, _, damage = story.partition("printf")
+    quick, _, damage = story.partition("python -c")
 
-    done = shell(f"set -e\n{quick}\nset +e\nprintf{damage}\necho status $?", tmp_path)
+    done = shell(f"set -e\n{quick}\nset +e\npython -c{damage}\necho status $?", tmp_path)
 
     assert "ok: 3 events, 1 packages, 1 files, 15 B" in done.stdout
     assert "the proof holds: night shift, 1 files" in done.stdout

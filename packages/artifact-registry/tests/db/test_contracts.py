@@ -13,7 +13,12 @@ from starfish_artifact_registry.errors import RegistryError
 from starfish_artifact_registry.events import RegistryViewWriter
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
-from starfish_disk.testing import OpenStore, SqliteFileContract
+from starfish_disk.testing import (
+    ForkContract,
+    FullDiskContract,
+    OpenStore,
+    SqliteFileContract,
+)
 
 
 class _Names:
@@ -40,13 +45,18 @@ class _Names:
         )
 
     async def names(self) -> list[str]:
-        return [package.name for package in await self._registry.list_packages()]
+        found: list[str] = []
+        after = None
+        while page := await self._registry.list_packages(after=after):
+            found += [package.name for package in page]
+            after = page[-1].package_id
+        return found
 
     async def close(self) -> None:
         await self._engine.dispose()
 
 
-class TestRegistryDatabase(SqliteFileContract):
+class TestRegistryDatabase(SqliteFileContract, ForkContract, FullDiskContract):
     error = RegistryError
     is_async = True
 

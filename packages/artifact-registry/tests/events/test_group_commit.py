@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import Engine, RootTransaction, event, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from starfish_artifact_registry.dataplane import InProcessDataPlane
@@ -79,11 +79,12 @@ async def test_when_the_commit_fails_every_command_fails_and_nothing_is_stored(
     def refuse(_connection: object) -> None:
         raise OSError(28, "No space left on device")
 
-    event.listen(engine.sync_engine, "commit", refuse)
+    # Of every engine: on SQLite the commit is that of a thread with an engine of its own.
+    event.listen(Engine, "commit", refuse)
     outcomes = await asyncio.gather(
         *(registry.create_package(**package_fields) for _ in range(3)), return_exceptions=True
     )
-    event.remove(engine.sync_engine, "commit", refuse)
+    event.remove(Engine, "commit", refuse)
 
     assert [isinstance(outcome, DatabaseUnavailableError) for outcome in outcomes] == [True] * 3
     assert await _count(engine) == 1
@@ -94,18 +95,16 @@ async def test_when_the_commit_fails_every_command_fails_and_nothing_is_stored(
 async def test_a_commit_whose_answer_was_lost_is_asked_about(
     registry: Registry, engine: AsyncEngine, package_fields: Fields, monkeypatch: Any
 ) -> None:
-    from sqlalchemy.ext.asyncio import AsyncConnection
-
-    commit = AsyncConnection.commit
+    commit = RootTransaction.commit
     lost: list[int] = []
 
-    async def commit_and_lose_the_answer(connection: AsyncConnection) -> None:
-        await commit(connection)
+    def commit_and_lose_the_answer(transaction: RootTransaction) -> None:
+        commit(transaction)
         if not lost:
             lost.append(1)
             raise ConnectionResetError("lost")
 
-    monkeypatch.setattr(AsyncConnection, "commit", commit_and_lose_the_answer)
+    monkeypatch.setattr(RootTransaction, "commit", commit_and_lose_the_answer)
 
     package_id = await registry.create_package(**package_fields)
 

@@ -11,7 +11,9 @@ import pytest
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from starfish_artifact_registry.db.schema import packed_content
 from starfish_artifact_registry.model._relative_path import check_relative_path
 
 CONTENT = bytes(range(256))
@@ -219,11 +221,10 @@ async def test_an_unknown_file_is_404(client: httpx.AsyncClient) -> None:
 
 
 async def test_lost_content_is_an_error_and_not_a_short_file(
-    client: httpx.AsyncClient, file: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    client: httpx.AsyncClient, file: str, engine: AsyncEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for stored in (tmp_path / "content").rglob("*"):
-        if stored.is_file():
-            stored.unlink()
+    async with engine.begin() as connection:
+        assert (await connection.execute(packed_content.delete())).rowcount == 1
 
     answer = await client.get(file)
 

@@ -76,6 +76,7 @@ def test_every_call_is_described() -> None:
         "/v1/packages/{package_id}/manifest",
         "/v1/packages/{package_id}/verify",
         "/v1/packages/{package_id}/proof",
+        "/v1/tiles/tile/{path}",
         "/v1/packages/{package_id}/holds",
         "/v1/packages/{package_id}/holds/{hold_id}/release",
         "/v1/packages/{package_id}/expire",

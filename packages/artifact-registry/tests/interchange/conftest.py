@@ -10,6 +10,7 @@ import pytest
 from starfish_artifact_registry.dataplane import InProcessDataPlane
 from starfish_artifact_registry.db.engine import create_engine
 from starfish_artifact_registry.events import RegistryViewWriter
+from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
 from starfish_protocol.testing import ManualClock
@@ -17,13 +18,18 @@ from starfish_protocol.testing import ManualClock
 
 @pytest.fixture
 async def registry(
-    tmp_path: Path, sqlite_template: bytes, dataplane: InProcessDataPlane, clock: ManualClock
+    tmp_path: Path,
+    sqlite_template: bytes,
+    dataplane: InProcessDataPlane,
+    clock: ManualClock,
+    registry_limits: Limits,
 ) -> AsyncGenerator[Registry]:
     """Where packages come from."""
     path = tmp_path / "here.sqlite"
     path.write_bytes(sqlite_template)
     engine = create_engine(f"sqlite:///{path}")
-    yield Registry(engine, dataplane, RegistryViewWriter(), clock=clock)
+    limits = registry_limits
+    yield Registry(engine, dataplane, RegistryViewWriter(), clock=clock, limits=limits)
     await engine.dispose()
 
 

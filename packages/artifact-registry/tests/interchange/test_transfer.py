@@ -20,6 +20,7 @@ from starfish_artifact_registry.errors import (
 )
 from starfish_artifact_registry.events import RegistryViewWriter, replay
 from starfish_artifact_registry.interchange._transfer import TransferProgress
+from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.model._catalogue import PackageImported
 from starfish_artifact_registry.proof import verify_proof
 from starfish_artifact_registry.registry import (
@@ -33,6 +34,12 @@ from starfish_protocol.testing import ManualClock
 MakePackage = Callable[..., Awaitable[UUID]]
 FILES = {"a.txt": b"alpha", "empty": b"", "logs/again.txt": b"alpha", "logs/deep/ü.bin": b"\0" * 70}
 FORMS = ("bagit", "oci")
+
+
+@pytest.fixture
+def registry_limits() -> Limits:
+    """All content in the backend."""
+    return Limits(pack_bytes=0)
 
 
 @pytest.fixture(params=FORMS)
@@ -210,7 +217,7 @@ async def test_an_export_that_fails_half_way_leaves_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def read(address: ContentAddress) -> AsyncIterator[bytes]:
+    async def read(address: ContentAddress, *_range: object) -> AsyncIterator[bytes]:
         yield b"al"
         raise OSError(28, "No space left on device")
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Generator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from starfish_disk import _system
+from starfish_disk._sqlite_header import SqliteHeader, read_header, read_pragma
 from starfish_disk.durable import make_folder, sync_folder
 from starfish_disk.errors import (
     DamagedError,
@@ -30,7 +31,7 @@ from starfish_disk.errors import (
 )
 from starfish_disk.place import Place
 from starfish_disk.sqlite_errors import sqlite_errors_translated
-from starfish_disk.sqlite_wal import check_wal, pages_in_wal, wal_path, wal_size
+from starfish_disk.sqlite_wal import check_wal, pages_in_wal, shared_memory_path, wal_path, wal_size
 
 __all__ = ("Adopt", "Check", "Durability", "Layout", "SqliteFile", "roll_back")
 
@@ -57,12 +58,6 @@ _WAL_HEADER: Final = 32
 
 _creating = threading.Lock()
 """Between making a file and closing it again no other thread may open it."""
-
-
-class _Header(NamedTuple):
-    application_id: int
-    version: int
-    tables: frozenset[str]
 
 
 class SqliteFile:
@@ -221,7 +216,7 @@ class SqliteFile:
         with os_errors_translated(self.path):
             _system.calls.status(self.path)
         with sqlite_errors_translated(self.path), closing(self._look()) as connection:
-            header = _header(connection)
+            header = read_header(connection)
             if not self._layout_of(header):
                 raise DamagedError(self.path, "it is an empty database, without any layout")
             yield connection
@@ -239,7 +234,7 @@ class SqliteFile:
                 self._create()
         if self._check != "none":
             check_wal(self.path)
-        for path in (self.path, wal_path(self.path), _index_path(self.path)):
+        for path in (self.path, wal_path(self.path), shared_memory_path(self.path)):
             with suppress(OSError):  # not there, or another user's
                 mode = _system.calls.status(path).st_mode & 0o777
                 if mode & ~self._mode:
@@ -264,11 +259,13 @@ class SqliteFile:
                     raise
             if size < _SMALLEST:
                 if logged > _WAL_HEADER or size:
-                    raise DamagedError(self.path, _too_short(size, logged))
+                    log = f" beside a write-ahead log of {logged}" if logged else ""
+                    said = f"it has {size} bytes{log}, too few for a SQLite database"
+                    raise DamagedError(self.path, f"{said}; nothing was touched")
                 return
             try:
                 with closing(self._look()) as connection:
-                    self._layout_of(_header(connection))
+                    self._layout_of(read_header(connection))
                     if logged:
                         self._refuse_missing_pages(connection, size)
             except (sqlite3.DatabaseError, DamagedError):
@@ -299,7 +296,10 @@ class SqliteFile:
         """SQLite sees that a file is too short, but not when there is a log beside it."""
         if self._is_as_long_as_its_header_says():
             return
-        pages, page_size = _number(connection, "page_count"), _number(connection, "page_size")
+        pages, page_size = (
+            read_pragma(connection, "page_count"),
+            read_pragma(connection, "page_size"),
+        )
         missing = set(range(size // page_size + 1, pages + 1)) - pages_in_wal(self.path)
         if missing:
             raise DamagedError(
@@ -311,7 +311,7 @@ class SqliteFile:
         """Without its log; an interrupted checkpoint may have left it shorter, and all is well."""
         try:
             with closing(self._connected_for_a_look(alone=True)) as connection:
-                _number(connection, "application_id")  # reads the header
+                read_pragma(connection, "application_id")  # reads the header
         except sqlite3.DatabaseError:
             return False
         return True
@@ -341,7 +341,7 @@ class SqliteFile:
 
     def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN")  # so that all that is looked at is of one moment
-        header = _header(connection)
+        header = read_header(connection)
         layout = self._layout_of(header)
         connection.execute("COMMIT")
         if not layout and self._page_size is not None:
@@ -365,7 +365,7 @@ class SqliteFile:
         connection.execute("BEGIN IMMEDIATE")
         try:
             # Another process may have done it in the meantime.
-            for steps in self._layouts[self._layout_of(_header(connection)) :]:
+            for steps in self._layouts[self._layout_of(read_header(connection)) :]:
                 for step in steps:
                     if isinstance(step, str):
                         connection.execute(step)
@@ -378,7 +378,7 @@ class SqliteFile:
             roll_back(connection)
             raise
 
-    def _layout_of(self, header: _Header) -> int:
+    def _layout_of(self, header: SqliteHeader) -> int:
         """The layout of a file, 0 when it is new."""
         if header == (0, 0, frozenset()):
             return 0
@@ -499,26 +499,3 @@ def roll_back(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
     except sqlite3.Error:
         connection.close()
-
-
-def _header(connection: sqlite3.Connection) -> _Header:
-    names = connection.execute("SELECT name FROM sqlite_schema WHERE type IN ('table', 'view')")
-    return _Header(
-        _number(connection, "application_id"),
-        _number(connection, "user_version"),
-        frozenset(name for (name,) in names),
-    )
-
-
-def _number(connection: sqlite3.Connection, pragma: str) -> int:
-    (value,) = connection.execute(f"PRAGMA {pragma}").fetchone()
-    return int(value)
-
-
-def _index_path(path: Path) -> Path:
-    return wal_path(path).with_name(wal_path(path).name.removesuffix("-wal") + "-shm")
-
-
-def _too_short(size: int, logged: int) -> str:
-    beside = f", and {logged} bytes of a write-ahead log are beside it" if logged else ""
-    return f"it has {size} bytes, which is not a SQLite database{beside}; nothing was touched"

@@ -22,7 +22,15 @@ from typing import Final, NamedTuple
 
 from starfish_disk.errors import DamagedError
 
-__all__ = ("WalBreak", "check_wal", "find_break", "pages_in_wal", "wal_path", "wal_size")
+__all__ = (
+    "WalBreak",
+    "check_wal",
+    "find_break",
+    "pages_in_wal",
+    "shared_memory_path",
+    "wal_path",
+    "wal_size",
+)
 
 _HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">6I")
@@ -44,6 +52,11 @@ class WalBreak(NamedTuple):
 def wal_path(database: str | os.PathLike[str]) -> Path:
     """Where SQLite keeps the log: beside the file itself, when the path is a link to it."""
     return Path(f"{os.path.realpath(database)}-wal")
+
+
+def shared_memory_path(database: str | os.PathLike[str]) -> Path:
+    """Where SQLite keeps the index of the log, in memory that its connections share."""
+    return Path(f"{os.path.realpath(database)}-shm")
 
 
 def wal_size(database: str | os.PathLike[str]) -> int:

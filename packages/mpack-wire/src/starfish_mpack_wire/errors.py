@@ -11,6 +11,7 @@
   - DamagedHistoryError         commit_id: a history that cannot be, a commit that is its own ancestor
   - InvalidMessageError         a request or answer that is none of the protocol's (also a ValueError)
   - UnsafePathError             path: must not reach a working tree
+  - OpenConflictsError          paths: of a merge that is not finished
   - LocalChangesError           paths: a checkout would destroy what no commit holds
   - UnsupportedFilesError       reasons by path: a commit cannot hold these
   - GitError                    what git holds has no place in a snapshot, or is not a repository
@@ -40,6 +41,7 @@ __all__ = (
     "MPackLimitError",
     "NonFastForwardError",
     "ObjectNotFoundError",
+    "OpenConflictsError",
     "RefConflictError",
     "RemoteNotFoundError",
     "RemoteProtocolError",
@@ -167,6 +169,18 @@ class UnsafePathError(MPackError):
         """The path of the snapshot."""
         self.reason = reason
         """What would go wrong."""
+
+
+class OpenConflictsError(MPackError):
+    """A merge is on its way, and files that hold the other sides of its conflicts are still there."""
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        super().__init__(
+            f"{', '.join(paths[:5])}{' …' if len(paths) > 5 else ''} of the merge must be looked at and removed "
+            "before a commit"
+        )
+        self.paths = tuple(paths)
+        """The files."""
 
 
 class LocalChangesError(MPackError):

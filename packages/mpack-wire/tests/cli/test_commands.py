@@ -218,7 +218,7 @@ def test_a_name_of_nothing_and_settings_of_another_kind_are_told(run: Run, tmp_p
     run("init work")
     (tmp_path / "work/.mpack/config.json").write_text('{"remotes": 7}')
 
-    with pytest.raises(MPackError, match="'nope' is not a branch, no tag"):
+    with pytest.raises(MPackError, match="'nope' is not a branch, not a tag"):
         run("log nope", at="work")
     with pytest.raises(MPackError, match="no remote 'origin'"):
         run("push", at="work")

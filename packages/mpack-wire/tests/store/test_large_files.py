@@ -126,10 +126,10 @@ def test_a_chunk_that_is_damaged_on_disk_is_named(tree: WorkingTree) -> None:
 
 
 def test_a_file_that_changes_while_it_is_cut_is_not_committed(tree: WorkingTree) -> None:
-    from starfish_mpack_wire.working_tree import _tree
+    from starfish_mpack_wire.working_tree import _folder_tree
 
     (tree.root / "large").write_bytes(FIRST)
-    scan = _tree.scan_folder
+    scan = _folder_tree.scan_folder
 
     def and_change(*arguments: object) -> object:
         found = scan(*arguments)  # type: ignore[arg-type]
@@ -137,7 +137,7 @@ def test_a_file_that_changes_while_it_is_cut_is_not_committed(tree: WorkingTree)
         return found
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(_tree, "scan_folder", and_change)
+        patched.setattr(_folder_tree, "scan_folder", and_change)
         with pytest.raises(MPackIntegrityError, match="the file large"):
             tree.commit("m", author="Ada")
     assert tree.head() is None

@@ -133,6 +133,8 @@ class FoldCounters:
     reads: int = 0
     conflicts: int = 0
     superseded: int = 0
+    entries_put: int = 0
+    entries_removed: int = 0
     dropped: Counter[DropReason] = field(default_factory=Counter[DropReason])
     is_folding: bool = False
     sequence: int = 0

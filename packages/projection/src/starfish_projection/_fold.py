@@ -29,10 +29,17 @@ class ListOperation:
 class FoldResult:
     """What folding did."""
 
-    changed: bool
-    """Whether the list must be written."""
+    put: int
+    """Operations that added or replaced an entry."""
+    removed: int
+    """Operations that took one out."""
     refused: frozenset[int]
     """Positions of the appends that found the list full."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the list must be written."""
+        return self.put + self.removed > 0
 
 
 def fold(
@@ -46,17 +53,17 @@ def fold(
         >>> a = ListOperation("a", entry_fragment("a", {}))
         >>> b = ListOperation("b", entry_fragment("b", {}))
         >>> fold(document, [a, b, ListOperation("a", None)], max_items=1)
-        FoldResult(changed=True, refused=frozenset({1}))
+        FoldResult(put=1, removed=1, refused=frozenset({1}))
         >>> len(document)
         0
     """
-    changed = False
+    put = removed = 0
     refused: set[int] = set()
     for index, operation in enumerate(operations):
         if operation.fragment is None:
-            changed |= document.remove(operation.id)
+            removed += document.remove(operation.id)
         elif max_items is not None and len(document) >= max_items and operation.id not in document:
             refused.add(index)
         else:
-            changed |= document.put(operation.id, operation.fragment)
-    return FoldResult(changed=changed, refused=frozenset(refused))
+            put += document.put(operation.id, operation.fragment)
+    return FoldResult(put=put, removed=removed, refused=frozenset(refused))

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, cast
 
+from starfish_projection._segments import Pieces
 from starfish_protocol.hash import stable_stringify
 
 __all__ = ("ListDocument", "NotAListError", "entry_fragment")
@@ -64,9 +65,21 @@ class ListDocument:
         ('n1',)
     """
 
-    __slots__ = ("_fragments", "_hasher", "_joined_bytes", "_parts", "_size_bytes")
+    __slots__ = (
+        "_fragments",
+        "_hasher",
+        "_joined_bytes",
+        "_parts",
+        "_size_bytes",
+        "length",
+        "pieces",
+    )
 
     def __init__(self) -> None:
+        self.pieces: Pieces | None = None
+        """Where it is stored in pieces: which entry is in which."""
+        self.length = 0
+        """Letters of the text of its entries."""
         self._fragments: dict[str, str] = {}
         self._size_bytes = 0
         # Both hold the entries up to now, comma-separated; None when an entry in the middle
@@ -109,6 +122,14 @@ class ListDocument:
         """The canonical text of an entry, ``None`` when it is not in the list."""
         return self._fragments.get(entry_id)
 
+    def text_of(self, entry_id: str) -> str:
+        """The canonical text of an entry that is in the list."""
+        return self._fragments[entry_id]
+
+    def length_of(self, entry_id: str) -> int:
+        """Letters of the text of an entry that is in the list."""
+        return len(self._fragments[entry_id])
+
     def put(self, entry_id: str, fragment: str) -> bool:
         """Append an entry, or replace it where it stands; tells whether that changed anything."""
         current = self._fragments.get(entry_id)
@@ -116,10 +137,15 @@ class ListDocument:
             return False
         if current is not None:
             self._size_bytes += sys.getsizeof(fragment) - sys.getsizeof(current)
+            self.length += len(fragment) - len(current)
             self._fragments[entry_id] = fragment
             self._parts = None
+            if self.pieces is not None:
+                self.pieces.put(entry_id)
             return True
         self._add(entry_id, fragment)
+        if self.pieces is not None:
+            self.pieces.put(entry_id)
         if self._parts is not None:
             self._append_part(fragment)
         return True
@@ -130,20 +156,29 @@ class ListDocument:
         if fragment is None:
             return False
         self._size_bytes -= sys.getsizeof(fragment) + _ENTRY_OVERHEAD_BYTES
+        self.length -= len(fragment)
         self._parts = None
+        if self.pieces is not None:
+            self.pieces.removed(entry_id)
         return True
 
     def render(self, timestamp_ms: int) -> str:
         """The document as it is stored, written at ``timestamp_ms`` since the epoch."""
         parts = self._joined_parts()
+        tail = f'{_DATA_TAIL},"ts":{timestamp_ms},"hash":"{self.digest()}"}}'
+        return "".join([_DOCUMENT_HEAD, *parts, tail])
+
+    def digest(self) -> str:
+        """The hash of the list."""
+        self._joined_parts()
         hasher = self._hasher.copy()
         hasher.update(_DATA_TAIL.encode())
-        tail = f'{_DATA_TAIL},"ts":{timestamp_ms},"hash":"{hasher.hexdigest()}"}}'
-        return "".join([_DOCUMENT_HEAD, *parts, tail])
+        return hasher.hexdigest()
 
     def _add(self, entry_id: str, fragment: str) -> None:
         self._fragments[entry_id] = fragment
         self._size_bytes += sys.getsizeof(fragment) + _ENTRY_OVERHEAD_BYTES
+        self.length += len(fragment)
 
     def _append_part(self, fragment: str) -> None:
         parts = self._parts

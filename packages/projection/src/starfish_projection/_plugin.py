@@ -16,6 +16,8 @@ from starfish_projection._change_log import StoreLog, log_of
 from starfish_projection._definition import Projection
 from starfish_projection._drops import Drops, FoldCounters, OnDrop, ProjectionStats
 from starfish_projection._list_memory import ListMemory
+from starfish_projection._list_reader import ListReader
+from starfish_projection._list_storage import ListStorage
 from starfish_projection._log_folder import LogFolder
 from starfish_projection._parking import Failure, ParkedWrite
 from starfish_projection._projected_write import (
@@ -114,6 +116,7 @@ def create_projection_server_plugin(
     max_remembered_lists: int = 256,
     max_remembered_bytes: int = 64 * 1024 * 1024,
     catch_up_every_ms: int = 1000,
+    pieces_above_bytes: int | None = 64 * 1024,
     clock: Clock | None = None,
 ) -> ProjectionPlugin:
     """Make the plugin that keeps the lists of these projections.
@@ -143,6 +146,9 @@ def create_projection_server_plugin(
         max_remembered_lists: lists whose last version is kept in memory.
         max_remembered_bytes: about how much memory they may take together.
         catch_up_every_ms: time between two tries of writes whose list could not be written.
+        pieces_above_bytes: length of a list above which it is stored in pieces, so that an append
+            writes its own bytes and not the list; pulls give the whole list as before. ``None`` for
+            never, where something else than a server with this plugin reads the lists.
         clock: tells the time of a list's writing.
 
     Raises:
@@ -170,18 +176,16 @@ def create_projection_server_plugin(
         max_items=max_items,
         timeout_ms=fold_timeout_ms,
         project_timeout_ms=fold_timeout_ms if project_timeout_ms is None else project_timeout_ms,
+        pieces_above_bytes=pieces_above_bytes,
     )
     counters = FoldCounters()
     drops = Drops(counters, on_drop)
     memory = ListMemory(max_lists=max_remembered_lists, max_bytes=max_remembered_bytes)
+    time = SystemClock() if clock is None else clock
     writers = TargetWriters(
-        store,
-        options=options,
-        memory=memory,
-        counters=counters,
-        drops=drops,
-        clock=SystemClock() if clock is None else clock,
+        store, options=options, memory=memory, counters=counters, drops=drops, clock=time
     )
+    reader = ListReader(ListStorage(store, pieces_above_bytes=pieces_above_bytes), time)
     follower = _Follower(
         store, projections, writers=writers, drops=drops, options=options, counters=counters
     )
@@ -191,6 +195,8 @@ def create_projection_server_plugin(
         return ProjectionPlugin(
             PLUGIN_NAME,
             after_write=follower.after_write,
+            intercept_pull=reader.intercept_pull,
+            read_stored=reader.read_stored,
             startup=sole.start,
             shutdown=lambda: _shut_down(writers, sole.stop, options),
             _counters=counters,
@@ -209,6 +215,8 @@ def create_projection_server_plugin(
     return ProjectionPlugin(
         PLUGIN_NAME,
         after_write=follower.after_write,
+        intercept_pull=reader.intercept_pull,
+        read_stored=reader.read_stored,
         startup=folder.start,
         shutdown=lambda: _shut_down(writers, partial(folder.stop, limit_s), options),
         _counters=counters,

@@ -68,9 +68,9 @@ class RebuildReport:
     rewritten: int
     """List documents that were written; one with thousands of changes is written several times."""
     entries_set: int
-    """Entries that were missing or wrong."""
+    """Entries that were missing or wrong, and were written."""
     entries_removed: int
-    """Entries that no source gives any more."""
+    """Entries that no source gives any more, and were taken out."""
     dropped: Mapping[DropReason, int]
     """Operations that did not reach their list, by reason."""
     incomplete: tuple[str, ...]
@@ -91,6 +91,7 @@ async def rebuild_projection(
     target_prefixes: Sequence[str] = (),
     max_retries: int = 8,
     max_items: int | None = None,
+    pieces_above_bytes: int | None = 64 * 1024,
     on_progress: OnProgress | None = None,
     clock: Clock | None = None,
 ) -> RebuildReport:
@@ -111,6 +112,7 @@ async def rebuild_projection(
             *function*. Without them, a list that no document leads to any more keeps its entries.
         max_retries: compare-and-swaps that one list may lose to other writers.
         max_items: as in the plugin.
+        pieces_above_bytes: as in the plugin.
         on_progress: told how far it is.
         clock: tells the time of a list's writing, and whether a document has expired.
 
@@ -125,7 +127,9 @@ async def rebuild_projection(
         store=store,
         sources=find_sources(config, names),
         projections=chosen,
-        options=FoldOptions(max_retries=max_retries, max_items=max_items),
+        options=FoldOptions(
+            max_retries=max_retries, max_items=max_items, pieces_above_bytes=pieces_above_bytes
+        ),
         on_progress=on_progress,
         clock=time,
     )
@@ -175,8 +179,6 @@ class _Rebuild:
             drops=Drops(self._counters, None),
             clock=clock,
         )
-        self._set = 0
-        self._removed = 0
         self._incomplete: set[str] = set()
 
     async def run(self, target_prefixes: Sequence[str]) -> RebuildReport:
@@ -185,8 +187,9 @@ class _Rebuild:
         targets = sorted(before.keys() | scan.lists.keys())
         for done, target in enumerate(targets, 1):
             await self._align(target, scan, before.get(target))
+            await self._writers.sweep(target)
             self._progress("lists", done, len(targets))
-        if self._removed:
+        if self._counters.entries_removed:
             # A push may have brought a source back after it was looked for.
             scan = await self._scan()
             for target in sorted(scan.lists):
@@ -196,8 +199,8 @@ class _Rebuild:
             unreadable=scan.unreadable,
             lists=len(targets),
             rewritten=self._counters.writes,
-            entries_set=self._set,
-            entries_removed=self._removed,
+            entries_set=self._counters.entries_put,
+            entries_removed=self._counters.entries_removed,
             dropped=MappingProxyType(dict(self._counters.dropped + scan.failures)),
             incomplete=tuple(sorted(self._incomplete)),
         )
@@ -270,7 +273,6 @@ class _Rebuild:
             for entry_id, write in wanted.items()
             if document.fragment(entry_id) != write.operation.fragment
         ]
-        self._set += len(changes)
         orphans = [
             entry_id
             for entry_id in document.ids()
@@ -280,7 +282,6 @@ class _Rebuild:
             if orphans or target in scan.unsure:
                 self._incomplete.add(target)
             orphans = []
-        self._removed += len(orphans)
         changes.extend(self._removal(target, entry_id) for entry_id in orphans)
         for start in range(0, len(changes), _CHANGES_AT_ONCE):
             for outcome in self._writers.submit(changes[start : start + _CHANGES_AT_ONCE]):

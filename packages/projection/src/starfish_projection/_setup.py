@@ -29,6 +29,8 @@ class ProjectionSetup:
     """Beginnings of the keys of lists whose projections have a target function."""
     max_items: int | None = None
     """As given to the plugin."""
+    pieces_above_bytes: int | None = 64 * 1024
+    """As given to the plugin."""
 
 
 async def load_setup(reference: str) -> ProjectionSetup:

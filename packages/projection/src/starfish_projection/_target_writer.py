@@ -18,8 +18,9 @@ from starfish_projection._drops import DropReason, Drops, FoldCounters
 from starfish_projection._fold import fold
 from starfish_projection._list_document import ListDocument, NotAListError
 from starfish_projection._list_memory import ListMemory, RememberedList
+from starfish_projection._list_storage import ListStorage, StoredList
 from starfish_projection._projected_write import ProjectedWrite, newest
-from starfish_projection._store import ListStore, TargetStore
+from starfish_projection._store import ListStore
 from starfish_projection.errors import TargetNotAListError
 from starfish_protocol.clock import Clock
 
@@ -45,6 +46,8 @@ class FoldOptions:
     """How long the store may take for one fold, retries included, before its operations are dropped."""
     project_timeout_ms: int = 30_000
     """How long the application's functions may take for one write."""
+    pieces_above_bytes: int | None = 64 << 10
+    """Length of a list above which it is kept in pieces; ``None`` for never."""
 
     def __post_init__(self) -> None:
         if self.max_retries < 0:
@@ -53,6 +56,10 @@ class FoldOptions:
             raise ValueError(f"max_items is {self.max_items}; it must be None or at least 1")
         if self.timeout_ms < 1:
             raise ValueError(f"timeout_ms is {self.timeout_ms}; it must be at least 1")
+        if self.pieces_above_bytes is not None and self.pieces_above_bytes < 1:
+            raise ValueError(
+                f"pieces_above_bytes is {self.pieces_above_bytes}; it must be None or at least 1"
+            )
         if self.project_timeout_ms < 1:
             raise ValueError(
                 f"project_timeout_ms is {self.project_timeout_ms}; it must be at least 1"
@@ -82,7 +89,7 @@ class TargetWriters:
         rng: random.Random | None = None,
     ) -> None:
         self._store = store
-        self._targets = TargetStore(store)
+        self._lists = ListStorage(store, pieces_above_bytes=options.pieces_above_bytes)
         self._options = options
         self._memory = memory
         self._counters = counters
@@ -146,9 +153,12 @@ class TargetWriters:
         Raises:
             TargetNotAListError: the target holds something else.
         """
-        stored = await self._targets.read(target)
-        self._counters.reads += 1
-        return None if stored is None else _parse(target, stored[0])
+        stored = await self._stored(target)
+        return None if stored is None else stored.document
+
+    async def sweep(self, target: str) -> None:
+        """Delete what writers that died left of a list."""
+        await self._lists.sweep(target, self._clock.now_ms())
 
     async def _drain(self, target: str) -> None:
         batch: list[_Waiting] = []
@@ -214,11 +224,13 @@ class TargetWriters:
                 document, [write.operation for write in current], max_items=self._options.max_items
             )
             if result.changed:
-                body = document.render(self._clock.now_ms())
-                etag = await self._targets.write(target, body, expected)
+                etag = await self._lists.write(target, document, self._clock.now_ms(), expected)
                 swapped = etag is not None
                 self._counters.writes += swapped
                 self._counters.of_list(target).rewritten += swapped
+                if swapped:
+                    self._counters.entries_put += result.put
+                    self._counters.entries_removed += result.removed
             else:
                 # Nothing to write is only true if the remembered list is the stored one.
                 etag = expected
@@ -264,16 +276,19 @@ class TargetWriters:
         return current
 
     async def _load(self, target: str) -> tuple[ListDocument, str | None]:
-        stored = await self._targets.read(target)
+        stored = await self._stored(target)
+        return (ListDocument(), None) if stored is None else (stored.document, stored.etag)
+
+    async def _stored(self, target: str) -> StoredList | None:
         self._counters.reads += 1
-        if stored is None:
-            return ListDocument(), None
-        return _parse(target, stored[0]), stored[1]
+        try:
+            return await self._lists.read(target)
+        except NotAListError as error:
+            raise TargetNotAListError(target, str(error)) from error
 
     async def _stored_etag(self, target: str) -> str | None:
-        stored = await self._targets.read(target)
         self._counters.reads += 1
-        return None if stored is None else stored[1]
+        return await self._lists.etag(target)
 
     async def _drop(self, waiting: _Waiting, reason: DropReason, detail: str) -> None:
         written = waiting.written
@@ -285,13 +300,6 @@ class TargetWriters:
 
 class _RetriesExhaustedError(Exception):
     pass
-
-
-def _parse(target: str, text: str) -> ListDocument:
-    try:
-        return ListDocument.parse(text)
-    except NotAListError as error:
-        raise TargetNotAListError(target, str(error)) from error
 
 
 def _resolve(waiting: _Waiting, outcome: DropReason | None) -> None:

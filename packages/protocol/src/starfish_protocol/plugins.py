@@ -25,6 +25,7 @@ __all__ = (
     "PullHookResult",
     "PushHookContext",
     "PushHookResult",
+    "ReadStoredHook",
     "ServerPlugin",
     "WriteEvent",
 )
@@ -63,6 +64,10 @@ class PullHookContext:
     collection: str
     params: Mapping[str, str]
     namespace: str | None = None
+    document_key: str | None = field(default=None, compare=False)
+    """Within the namespace; ``None`` for a pull of several documents at once."""
+    query: Mapping[str, str] | None = field(default=None, compare=False)
+    """Of the request's address; ``None`` for a pull of several documents at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,10 @@ InterceptPullHook = Callable[
 """Runs after access was checked and before the store is read; the first ``respond`` wins."""
 AuthorizeHook = Callable[[AuthorizeContext], AuthorizeResult | Awaitable[AuthorizeResult]]
 """Runs for every action whose roles suffice, members of batches and bundles included."""
+ReadStoredHook = Callable[[str, bytes], bytes | Awaitable[bytes]]
+"""Takes a storage key and the stored form of a document, and gives the one that readers see.
+
+For a plugin that keeps documents in pieces. Any other document comes back as it is."""
 LifecycleHook = Callable[[], Awaitable[None] | None]
 """Runs once, when the server starts or stops."""
 
@@ -177,3 +186,4 @@ class ServerPlugin:
     authorize: AuthorizeHook | None = None
     shutdown: LifecycleHook | None = None
     startup: LifecycleHook | None = None
+    read_stored: ReadStoredHook | None = None

@@ -42,6 +42,7 @@ class PluginChain:
         self._before_pull = _present(plugin.before_pull for plugin in self._plugins)
         self._intercept_pull = _present(plugin.intercept_pull for plugin in self._plugins)
         self._intercept_push = _present(plugin.intercept_push for plugin in self._plugins)
+        self._read_stored = _present(plugin.read_stored for plugin in self._plugins)
         self._after_write = tuple(
             (plugin.name, plugin.after_write)
             for plugin in self._plugins
@@ -83,6 +84,17 @@ class PluginChain:
     async def intercept_push(self, context: PushHookContext) -> PushHookResult | None:
         """The first rejection of a push, or answer to it, by a plugin."""
         return await _first_not_proceeding(self._intercept_push, context)
+
+    @property
+    def reads_stored(self) -> bool:
+        """Whether any hook makes documents of their stored form."""
+        return bool(self._read_stored)
+
+    async def read_stored(self, key: str, body: bytes) -> bytes:
+        """A document as readers see it, from its stored form."""
+        for hook in self._read_stored:
+            body = await _settled(hook(key, body))
+        return body
 
     async def after_write(self, event: WriteEvent) -> None:
         """Tell every plugin of a stored write; returns when all have seen it."""

@@ -80,6 +80,40 @@ async def test_a_plugin_may_answer_a_pull(serve: Any, kind: Any) -> None:
     assert answer.headers["content-type"] == "text/xml"
 
 
+async def test_a_plugin_that_answers_pulls_sees_the_key_and_the_query(serve: Any) -> None:
+    seen: list[tuple[object, object]] = []
+
+    def intercept(context: PullHookContext) -> InterceptPullResult:
+        seen.append((context.document_key, context.query))
+        return InterceptPullResult("proceed")
+
+    server = serve({}, plugins=[ServerPlugin("p", intercept_pull=intercept)])
+    await server.get("/pull/notes/ada?since=abc&x=%C3%A9")
+    await server.get('/batch/pull?collections=notes&params={"notes":[{"identity":"ada"}]}')
+
+    assert seen == [("notes/ada", {"since": "abc", "x": "é"}), (None, None)]
+
+
+async def test_a_plugin_may_make_a_document_of_what_is_stored(serve: Any) -> None:
+    seen: list[str] = []
+
+    async def read_stored(key: str, body: bytes) -> bytes:
+        seen.append(key)
+        return body.replace(b"stored", b"shown")
+
+    later = ServerPlugin("q", read_stored=lambda _key, body: body.replace(b"shown", b"shown twice"))
+    server = serve({}, plugins=[ServerPlugin("p", read_stored=read_stored), later])
+    await server.push("notes/ada", {"n": "stored"})
+    pulled = await server.get("/pull/notes/ada")
+    batch = await server.get('/batch/pull?collections=notes&params={"notes":[{"identity":"ada"}]}')
+    never = await server.get("/pull/notes/ben")
+
+    assert pulled.json()["data"] == {"n": "shown twice"}
+    assert batch.json()["collections"]["notes"][0]["data"] == {"n": "shown twice"}
+    assert never.json()["hash"] == ""
+    assert seen == ["notes/ada", "notes/ada"]
+
+
 async def test_a_plugin_may_answer_or_refuse_a_push(serve: Any) -> None:
     def intercept(context: PushHookContext) -> PushHookResult:
         match context.params["identity"]:

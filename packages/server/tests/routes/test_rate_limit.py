@@ -9,13 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from typing_extensions import override
 
+from starfish_http.addresses import client_address
+from starfish_http.rate_limit import Counters, MemoryCounters, SharedCounters
 from starfish_server.config.schema import SyncConfig
 from starfish_server.errors import ConfigError
-from starfish_server.requests._rate_limit import (
+from starfish_server.requests._request_limits import (
     RECORDS_PREFIX,
-    RateLimiter,
-    _MemoryWindows,
-    client_address,
+    RequestLimits,
+    counters_of_store,
 )
 from starfish_server.storage.base import AbstractObjectStore, StoreContext
 from starfish_server.storage.memory import MemoryObjectStore
@@ -36,20 +37,16 @@ class InterleavingStore(MemoryObjectStore):
     """Lets other tasks run between any two calls, as a store behind a network does."""
 
     @override
-    async def get_with_etag(
-        self, key: str, *, context: StoreContext | None = None
-    ) -> tuple[str, str] | None:
+    async def get(self, key: str, *, context: StoreContext | None = None) -> Any:
         await asyncio.sleep(0)
-        found = await super().get_with_etag(key, context=context)
+        found = await super().get(key, context=context)
         await asyncio.sleep(0)
         return found
 
     @override
-    async def put_if_match(
-        self, key: str, body: str, expected_etag: str | None, **options: Any
-    ) -> str | None:
+    async def write(self, key: str, value: Any, **options: Any) -> Any:
         await asyncio.sleep(0)
-        return await super().put_if_match(key, body, expected_etag, **options)
+        return await super().write(key, value, **options)
 
 
 class PlainStore(MemoryObjectStore):
@@ -63,30 +60,38 @@ def config(rate_limit: dict[str, Any] | None, server: dict[str, int] | None = No
 
 
 async def push(
-    limiter: RateLimiter, identity: str | None = "ada", address: str = "a"
+    limiter: RequestLimits, identity: str | None = "ada", address: str = "a"
 ) -> int | None:
     return await limiter.take(identity=identity, address=address, collection="notes", action="push")
 
 
-def limiters(
-    rate_limit: dict[str, Any] | None, clock: Clock, server: dict[str, int] | None = None
-) -> list[RateLimiter]:
-    return [
-        RateLimiter(config(rate_limit, server), clock=clock),
-        RateLimiter(config(rate_limit, server), clock=clock, store=MemoryObjectStore()),
-    ]
+def counters(kind: str, clock: Clock) -> Counters:
+    if kind == "memory":
+        return MemoryCounters()
+    if kind == "machine":
+        return SharedCounters(64)
+    return counters_of_store(MemoryObjectStore(clock=clock))
 
 
-@pytest.fixture(params=["memory", "shared"])
-def which(request: pytest.FixtureRequest) -> int:
-    return ["memory", "shared"].index(request.param)
+def limiter_of(
+    rate_limit: dict[str, Any] | None,
+    clock: Clock,
+    kind: str,
+    server: dict[str, int] | None = None,
+) -> RequestLimits:
+    return RequestLimits(config(rate_limit, server), clock=clock, counters=counters(kind, clock))
+
+
+@pytest.fixture(params=["memory", "machine", "store"])
+def which(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 async def test_the_request_after_the_last_allowed_one_is_refused_until_the_window_ends(
-    which: int,
+    which: str,
 ) -> None:
     clock = Clock()
-    limiter = limiters({"windowMs": 10_000, "maxRequests": 2}, clock)[which]
+    limiter = limiter_of({"windowMs": 10_000, "maxRequests": 2}, clock, which)
 
     assert [await push(limiter) for _ in range(4)] == [None, None, 10, 10]
     clock.at += 8_500
@@ -97,8 +102,8 @@ async def test_the_request_after_the_last_allowed_one_is_refused_until_the_windo
     assert await push(limiter) is None
 
 
-async def test_an_action_without_a_limit_is_never_refused(which: int) -> None:
-    limiter = limiters({"push": {"windowMs": 1000, "maxRequests": 1}}, Clock())[which]
+async def test_an_action_without_a_limit_is_never_refused(which: str) -> None:
+    limiter = limiter_of({"push": {"windowMs": 1000, "maxRequests": 1}}, Clock(), which)
 
     for _ in range(5):
         assert await limiter.take(
@@ -106,9 +111,9 @@ async def test_an_action_without_a_limit_is_never_refused(which: int) -> None:
         ) is None  # fmt: skip
 
 
-async def test_each_action_has_its_own_counter(which: int) -> None:
+async def test_each_action_has_its_own_counter(which: str) -> None:
     limit = {"windowMs": 1000, "maxRequests": 1}
-    limiter = limiters({**limit, "pull": {}, "list": {}, "push": {}}, Clock())[which]
+    limiter = limiter_of({**limit, "pull": {}, "list": {}, "push": {}}, Clock(), which)
 
     for action in ("push", "pull", "list"):
         call = {"identity": "ada", "address": "a", "collection": "notes", "action": action}
@@ -116,8 +121,8 @@ async def test_each_action_has_its_own_counter(which: int) -> None:
         assert await limiter.take(**call) == 1
 
 
-async def test_identities_are_counted_apart_and_anonymous_callers_by_address(which: int) -> None:
-    limiter = limiters({"windowMs": 1000, "maxRequests": 1}, Clock())[which]
+async def test_identities_are_counted_apart_and_anonymous_callers_by_address(which: str) -> None:
+    limiter = limiter_of({"windowMs": 1000, "maxRequests": 1}, Clock(), which)
 
     assert await push(limiter, "ada", "a") is None
     assert await push(limiter, "ada", "b") == 1
@@ -129,14 +134,14 @@ async def test_identities_are_counted_apart_and_anonymous_callers_by_address(whi
 
 
 async def test_with_both_buckets_a_request_needs_room_in_each_and_counts_in_none_without(
-    which: int,
+    which: str,
 ) -> None:
     rule = {
         "windowMs": 1000,
         "identity": {"maxRequests": 2},
         "ip": {"maxRequests": 3},
     }
-    limiter = limiters({"push": rule}, Clock())[which]
+    limiter = limiter_of({"push": rule}, Clock(), which)
 
     assert [await push(limiter, "ada", "a") for _ in range(3)] == [None, None, 1]
     assert await push(limiter, "bob", "a") is None  # the refused request took no room of address a
@@ -144,19 +149,23 @@ async def test_with_both_buckets_a_request_needs_room_in_each_and_counts_in_none
     assert await push(limiter, "bob", "b") is None
 
 
-async def test_the_limit_of_the_server_counts_everything(which: int) -> None:
-    limiter = limiters(None, Clock(), {"windowMs": 1000, "maxRequests": 2})[which]
+async def test_the_limit_of_the_server_is_counted_by_itself(which: str) -> None:
+    limiter = limiter_of(None, Clock(), which, {"windowMs": 1000, "maxRequests": 2})
+    call = {"identity": "ada", "address": "a"}
 
+    assert limiter.counts_everything
     assert await push(limiter) is None
-    assert await limiter.take(identity="ada", address="b") is None
-    assert await push(limiter) == 1
-    assert await push(limiter, "bob") is None
+    assert [await limiter.take_for_server(**call) for _ in range(3)] == [None, None, 1]
+    assert await limiter.take_for_server(identity="bob", address="a") is None
 
 
-async def test_the_longest_wait_is_told(which: int) -> None:
-    limiter = limiters(
-        {"windowMs": 60_000, "maxRequests": 1}, Clock(), {"windowMs": 1000, "maxRequests": 1}
-    )[which]
+async def test_the_longest_wait_is_told(which: str) -> None:
+    rule = {
+        "maxRequests": 1,
+        "identity": {"windowMs": 60_000},
+        "ip": {"windowMs": 1000},
+    }
+    limiter = limiter_of({"push": rule}, Clock(), which)
 
     assert await push(limiter) is None
     assert await push(limiter) == 60
@@ -165,7 +174,7 @@ async def test_the_longest_wait_is_told(which: int) -> None:
 async def test_namespaces_are_counted_apart() -> None:
     limit = {"windowMs": 1000, "maxRequests": 1}
     collection = {"name": "notes", "storagePath": "notes/{n}", "rateLimit": limit}
-    limiter = RateLimiter(
+    limiter = RequestLimits(
         SyncConfig.model_validate({
             "collections": [collection], "namespaces": {"acme": {"collections": [collection]}},
         }),
@@ -183,17 +192,19 @@ async def test_namespaces_are_counted_apart() -> None:
     steps=st.lists(st.tuples(st.integers(0, 700), st.sampled_from("ab")), max_size=60),
 )
 @example(max_requests=1, steps=[(0, "a"), (1000, "a"), (0, "a")])
-async def test_memory_and_store_agree_with_a_plain_model(
+async def test_all_counters_agree_with_a_plain_model(
     max_requests: int, steps: list[tuple[int, str]]
 ) -> None:
-    clock, store = Clock(), MemoryObjectStore()
+    clock = Clock()
+    store = MemoryObjectStore(clock=clock)
     limit = {"windowMs": 1000, "maxRequests": max_requests}
-    memory = RateLimiter(config(limit), clock=clock)
-    shared = [RateLimiter(config(limit), clock=clock, store=store) for _ in range(2)]
+    memory = RequestLimits(config(limit), clock=clock)
+    machine = RequestLimits(config(limit), clock=clock, counters=SharedCounters(64))
+    shared = RequestLimits(config(limit), clock=clock, counters=counters_of_store(store))
     windows: dict[str, tuple[int, int]] = {}
     admitted: dict[str, list[int]] = {"a": [], "b": []}
 
-    for index, (wait, who) in enumerate(steps):
+    for wait, who in steps:
         clock.at += wait
         start, count = windows.get(who, (clock.at - 1000, 0))
         if clock.at >= start + 1000:
@@ -204,30 +215,22 @@ async def test_memory_and_store_agree_with_a_plain_model(
             admitted[who].append(clock.at)
 
         assert await push(memory, who) == expected
-        assert await push(shared[index % 2], who) == expected
+        assert await push(machine, who) == expected
+        assert await push(shared, who) == expected
 
     for times in admitted.values():
         for begin in times:
             assert len([at for at in times if begin <= at < begin + 1000]) <= 2 * max_requests
 
 
-@given(st.lists(st.integers(0, 300), max_size=100))
-async def test_memory_is_bounded_whoever_calls(callers: list[int]) -> None:
-    limiter = RateLimiter(
-        config({"windowMs": 1000, "maxRequests": 1}), clock=Clock(), max_counters=20
-    )
-
-    for caller in callers:
-        await push(limiter, str(caller))
-        assert isinstance(limiter._windows, _MemoryWindows)
-        assert len(limiter._windows) <= 20
-        assert await push(limiter, str(caller)) == 1  # the newest counter is never the one dropped
-
-
 async def test_concurrent_requests_of_two_processes_get_exactly_the_maximum() -> None:
-    store, clock = InterleavingStore(), Clock()
+    clock = Clock()
+    store = InterleavingStore(clock=clock)
     limit = {"windowMs": 60_000, "maxRequests": 25}
-    processes = [RateLimiter(config(limit), clock=clock, store=store) for _ in range(2)]
+    processes = [
+        RequestLimits(config(limit), clock=clock, counters=counters_of_store(store))
+        for _ in range(2)
+    ]
 
     answers = await asyncio.gather(*(push(processes[i % 2]) for i in range(60)))
 
@@ -235,9 +238,9 @@ async def test_concurrent_requests_of_two_processes_get_exactly_the_maximum() ->
     assert set(answers) == {None, 60}
 
 
-async def test_a_clock_that_is_set_back_opens_a_new_window(which: int) -> None:
+async def test_a_clock_that_is_set_back_opens_a_new_window(which: str) -> None:
     clock = Clock()
-    limiter = limiters({"windowMs": 1000, "maxRequests": 1}, clock)[which]
+    limiter = limiter_of({"windowMs": 1000, "maxRequests": 1}, clock, which)
 
     assert await push(limiter) is None
     clock.at -= 3_600_000
@@ -246,8 +249,9 @@ async def test_a_clock_that_is_set_back_opens_a_new_window(which: int) -> None:
 
 
 async def test_a_shared_counter_says_nothing_about_the_caller() -> None:
-    store = MemoryObjectStore()
-    limiter = RateLimiter(config({"windowMs": 1000, "maxRequests": 5}), clock=Clock(), store=store)
+    store = MemoryObjectStore(clock=Clock())
+    limit = config({"windowMs": 1000, "maxRequests": 5})
+    limiter = RequestLimits(limit, clock=Clock(), counters=counters_of_store(store))
     await push(limiter, "ada@example.org", "203.0.113.9")
 
     (key,) = await store.list_keys("")
@@ -258,36 +262,58 @@ async def test_a_shared_counter_says_nothing_about_the_caller() -> None:
     assert "203" not in key
 
 
-async def test_a_damaged_shared_counter_is_repaired_by_the_next_request() -> None:
-    store = MemoryObjectStore()
-    limiter = RateLimiter(config({"windowMs": 1000, "maxRequests": 1}), clock=Clock(), store=store)
-    await push(limiter)
+async def test_a_damaged_record_is_repaired_by_the_next_request() -> None:
+    clock = Clock()
+    store = MemoryObjectStore(clock=clock)
+    limit = config({"windowMs": 1000, "maxRequests": 1})
+    await push(RequestLimits(limit, clock=clock, counters=counters_of_store(store)))
     (key,) = await store.list_keys("")
     for damage in ("", "{}", "[1]", '{"count": "x", "resetsAt": 1}', "null"):
         await store.put(key, damage)
+        limiter = RequestLimits(limit, clock=clock, counters=counters_of_store(store))
 
         assert await push(limiter) is None
         assert await push(limiter) == 1
 
 
-async def test_long_expired_shared_counters_are_forgotten() -> None:
-    store, clock = MemoryObjectStore(), Clock()
-    limiter = RateLimiter(config({"windowMs": 1000, "maxRequests": 9}), clock=clock, store=store)
+async def test_records_of_the_past_expire() -> None:
+    clock = Clock()
+    store = MemoryObjectStore(clock=clock)
+    limit = config({"windowMs": 1000, "maxRequests": 9})
+    limiter = RequestLimits(limit, clock=clock, counters=counters_of_store(store))
     await store.put("notes/1", "{}")
     for caller in range(200):
         await push(limiter, f"old-{caller}")
     clock.at += 2 * 3_600_000
-    for _ in range(9 * 16):
-        clock.at += 1000
-        await push(limiter, "new")
+    await push(limiter, "new")
 
+    assert await store.expire(clock.at) == 200
     assert len(await store.list_keys(RECORDS_PREFIX)) == 1
     assert await store.list_keys("notes/") == ["notes/1"]
 
 
+async def test_a_request_is_not_a_write() -> None:
+    class Counting(MemoryObjectStore):
+        writes = 0
+
+        @override
+        async def write(self, key: str, value: Any, **options: Any) -> Any:
+            self.writes += 1
+            return await super().write(key, value, **options)
+
+    store = Counting(clock=Clock())
+    limit = config({"windowMs": 60_000, "maxRequests": 1000})
+    limiter = RequestLimits(limit, clock=Clock(), counters=counters_of_store(store))
+    for _ in range(1000):
+        assert await push(limiter) is None
+
+    assert await push(limiter) == 60
+    assert store.writes == 20
+
+
 def test_a_store_that_cannot_swap_is_refused() -> None:
     with pytest.raises(ConfigError, match="PlainStore has no compare-and-swap"):
-        RateLimiter(config(None), clock=Clock(), store=PlainStore())
+        counters_of_store(PlainStore())
 
 
 @pytest.mark.parametrize(

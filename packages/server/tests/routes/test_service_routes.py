@@ -94,3 +94,21 @@ async def test_a_damaged_member_leaves_its_bundle_and_its_listing_readable(serve
     assert members["good"]["data"] == {"a": 1}
     assert members["bad"] == {"error": "document_damaged"}
     assert "1" in (await served.get("/list/l")).json()["items"]
+
+
+async def test_the_limit_of_the_server_counts_every_route(serve: Any) -> None:
+    paths = (
+        "/health",
+        "/pull/nothing/here",
+        "/pull/notes/1",
+        "/nowhere",
+        "/batch/pull?collections=x",
+    )
+    for path in paths:
+        served = serve({}, rate_limit={"windowMs": 60_000, "maxRequests": 3})
+        statuses = [(await served.get(path)).status_code for _ in range(5)]
+        assert 429 not in statuses[:3], path
+        assert statuses[3:] == [429, 429], path
+        answer = await served.get(path)
+        assert answer.json() == {"error": "Rate limit exceeded"}
+        assert 1 <= int(answer.headers["retry-after"]) <= 60

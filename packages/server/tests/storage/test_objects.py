@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import obstore
 import pytest
@@ -103,50 +101,7 @@ async def test_keys_of_one_long_beginning_are_listed_in_order_and_page_by_page()
     assert found == keys
 
 
-class Endpoint:
-    """An S3 endpoint in front of the real one; it may keep answers back, or be none at all."""
-
-    def __init__(self, target: int | None) -> None:
-        self._target = target
-        self._server: asyncio.Server | None = None
-        self.swallowed = 0
-        self.swallows: bytes | None = None
-        self.port = 0
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        assert self._server is not None
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One request a connection."""
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"(?i)content-length: (\d+)", head)
-            body = await reader.readexactly(int(length[1]) if length else 0)
-            if self._target is None:  # takes every write, whatever its condition
-                answer = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nContent-Length: 0\r\n\r\n'
-            else:
-                head = head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-                from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
-                to_server.write(head + body)
-                answer = await from_server.read()
-                to_server.close()
-            if self.swallows is not None and head.startswith(self.swallows):
-                self.swallowed += 1
-                self.swallows = None
-            else:
-                first, rest = answer.split(b"\r\n", 1)
-                writer.write(b"%s\r\nConnection: close\r\n%s" % (first, rest))
-                await writer.drain()
-        writer.close()
-
-
-def _behind(endpoint: Endpoint, options: dict[str, str], retries: int) -> ObjectStoreAdapter:
+def _behind(endpoint: Any, options: dict[str, str], retries: int) -> ObjectStoreAdapter:
     # The signature covers the host that was asked, so it is the real one's.
     return ObjectStoreAdapter(
         S3Store(
@@ -160,8 +115,10 @@ def _behind(endpoint: Endpoint, options: dict[str, str], retries: int) -> Object
 
 @pytest.mark.network
 @pytest.mark.parametrize("retries", [0, 3])
-async def test_a_write_whose_answer_is_lost_knows_itself(s3_server: S3Server, retries: int) -> None:
-    async with Endpoint(s3_server.port) as endpoint:
+async def test_a_write_whose_answer_is_lost_knows_itself(
+    s3_server: S3Server, retries: int, endpoint_class: Any
+) -> None:
+    async with endpoint_class(s3_server.port) as endpoint:
         store = _behind(endpoint, s3_server.store_options, retries)
         first = await store.write("a", Value(b"1"))
         value = Value(b"2")
@@ -182,8 +139,37 @@ async def test_a_write_whose_answer_is_lost_knows_itself(s3_server: S3Server, re
         await store.close()
 
 
-async def test_a_storage_that_ignores_conditions_is_refused(s3_server: S3Server) -> None:
-    async with Endpoint(None) as endpoint:
+@pytest.mark.network
+@pytest.mark.parametrize("others", [1, 48, 49])
+async def test_a_repeated_write_that_others_replaced_meanwhile_is_never_called_a_conflict(
+    s3_server: S3Server, others: int, endpoint_class: Any
+) -> None:
+    async with endpoint_class(s3_server.port) as endpoint:
+        store = _behind(endpoint, s3_server.store_options, 3)
+        first = await store.write("a", Value(b"1"))
+
+        async def replace() -> None:
+            for number in range(others):
+                await store.write("a", Value(b"by another %d" % number))
+
+        endpoint.swallows, endpoint.meanwhile = b"PUT", replace
+        writing = store.write("a", Value(b"2"), when=Match(first.etag))
+        if others > 48:
+            with pytest.raises(OutcomeUnknownError, match="too many writes followed it"):
+                await writing
+        else:
+            assert (await writing).generation == 2
+        assert endpoint.swallowed == 1
+        found = await store.get("a")
+        assert found is not None
+        assert found.metadata.generation == 2 + others
+        await store.close()
+
+
+async def test_a_storage_that_ignores_conditions_is_refused(
+    s3_server: S3Server, endpoint_class: Any
+) -> None:
+    async with endpoint_class(None) as endpoint:
         store = _behind(endpoint, s3_server.store_options, 0)
         with pytest.raises(StoreUnavailableError, match="ignores the conditions"):
             await store.write("a", Value(b"1"))
@@ -195,8 +181,10 @@ async def test_a_folder_has_no_conditional_writes_and_is_refused(tmp_path: Path)
         await store.ping()
 
 
-async def test_a_storage_that_does_not_answer_is_named(s3_server: S3Server) -> None:
-    async with Endpoint(None) as endpoint:
+async def test_a_storage_that_does_not_answer_is_named(
+    s3_server: S3Server, endpoint_class: Any
+) -> None:
+    async with endpoint_class(None) as endpoint:
         pass  # and gone
     store = _behind(endpoint, s3_server.store_options, 0)
     for call in (store.ping(), store.get("a"), store.write("a", Value(b"1")), store.scan("")):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import uuid
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import asyncpg
 import pytest
@@ -95,59 +94,10 @@ class TestPostgresPersists(PersistentStoreContract):
         return open_store
 
 
-class Proxy:
-    """Stands before the database; cuts connections, or swallows what the database answers."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
-        self.swallows = False
-        self.port = 0
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        self.cut()
-
-    def cut(self) -> None:
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
-        both = {writer, to_server}
-        self._writers |= both
-        with contextlib.suppress(OSError):
-            await asyncio.gather(
-                self._pass_on(reader, to_server, is_answer=False),
-                self._pass_on(from_server, writer, is_answer=True),
-            )
-        for each in both:
-            each.close()
-        self._writers -= both
-
-    async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool
-    ) -> None:
-        while data := await reader.read(65536):
-            if is_answer and self.swallows:
-                self.cut()
-                return
-            writer.write(data)
-            await writer.drain()
-        writer.close()
-
-
 async def test_a_lost_answer_is_an_unknown_outcome_and_the_write_knows_itself(
-    postgres_server: PostgresServer, open_store: Make
+    postgres_server: PostgresServer, open_store: Make, proxy_class: Any
 ) -> None:
-    async with Proxy(postgres_server.port) as proxy:
+    async with proxy_class(postgres_server.port) as proxy:
         address = postgres_server.dsn.replace(str(postgres_server.port), str(proxy.port))
         store = PostgresObjectStore(address, schema=schema_of(open_store))
         first = await store.write("a", Value(b"1"), change=record(1))
@@ -167,9 +117,9 @@ async def test_a_lost_answer_is_an_unknown_outcome_and_the_write_knows_itself(
 
 
 async def test_the_calls_of_a_lost_batch_all_hear_of_it(
-    postgres_server: PostgresServer, open_store: Make
+    postgres_server: PostgresServer, open_store: Make, proxy_class: Any
 ) -> None:
-    async with Proxy(postgres_server.port) as proxy:
+    async with proxy_class(postgres_server.port) as proxy:
         address = postgres_server.dsn.replace(str(postgres_server.port), str(proxy.port))
         store = PostgresObjectStore(address, schema=schema_of(open_store))
         await store.write("a", Value(b"1"))

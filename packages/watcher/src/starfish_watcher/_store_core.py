@@ -157,6 +157,13 @@ class StoreCore(StoreWriting):
         with self._reading():
             return generation_of(self._log.head(entity))
 
+    def entities(self, prefix: str | None = None) -> dict[str, Generation]:
+        """The entities of a namespace, or all, and their generations; also those without events left."""
+        if prefix is not None:
+            check_name("prefix", prefix)
+        with self._reading():
+            return {name: generation_of(head) for name, head in self._log.heads(prefix).items()}
+
     def last_sequence(self) -> int:
         """Sequence of the newest event that ever became visible, 0 before the first."""
         with self._reading():

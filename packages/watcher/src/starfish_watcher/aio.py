@@ -156,6 +156,10 @@ class AsyncEventStore:
         """As `EventStore.generation`."""
         return await asyncio.to_thread(self._store.generation, entity)
 
+    async def entities(self, prefix: str | None = None) -> dict[str, Generation]:
+        """As `EventStore.entities`."""
+        return await asyncio.to_thread(self._store.entities, prefix)
+
     async def last_sequence(self) -> int:
         """As `EventStore.last_sequence`."""
         return await asyncio.to_thread(self._store.last_sequence)

@@ -14,6 +14,7 @@
   - SequenceConflictError       entity, expected, actual
   - IdempotencyConflictError    key, sequence
   - UnknownGenerationError      entity, generation, actual
+  - ImportRefusedError          location, line, reason
   - EventTypeError              name, version, reason, item
   - PayloadErasedError          reason
   - RunnerError                 runner, reason
@@ -44,6 +45,7 @@ __all__ = (
     "CheckpointMismatchError",
     "EventTypeError",
     "IdempotencyConflictError",
+    "ImportRefusedError",
     "LimitExceededError",
     "PayloadErasedError",
     "ProjectionFailed",
@@ -237,6 +239,20 @@ class IdempotencyConflictError(WatcherError):
         """The event that it belongs to; 0 when that is an earlier item of the same batch."""
         self.item = item
         """Index of that item."""
+
+
+class ImportRefusedError(WatcherError):
+    """An export cannot be made into a store; nothing is left of the attempt."""
+
+    def __init__(self, location: str, line: int, reason: str) -> None:
+        at = f", line {line}" if line else ""
+        super().__init__(f"import into {location}{at}: {reason}")
+        self.location = location
+        """Path of the new store."""
+        self.line = line
+        """Line of the export, from 1; 0 when it is about the whole."""
+        self.reason = reason
+        """Which rule it breaks."""
 
 
 class EventTypeError(WatcherError):

@@ -16,7 +16,7 @@ and a deleted package leaves what only it referred to. What makes the removal sa
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -27,8 +27,10 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from starfish_artifact_registry.commands._packed_content import packed_page, remove_packed
 from starfish_artifact_registry.commands._state import CommandState
 from starfish_artifact_registry.db._database import Database
+from starfish_artifact_registry.db._sqlite_thread import on_loop
 from starfish_artifact_registry.db.schema import (
     artifact_files,
     artifact_packages,
@@ -40,6 +42,7 @@ from starfish_artifact_registry.model._catalogue import storage_location_id
 from starfish_artifact_registry.storage._base import ContentInfo, StoredContent
 from starfish_artifact_registry.storage._dataplane import InProcessDataPlane
 from starfish_artifact_registry.views._audit import audit
+from starfish_protocol.address import ContentAddress
 from starfish_protocol.clock import Clock
 
 __all__ = ("DEFAULT_GRACE", "GarbageReport", "check_content", "collect_garbage")
@@ -96,6 +99,15 @@ async def collect_garbage(
         if on_progress is not None:
             on_progress(report)
 
+    async for batch_of_packed, orphans in _packed_orphans(database, dataplane, dry_run=dry_run):
+        report = GarbageReport(
+            report.contents_seen + batch_of_packed,
+            report.contents_removed + len(orphans),
+            report.bytes_removed + sum(orphans.values()),
+            0,
+        )
+        if on_progress is not None:
+            on_progress(report)
     async for info in dataplane.backend.list():
         batch.append(info)
         if len(batch) == _BATCH:
@@ -119,13 +131,45 @@ async def check_content(
     """
     location = storage_location_id(dataplane.backend_id, stored.address)
     if await state.was_collected(location) and (
-        await dataplane.size(stored.address) != stored.size
+        await on_loop(dataplane.size(stored.address)) != stored.size
     ):
         raise StorageUnavailableError(
             dataplane.backend_id,
             f"garbage collection took {stored.address} before it was committed; send it again, "
             "and give the collection a longer time of grace",
         )
+
+
+async def _packed_orphans(
+    database: Database, dataplane: InProcessDataPlane, *, dry_run: bool
+) -> AsyncGenerator[tuple[int, dict[ContentAddress, int]]]:
+    """Remove small content that no live package refers to; how many were seen, sizes of those gone.
+
+    No grace: such content comes in the transaction of the event that refers to it.
+    """
+    after: bytes | None = None
+    while True:
+        async with database.read() as connection:
+            page = await packed_page(connection, after)
+            orphans = await _unreferred(connection, dataplane, dict(page))
+        if orphans and not dry_run:
+            async with database.write() as connection:
+                orphans = await _unreferred(connection, dataplane, orphans)
+                await remove_packed(connection, list(orphans))
+        yield len(page), orphans
+        if not page:
+            return
+        after = page[-1][0].digest
+
+
+async def _unreferred(
+    connection: AsyncConnection,
+    dataplane: InProcessDataPlane,
+    contents: Mapping[ContentAddress, int],
+) -> dict[ContentAddress, int]:
+    places = {storage_location_id(dataplane.backend_id, each): each for each in contents}
+    orphans = await _orphans(connection, list(places))
+    return {places[location]: contents[places[location]] for location in orphans}
 
 
 async def _check_backend_id(database: Database, dataplane: InProcessDataPlane) -> None:

@@ -32,6 +32,7 @@ from starfish_artifact_registry.log._log import (
 )
 from starfish_artifact_registry.model._moment import from_ms, to_ms
 from starfish_artifact_registry.views._writer import ViewWriter
+from starfish_protocol.address import ContentAddress
 from starfish_protocol.clock import Clock
 
 __all__ = ("GroupCommit",)
@@ -49,6 +50,7 @@ class _Waiting:
     packages: Collection[UUID]
     paths: Collection[RequestedPath]
     locations: Collection[UUID]
+    packed: ContentAddress | None
     future: asyncio.Future[Any]
 
 
@@ -85,6 +87,7 @@ class GroupCommit:
         packages: Collection[UUID] = (),
         paths: Collection[RequestedPath] = (),
         locations: Collection[UUID] = (),
+        packed: ContentAddress | None = None,
     ) -> T:
         """Run a command; when this returns, its events are on disk.
 
@@ -95,12 +98,14 @@ class GroupCommit:
             packages: whose state it asks for, to be read for a whole group at once.
             paths: of packages that it asks for, likewise.
             locations: of content that it refers to, likewise.
+            packed: address of small content that it brings, likewise.
 
         Raises:
             DatabaseUnavailableError: the database failed; nothing is stored.
         """
         waiting = _Waiting(
-            decide, packages, paths, locations, asyncio.get_running_loop().create_future()
+            *(decide, packages, paths, locations, packed),
+            asyncio.get_running_loop().create_future(),
         )
         self._waiting.append(waiting)
         if self._writer is None or self._writer.done():
@@ -135,9 +140,13 @@ class GroupCommit:
         accepted: list[tuple[_Waiting, Any]] = []
         refused: list[tuple[_Waiting, Exception]] = []
         head = Head(0, b"")
+
+        async def decide(connection: AsyncConnection) -> None:
+            nonlocal head
+            head = await self._decide(connection, group, accepted, refused)
+
         try:
-            async with self._database.write() as connection:
-                head = await self._decide(connection, group, accepted, refused)
+            await self._database.commit(decide)
         except CommitUncertainError:
             if not await self._has_taken_place(head):
                 raise
@@ -169,6 +178,9 @@ class GroupCommit:
             {path for one in group for path in one.paths},
             {key for one in group for key in one.locations},
         )
+        brought = {one.packed for one in group if one.packed is not None}
+        if brought:
+            await state.load_packed(brought)
         # The log's own time never goes back, whatever the clock of the machine does.
         if state.newest is not None:
             state.now = max(state.now, state.newest)
@@ -176,7 +188,7 @@ class GroupCommit:
         for one in group:
             try:
                 decision = await one.decide(state)
-                state.record(decision.events)
+                state.record(decision.events, decision.packed)
             except Exception as error:
                 if is_database_error(error):
                     raise  # the transaction is lost, for all of them

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 from uuid import UUID
 
@@ -10,12 +9,14 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from starfish_artifact_registry.commands._garbage import check_content
+from starfish_artifact_registry.commands._packed_content import PackedContent
 from starfish_artifact_registry.commands._state import (
     CommandState,
     Decide,
     Decision,
     PackageState,
 )
+from starfish_artifact_registry.db._sqlite_thread import beside_loop
 from starfish_artifact_registry.db.schema import events
 from starfish_artifact_registry.errors import (
     DuplicateRelativePathError,
@@ -100,16 +101,24 @@ def ingest_file(
 ) -> Decide[UUID]:
     """Add a file whose bytes are stored; the same bytes at the same path again are the same file."""
 
+    async def checked(state: CommandState) -> tuple[StoredContent, PackedContent | None]:
+        if isinstance(stored, PackedContent):
+            compared = await state.compared(stored)
+            return compared, compared
+        await check_content(state, dataplane, stored)
+        return stored, None
+
     async def decide(state: CommandState) -> Decision[UUID]:
         package = await state.package(package_id)
         known = await state.file_at(package_id, relative_path)
         if known is not None:
             if known.content_address != stored.address:
                 raise DuplicateRelativePathError(package_id, relative_path)
-            await check_content(state, dataplane, stored)
-            return Decision(known.file_id, repaired(package_id, stored, dataplane, actor))
+            content, packed = await checked(state)
+            events = repaired(package_id, content, dataplane, actor)
+            return Decision(known.file_id, events, packed)
         check_takes_file(package_id, package, max_files=max_files)
-        await check_content(state, dataplane, stored)
+        content, packed = await checked(state)
         ingested = FileIngested(
             file_id=state.new_id(),
             relative_path=relative_path,
@@ -124,9 +133,10 @@ def ingest_file(
         return Decision(
             ingested.file_id,
             [
-                *repaired(package_id, stored, dataplane, actor),
+                *repaired(package_id, content, dataplane, actor),
                 NewEvent(package_id, ingested, actor),
             ],
+            packed,
         )
 
     return decide
@@ -164,12 +174,12 @@ def finalize_package(
         if history.status != "created":
             action = "it cannot be finalized; only a created package can"
             raise IllegalPackageStateError(package_id, str(history.status), action)
-        data = await asyncio.to_thread(
-            history.manifest_bytes, finalized_at=state.now, finalized_by=actor
+        data = await beside_loop(
+            lambda: history.manifest_bytes(finalized_at=state.now, finalized_by=actor)
         )
         payload = EncodedPayload(PackageFinalized.event_type, data)
         event = NewEvent(package_id, payload, actor, state.now)
-        return Decision(await asyncio.to_thread(ContentAddress.of, data), [event])
+        return Decision(await beside_loop(lambda: ContentAddress.of(data)), [event])
 
     return decide
 

@@ -65,10 +65,12 @@ class SharedReads:
                     future.set_result(state)
 
     async def _look_up(self, paths: Collection[tuple[UUID, str]]) -> CommandState:
-        async with self._database.read() as connection:
+        async def look(connection: AsyncConnection) -> CommandState:
             state = self._new_state(connection)
             await state.load({package_id for package_id, _ in paths}, set(paths))
-        return state
+            return state
+
+        return await self._database.look(look)
 
 
 def _open(futures: Iterable[asyncio.Future[CommandState]]) -> list[asyncio.Future[CommandState]]:

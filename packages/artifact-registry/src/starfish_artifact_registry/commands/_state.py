@@ -26,6 +26,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from starfish_artifact_registry.commands._packed_content import (
+    PackedContent,
+    known_bytes,
+    store_packed,
+)
 from starfish_artifact_registry.db.schema import (
     artifact_files,
     artifact_packages,
@@ -56,6 +61,7 @@ from starfish_artifact_registry.model._event_digest import GENESIS_DIGEST
 from starfish_artifact_registry.model._history import PackageHistory
 from starfish_artifact_registry.views._files import FileRecord, find_file
 from starfish_artifact_registry.views._writer import ViewWriter
+from starfish_protocol.address import ContentAddress
 
 __all__ = ("CommandState", "Decide", "Decision", "PackageState", "RequestedPath")
 
@@ -130,6 +136,8 @@ class Decision(Generic[T]):
     """What its caller gets once the events are on disk."""
     events: Sequence[NewEvent] = ()
     """The events to append."""
+    packed: PackedContent | None = None
+    """Small content to store with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +182,9 @@ class CommandState:
         self._paths: dict[RequestedPath, UUID | None] = {}
         self._histories: dict[UUID, PackageHistory] = {}
         self._collected: dict[UUID, bool] = {}
+        self._packed: dict[ContentAddress, bytes | None] = {}
+        self._new_packed: dict[ContentAddress, PackedContent] = {}
+        self._damaged_packed: dict[ContentAddress, PackedContent] = {}
         self._retention_classes: dict[str, int | None] | None = None
 
     @classmethod
@@ -259,6 +270,22 @@ class CommandState:
             await self.load(locations=[storage_location_id])
         return self._collected[storage_location_id]
 
+    async def compared(self, content: PackedContent) -> PackedContent:
+        """Small content, compared with the copy that the database has.
+
+        ``was_present`` says that the copy is whole, ``healed`` that these bytes will replace it.
+        """
+        if content.address not in self._packed:
+            await self.load_packed([content.address])
+        known = self._packed[content.address]
+        is_whole = known == content.data
+        return replace(content, was_present=is_whole, healed=known is not None and not is_whole)
+
+    async def load_packed(self, addresses: Collection[ContentAddress]) -> None:
+        """Read the copies that `compared` asks for at once."""
+        found = await known_bytes(self._connection, addresses)
+        self._packed |= {address: found.get(address) for address in addresses}
+
     async def retention_days(self, retention_class: str) -> int | None:
         """How long a class keeps a package, in days; ``None`` is for ever.
 
@@ -321,8 +348,12 @@ class CommandState:
         for key, (_, status) in statuses.items():
             self._packages[key] = PackageState(status, counts.get(key, 0))
 
-    def record(self, new: Sequence[NewEvent]) -> None:
+    def record(self, new: Sequence[NewEvent], packed: PackedContent | None = None) -> None:
         """Give the events of a decision their places; stored by the next `flush`."""
+        if packed is not None and not packed.was_present:
+            pending = self._damaged_packed if packed.healed else self._new_packed
+            pending[packed.address] = packed
+            self._packed[packed.address] = packed.data
         chained = chain_events(self.head, new, now=self.now, new_id=self.new_id)
         for event in new:
             self._follow(event)
@@ -332,6 +363,10 @@ class CommandState:
 
     async def flush(self) -> None:
         """Store the decisions so far, and bring the rows up to it."""
+        if self._new_packed or self._damaged_packed:
+            new, damaged = list(self._new_packed.values()), list(self._damaged_packed.values())
+            self._new_packed, self._damaged_packed = {}, {}
+            await store_packed(self._connection, new, damaged)
         if self._pending:
             pending, self._pending = self._pending, []
             await append_events(self._connection, pending)

@@ -7,16 +7,18 @@ it and the chain never forks. Rule 2: no error of a driver leaves this package.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine, StaticPool, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from starfish_artifact_registry.db._sqlite_place import check_of
+from starfish_artifact_registry.db._sqlite_place import check_of, thread_of
+from starfish_artifact_registry.db._sqlite_thread import Kind, SqliteThread, Work
 from starfish_artifact_registry.errors import (
     CommitUncertainError,
     DatabaseReplacedError,
@@ -29,6 +31,7 @@ from starfish_disk.errors import DiskError, ForeignError, PlaceChangedError
 
 __all__ = ("Database", "is_database_error", "translated_errors")
 
+T = TypeVar("T")
 LOG_LOCK_KEY: Final = "(x'53746172'::int::bigint << 32) | 'events'::regclass::oid::bigint"
 """Advisory lock of PostgreSQL: the word ``Star`` above the table's own number."""
 _LOCK_LOG: Final = {
@@ -61,6 +64,7 @@ class Database:
             )
         self.engine: Final = engine
         """The engine, as it was given."""
+        self._pid = os.getpid()
         self._check_place = check_of(engine.sync_engine)
         # What a waiter for the lock reads next must be what the one before it has written.
         self._writer = (
@@ -76,6 +80,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: the database does not answer.
         """
+        self._refuse_in_a_child()
         async with self._turn():
             with translated_errors():
                 async with self.engine.connect() as connection:
@@ -109,6 +114,7 @@ class Database:
         Raises:
             DatabaseUnavailableError: the database does not answer, or the log stayed locked.
         """
+        self._refuse_in_a_child()
         async with self._turn():
             with translated_errors():
                 async with self._writer.connect() as connection:
@@ -116,6 +122,48 @@ class Database:
                     await connection.execute(_LOCK_LOG[self.dialect])
                     await self._refuse_autocommit(connection)
                     yield connection
+
+    async def commit(self, work: Work[T]) -> T:
+        """Do work while the log is locked, and commit it; an exception rolls everything back.
+
+        Where the engine is of `create_engine` over a file, all of it happens in one visit to a
+        thread, so the work must await nothing but its connection.
+
+        Raises:
+            CommitUncertainError: the commit failed, and whether it took place is not known.
+            DatabaseUnavailableError: the database does not answer, or the log stayed locked.
+        """
+        thread = self._thread("write")
+        if thread is not None:
+            with translated_errors():
+                return await thread.run(self.engine, work)
+        async with self.write() as connection:
+            return await work(connection)
+
+    async def look(self, work: Work[T]) -> T:
+        """Do work that only reads, likewise.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer.
+        """
+        thread = self._thread("read")
+        if thread is not None:
+            with translated_errors():
+                return await thread.run(self.engine, work)
+        async with self.read() as connection:
+            return await work(connection)
+
+    def _refuse_in_a_child(self) -> None:
+        """Connections and threads of the parent are of no use here, and waiting for them no end."""
+        if os.getpid() != self._pid:
+            raise DatabaseUnavailableError(
+                "this process was forked after the registry was made; make an engine and a "
+                "registry of its own"
+            )
+
+    def _thread(self, kind: Kind) -> SqliteThread | None:
+        self._refuse_in_a_child()
+        return thread_of(self.engine.sync_engine, kind)
 
     def _turn(self) -> AbstractAsyncContextManager[object]:
         """Where all share one connection, as in ``sqlite://``, one uses it at a time."""

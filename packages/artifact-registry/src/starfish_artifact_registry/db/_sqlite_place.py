@@ -10,24 +10,31 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 
+from starfish_artifact_registry.db._sqlite_thread import Kind, SqliteThread
 from starfish_disk import Place, SqliteFile
 
 __all__ = (
     "APPLICATION_ID",
     "BUSY_TIMEOUT_MS",
+    "PRAGMAS",
     "check_of",
     "database_path",
     "file_of",
     "remember_file",
+    "thread_of",
+    "threads_to_stop",
 )
 
 APPLICATION_ID: Final = 0x53465247
 """``SFRG`` in the header of the file; other applications' files are refused."""
 BUSY_TIMEOUT_MS: Final = 30_000
 """How long a writer waits for the one before it; each holds the lock for one group commit."""
+PRAGMAS: Final = (f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}", "PRAGMA foreign_keys = ON")
+"""What a new connection is told."""
 _OURS: Final = {"events", "artifact_packages", "retention_classes"}
 _files: WeakKeyDictionary[Engine, SqliteFile] = WeakKeyDictionary()
 _places: WeakKeyDictionary[Engine, Place] = WeakKeyDictionary()
+_threads: WeakKeyDictionary[Engine, dict[Kind, SqliteThread]] = WeakKeyDictionary()
 
 
 def database_path(url: URL) -> Path | None:
@@ -52,6 +59,22 @@ def file_of(path: Path) -> SqliteFile:
 def remember_file(engine: Engine, file: SqliteFile) -> None:
     """Have `check_of` look at this file."""
     _files[engine] = file
+
+
+def thread_of(engine: Engine, kind: Kind) -> SqliteThread | None:
+    """The thread for transactions of one kind; ``None`` where an engine is not of `remember_file`."""
+    file = _files.get(engine)
+    if file is None:
+        return None
+    threads = _threads.setdefault(engine, {})
+    if kind not in threads:
+        threads[kind] = SqliteThread(file, PRAGMAS, kind)
+    return threads[kind]
+
+
+def threads_to_stop(engine: Engine) -> list[SqliteThread]:
+    """The threads of an engine that is disposed of; later calls begin new ones."""
+    return list(_threads.pop(engine, {}).values())
 
 
 def check_of(engine: Engine) -> Callable[[], None]:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
-from sqlalchemy import URL, event, make_url
+from sqlalchemy import URL, Engine, event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.util import await_only
 
 from starfish_artifact_registry.db._sqlite_place import (
-    BUSY_TIMEOUT_MS,
+    PRAGMAS,
     database_path,
     file_of,
     remember_file,
+    threads_to_stop,
 )
 from starfish_disk import SqliteFile
 
 __all__ = ("create_engine",)
-
-_PRAGMAS = (f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}", "PRAGMA foreign_keys = ON")
+_engines: WeakSet[Engine] = WeakSet()
+_inherited: list[object] = []
+"""Pools of the parent of this process; never closed here."""
 
 
 def create_engine(url: str | URL, **options: Any) -> AsyncEngine:
@@ -52,6 +56,8 @@ def create_engine(url: str | URL, **options: Any) -> AsyncEngine:
             remember_file(engine.sync_engine, file)
             event.listen(engine.sync_engine, "do_connect", partial(_look_first, file))
             event.listen(engine.sync_engine, "connect", file.prepare)
+            event.listen(engine.sync_engine, "engine_disposed", partial(_stop_threads, os.getpid()))
+            _engines.add(engine.sync_engine)
         event.listen(engine.sync_engine, "connect", _set_pragmas)
     return engine
 
@@ -65,8 +71,28 @@ def _look_first(file: SqliteFile, *_event: object) -> None:
     await_only(asyncio.to_thread(file.ensure))
 
 
+def _stop_threads(pid: int, engine: Engine) -> None:
+    if os.getpid() == pid:  # else they are threads of the parent
+        for thread in threads_to_stop(engine):
+            await_only(thread.stop())
+
+
+def _forget_in_child() -> None:
+    """Keep a forked child from waiting for the threads of its parent's connections.
+
+    Nor may it close them: SQLite would take the parent's log for one that nobody uses.
+    """
+    for engine in list(_engines):
+        _inherited.append(engine.pool)
+        engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
+
+
 def _set_pragmas(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    for pragma in _PRAGMAS:
+    for pragma in PRAGMAS:
         cursor.execute(pragma)
     cursor.close()

@@ -43,6 +43,7 @@ __all__ = (
     "events",
     "log_tiles",
     "metadata",
+    "packed_content",
     "registry_revision",
     "retention_classes",
     "retention_state",
@@ -174,7 +175,7 @@ retention_state = Table(
 """From when on a package may go, and what forbids it; ``retain_until`` NULL is for ever."""
 
 
-SCHEMA_REVISION: Final = "0002"
+SCHEMA_REVISION: Final = "0003"
 """The revision of these tables; `starfish_artifact_registry.db.migrate` brings older ones here."""
 
 registry_revision = Table(
@@ -206,6 +207,14 @@ collected_content = Table(
 )
 """Content that garbage collection took, or was about to take; no view, and not to be emptied while
 anybody ingests: a command that finds its content here looks whether the bytes are there."""
+
+packed_content = Table(
+    "packed_content",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+"""Small content by its BLAKE3 digest; no view: it is part of what the backends hold."""
 
 
 _LOCK: Final = {

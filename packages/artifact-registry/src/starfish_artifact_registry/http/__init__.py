@@ -5,6 +5,7 @@ try:
     from starfish_artifact_registry.http._application import create_registry_app
     from starfish_artifact_registry.http._limits import HttpLimits
     from starfish_artifact_registry.http._router import create_registry_router
+    from starfish_artifact_registry.http._tree_routes import NoteSigner
     from starfish_http.callers import anyone
 except ImportError as error:
     if error.name is None or error.name.startswith("starfish_"):
@@ -20,6 +21,7 @@ __all__ = (
     "Access",
     "Authorizer",
     "HttpLimits",
+    "NoteSigner",
     "anyone",
     "by_roles",
     "create_registry_app",

@@ -18,6 +18,7 @@ from starfish_artifact_registry.http._file_routes import add_file_routes
 from starfish_artifact_registry.http._limits import HttpLimits
 from starfish_artifact_registry.http._package_routes import add_package_routes
 from starfish_artifact_registry.http._query_routes import add_query_routes
+from starfish_artifact_registry.http._tree_routes import NoteSigner, add_tree_routes
 from starfish_artifact_registry.registry import Registry
 from starfish_http.callers import as_authenticator
 from starfish_http.errors import RequestRefusedError
@@ -34,6 +35,7 @@ def create_registry_router(
     authorize: Authorizer | None = None,
     limits: HttpLimits | None = None,
     closing: asyncio.Event | None = None,
+    note_signer: NoteSigner | None = None,
 ) -> APIRouter:
     """Serve a registry over HTTP.
 
@@ -51,6 +53,8 @@ def create_registry_router(
         limits: what one request may cost.
         closing: set it when the service stops: streams of events end, which else would be waited
             for. Under ``starfish_http.serve`` they end by themselves.
+        note_signer: signs the heads of the log's tree at ``/tiles/checkpoint``; without one there
+            are tiles only.
 
     Raises:
         TypeError: ``authenticate`` is ``None`` or cannot be called.
@@ -77,6 +81,7 @@ def create_registry_router(
     ):
         add(router, registry, access, limits)
     add_event_routes(router, registry, access, limits, closing)
+    add_tree_routes(router, registry, access, limits, note_signer)
     _refuse_other_methods(
         router, route_class(limits, max_body_bytes=limits.max_json_bytes, any_query=True)
     )

@@ -26,6 +26,7 @@ from starfish_artifact_registry.commands._garbage import check_content
 from starfish_artifact_registry.commands._packages import read_manifest_bytes, repaired
 from starfish_artifact_registry.commands._state import CommandState, Decide, Decision
 from starfish_artifact_registry.db._database import Database
+from starfish_artifact_registry.db._sqlite_thread import beside_loop
 from starfish_artifact_registry.db.schema import artifact_files
 from starfish_artifact_registry.errors import (
     DigestMismatchError,
@@ -254,7 +255,7 @@ async def _import_foreign(
                     storage_location_id=storage_location_id(dataplane.backend_id, content.address),
                 )
             )
-        sealed = await asyncio.to_thread(_seal, package_id, payloads, actor, state.now)
+        sealed = await beside_loop(lambda: _seal(package_id, payloads, actor, state.now))
         events = [NewEvent(package_id, payload, actor, state.now) for payload in payloads]
         return Decision(
             package_id,

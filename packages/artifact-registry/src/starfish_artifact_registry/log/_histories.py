@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from starfish_artifact_registry.db._sqlite_thread import beside_loop
 from starfish_artifact_registry.errors import LogDamagedError, PackageNotFoundError
 from starfish_artifact_registry.log._log import read_events
 from starfish_artifact_registry.model import _event_digest as digests
@@ -61,7 +61,7 @@ async def extend_history(history: PackageHistory, events: Sequence[Event]) -> No
     if len(events) <= _FEW and not any(event.event_type.endswith(".finalized") for event in events):
         _apply(history, events)
     else:
-        await asyncio.to_thread(_apply, history, events)
+        await beside_loop(lambda: _apply(history, events))
 
 
 def _apply(history: PackageHistory, events: Iterable[Event]) -> None:

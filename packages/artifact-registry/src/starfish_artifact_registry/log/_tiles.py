@@ -24,7 +24,7 @@ from starfish_artifact_registry.model._merkle import (
 )
 from starfish_artifact_registry.model._moment import to_ms
 
-__all__ = ("TILE_WIDTH", "TreeReader", "extend_tiles", "tile_is_right")
+__all__ = ("TILE_WIDTH", "TreeReader", "extend_tiles", "read_leaves", "tile_is_right")
 
 TILE_WIDTH: Final = 256
 """Hashes of a full tile."""
@@ -148,6 +148,15 @@ class TreeReader:
 
 
 async def _leaves(connection: AsyncConnection, start: int, end: int) -> list[bytes]:
+    return [leaf_hash(leaf) for leaf in await read_leaves(connection, start, end)]
+
+
+async def read_leaves(connection: AsyncConnection, start: int, end: int) -> list[bytes]:
+    """The leaves from one index up to but without another: the records of the events.
+
+    Raises:
+        LogDamagedError: an event is missing.
+    """
     wanted = (
         select(*_LEAF).where(_ROW.sequence > start, _ROW.sequence <= end).order_by(_ROW.sequence)
     )
@@ -155,16 +164,14 @@ async def _leaves(connection: AsyncConnection, start: int, end: int) -> list[byt
     if len(rows) != end - start:
         raise LogDamagedError(start + len(rows) + 1, "it is missing")
     return [
-        leaf_hash(
-            digests.record_bytes(
-                sequence=row.sequence,
-                event_id=row.event_id,
-                package_id=row.package_id,
-                event_type=row.event_type,
-                payload_digest=row.payload_digest,
-                actor=row.actor,
-                created_at_ms=to_ms(row.created_at),
-            )
+        digests.record_bytes(
+            sequence=row.sequence,
+            event_id=row.event_id,
+            package_id=row.package_id,
+            event_type=row.event_type,
+            payload_digest=row.payload_digest,
+            actor=row.actor,
+            created_at_ms=to_ms(row.created_at),
         )
         for row in rows
     ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Final, Literal
 from uuid import UUID, uuid5
 
@@ -51,6 +52,7 @@ _MEDIA_TYPE: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=4096)
 def storage_location_id(backend_id: str, content_address: ContentAddress) -> UUID:
     """Id of the place of some content in a backend: UUID version 5 (RFC 9562), always the same.
 
@@ -151,7 +153,8 @@ class FileIngested:
 
     def __post_init__(self) -> None:
         check_relative_path(self.relative_path)
-        check_metadata(self.facts)
+        if self.facts:
+            check_metadata(self.facts)
         check_media_type(self.media_type)
         _check_count("size", self.size)
         check_text("backend_id", self.backend_id)

@@ -37,7 +37,7 @@ from starfish_artifact_registry.model._closed_map import closed_map
 from starfish_artifact_registry.model._moment import from_ms, to_ms
 from starfish_protocol import cbor
 
-__all__ = ("CHECKPOINT_FORMAT", "Checkpoint", "sign_checkpoint")
+__all__ = ("CHECKPOINT_FORMAT", "Checkpoint", "ed25519_of", "key_bytes", "sign_checkpoint")
 
 CHECKPOINT_FORMAT: Final = "starfish-registry-checkpoint"
 """What the field ``format`` of a checkpoint says."""
@@ -136,7 +136,7 @@ class Checkpoint:
             ImportError: the extra ``signing`` is not installed.
             ValueError: a key is malformed.
         """
-        keys = {_key_bytes(key, "trusted key") for key in trusted_keys}
+        keys = {key_bytes(key, "trusted key") for key in trusted_keys}
         self.verify_signature()
         if bytes.fromhex(self.public_key) not in keys:
             raise CheckpointError(
@@ -151,7 +151,7 @@ class Checkpoint:
             CheckpointError: the signature is wrong.
             ImportError: the extra ``signing`` is not installed.
         """
-        ed25519 = _ed25519()
+        ed25519 = ed25519_of()
         from cryptography.exceptions import InvalidSignature
 
         try:
@@ -195,7 +195,7 @@ def sign_checkpoint(
         >>> Checkpoint.decode(checkpoint.encode()) == checkpoint
         True
     """
-    key = _ed25519().Ed25519PrivateKey.from_private_bytes(_key_bytes(private_key, "private key"))
+    key = ed25519_of().Ed25519PrivateKey.from_private_bytes(key_bytes(private_key, "private key"))
     unsigned = Checkpoint(
         sequence,
         event_digest,
@@ -230,13 +230,23 @@ def _signed_bytes(checkpoint: Checkpoint) -> bytes:
     return domain + cbor.encode(_signed_fields(checkpoint))
 
 
-def _key_bytes(key: str, what: str) -> bytes:
+def key_bytes(key: str, what: str) -> bytes:
+    """The 32 bytes of a key.
+
+    Raises:
+        ValueError: it is not 64 lowercase hex digits.
+    """
     if _KEY.fullmatch(key) is None:
         raise ValueError(f"a {what} is 64 lowercase hex digits")  # and never shown
     return bytes.fromhex(key)
 
 
-def _ed25519() -> ModuleType:
+def ed25519_of() -> ModuleType:
+    """The module of Ed25519 keys.
+
+    Raises:
+        ImportError: the extra ``signing`` is not installed.
+    """
     try:
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from starfish_artifact_registry.errors import LogDamagedError, UnknownEventTypeError
@@ -101,6 +102,23 @@ class Event:
             raise LogDamagedError(self.sequence, f"its payload is refused: {error}") from error
 
 
+class _WrittenEvent(Event):
+    """An event that was encoded just now: its payload need not be read again."""
+
+    __slots__ = ("_payload",)
+    _payload: EventPayload
+
+    @classmethod
+    def of(cls, payload: EventPayload, *columns: Any) -> Event:
+        event = cls(*columns)
+        object.__setattr__(event, "_payload", payload)
+        return event
+
+    def decoded(self) -> EventPayload:
+        """The payload."""
+        return self._payload
+
+
 def encode_payload(payload: EventPayload | EncodedPayload) -> bytes:
     """Encode what happened; for a finalized package these are the bytes of its manifest."""
     if isinstance(payload, EncodedPayload):
@@ -141,7 +159,7 @@ def chain_event(
         actor=new.actor,
         created_at_ms=to_ms(created_at),
     )
-    return Event(
+    columns = (
         sequence,
         event_id,
         new.package_id,
@@ -153,3 +171,6 @@ def chain_event(
         new.actor,
         created_at,
     )
+    if isinstance(new.payload, EncodedPayload):
+        return Event(*columns)
+    return _WrittenEvent.of(new.payload, *columns)

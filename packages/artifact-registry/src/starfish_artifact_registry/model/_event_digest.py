@@ -25,6 +25,9 @@ GENESIS_DIGEST: Final = bytes(32)
 """What stands before the first event."""
 _RECORD: Final = "starfish-registry-record-v1"
 _EVENT: Final = "starfish-registry-event-v1"
+_BYTES_32: Final = b"\x58\x20"
+_EVENT_HEAD: Final = cbor.encode([_EVENT, bytes(32), bytes(32)])[:-66]
+"""The array of the event digest up to its first digest; both have 32 bytes, so the rest is known."""
 
 
 def payload_digest(payload: bytes) -> bytes:
@@ -106,4 +109,6 @@ def event_digest(prev_digest: bytes, record_digest: bytes) -> bytes:
         >>> event_digest(GENESIS_DIGEST, bytes(32)).hex()[:16]
         '4bfa4852776237c3'
     """
-    return blake3(cbor.encode([_EVENT, prev_digest, record_digest])).digest()
+    if len(prev_digest) != 32 or len(record_digest) != 32:  # a damaged row
+        return blake3(cbor.encode([_EVENT, prev_digest, record_digest])).digest()
+    return blake3(_EVENT_HEAD + prev_digest + _BYTES_32 + record_digest).digest()

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from starfish_artifact_registry.errors import ProofError, ProofFilesError
+from starfish_artifact_registry.errors import CheckpointError, ProofError, ProofFilesError
+from starfish_artifact_registry.model._signed_note import NoteKey, SignedNote
+from starfish_artifact_registry.model._tree_head import TreeHead
 from starfish_artifact_registry.proof._verify import MAX_PROOF_BYTES, PackageProof, verify_proof
 
 __all__ = ("main",)
@@ -35,6 +37,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="HEX",
         help="a trusted Ed25519 public key; the proof must hold a checkpoint signed by one of them",
     )
+    parser.add_argument(
+        "--note",
+        type=Path,
+        metavar="FILE",
+        help="a signed note of the tree that the proof reaches to",
+    )
+    parser.add_argument(
+        "--note-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a key that must have signed the note, as name+hash+base64",
+    )
+    parser.add_argument(
+        "--witness",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a witness that may have signed the note, as name+hash+base64",
+    )
+    parser.add_argument(
+        "--quorum",
+        type=int,
+        metavar="N",
+        help="how many of the witnesses must have; all if not said",
+    )
     parser.add_argument("--files", type=Path, metavar="DIR", help="compare the files in a folder")
     parser.add_argument("--json", action="store_true", help="answer as one line of JSON")
     parser.add_argument("--max-bytes", type=int, default=MAX_PROOF_BYTES, help="size that is read")
@@ -52,16 +80,34 @@ def _check(options: argparse.Namespace) -> tuple[int, dict[str, Any]]:
         proof = verify_proof(
             data, trusted_keys=options.key, files=options.files, max_bytes=options.max_bytes
         )
+        if options.note is not None:
+            _check_note(proof, options)
     except ProofFilesError as error:
         answer = {"missing": error.missing, "changed": error.changed}
         return 3, {"holds": False, "error": str(error), **answer}
-    except ProofError as error:
+    except (ProofError, CheckpointError) as error:
         return 1, {"holds": False, "error": str(error)}
     except ValueError as error:
         return 2, {"holds": False, "error": str(error)}
     except (OSError, ImportError) as error:
         return 4, {"holds": False, "error": str(error)}
     return 0, _answer(proof)
+
+
+def _check_note(proof: PackageProof, options: argparse.Namespace) -> None:
+    note = SignedNote.decode(options.note.read_bytes())
+    head = TreeHead.parse(note.text)
+    if (head.size, head.root_hash) != (proof.head_sequence, proof.root_hash):
+        raise ProofError(
+            f"the note is of a tree of {head.size} events with the root {head.root_hash.hex()}, "
+            f"the proof of one of {proof.head_sequence} with {proof.root_hash.hex()}"
+        )
+    keys = [NoteKey.parse(text) for text in options.note_key]
+    if not any(key.name == head.origin for key in keys):
+        raise ProofError(f"none of the note keys is of the log {head.origin!r:.120}")
+    note.check(keys)
+    if options.witness:
+        note.check([NoteKey.parse(text) for text in options.witness], quorum=options.quorum)
 
 
 def _answer(proof: PackageProof) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from starfish_artifact_registry.log._hash_chain import LogReport, verify_log
 from starfish_artifact_registry.log._log import head_of_log
 from starfish_artifact_registry.log._source import LogSource
 from starfish_artifact_registry.log._tail import POLL_INTERVAL_S, tail
-from starfish_artifact_registry.log._tiles import TreeReader
+from starfish_artifact_registry.log._tiles import TILE_WIDTH, TreeReader, read_leaves
 from starfish_artifact_registry.model._checkpoint import Checkpoint, sign_checkpoint
 from starfish_artifact_registry.model._event_codec import Event
 from starfish_artifact_registry.model._merkle import consistency_proof
+from starfish_artifact_registry.model._tree_head import TreeHead
 from starfish_artifact_registry.proof._export import export_proof
 from starfish_artifact_registry.registry._parts import RegistryParts
 from starfish_artifact_registry.views._audit import Difference, audit
@@ -121,6 +122,36 @@ class LogCalls(RegistryParts):
             created_at=self._clock.now(),
             private_key=private_key,
         )
+
+    async def tree_head(self, origin: str) -> TreeHead:
+        """How far the log has grown, as transparency logs say it; `sign_note` signs its text.
+
+        Args:
+            origin: name of this log, without white space and plus signs; never changed later.
+
+        Raises:
+            DatabaseUnavailableError: the database does not answer.
+        """
+        async with self._database.read() as connection:
+            size = (await head_of_log(connection)).sequence
+            root_hash = await TreeReader(connection, size).root()
+        return TreeHead(origin, size, root_hash)
+
+    async def read_entries(self, position: int) -> tuple[int, list[bytes]]:
+        """The records of the events below a tile of level 0, and the size of the tree.
+
+        Args:
+            position: which tile, from 0.
+
+        Raises:
+            InvalidValueError: the log does not reach there.
+        """
+        async with self._database.read() as connection:
+            size = (await head_of_log(connection)).sequence
+            if not 0 <= position * TILE_WIDTH < size:
+                raise InvalidValueError("tile", position, f"a tile of the tree of {size} events")
+            end = min(size, (position + 1) * TILE_WIDTH)
+            return size, await read_leaves(connection, position * TILE_WIDTH, end)
 
     async def prove_consistency(self, old: int, new: int) -> list[bytes]:
         """The hashes that show that the log of ``new`` events begins with that of ``old``.

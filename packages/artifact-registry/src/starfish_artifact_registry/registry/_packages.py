@@ -8,6 +8,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from starfish_artifact_registry.commands import _packages as packages
+from starfish_artifact_registry.commands._packed_content import PackedContent
 from starfish_artifact_registry.errors import (
     DuplicateRelativePathError,
     InvalidValueError,
@@ -126,7 +127,8 @@ class PackageCalls(RegistryParts):
             packages.check_takes_file(package_id, package, max_files=self._limits.max_files)
         else:
             stream = await self._no_longer_than(known, stream)
-        stored = await self._dataplane.put(stream)
+        stored = await self._dataplane.put_or_pack(stream)
+        is_packed = isinstance(stored, PackedContent)
         command = packages.ingest_file(
             package_id,
             relative_path=relative_path,
@@ -141,7 +143,10 @@ class PackageCalls(RegistryParts):
             command,
             packages=[package_id],
             paths=[(package_id, relative_path)],
-            locations=[storage_location_id(self._dataplane.backend_id, stored.address)],
+            locations=()
+            if is_packed
+            else [storage_location_id(self._dataplane.backend_id, stored.address)],
+            packed=stored.address if is_packed else None,
         )
 
     async def _no_longer_than(

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from starfish_artifact_registry.commands._group_commit import GroupCommit
+from starfish_artifact_registry.commands._packed_content import PackingDataPlane
 from starfish_artifact_registry.commands._shared_reads import SharedReads
 from starfish_artifact_registry.commands._state import CommandState, Decide
 from starfish_artifact_registry.db._database import Database
@@ -16,6 +17,7 @@ from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.log._head import LogHead
 from starfish_artifact_registry.storage._dataplane import InProcessDataPlane
 from starfish_artifact_registry.views._writer import ViewWriter
+from starfish_protocol.address import ContentAddress
 from starfish_protocol.clock import Clock, SystemClock
 
 __all__ = ("RegistryParts",)
@@ -37,10 +39,10 @@ class RegistryParts:
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
         self._database = Database(engine)
-        self._dataplane = dataplane
+        self._limits = limits or Limits()
+        self._dataplane = PackingDataPlane(dataplane, self._database, self._limits.pack_bytes)
         self._view_writer = view_writer
         self._clock = clock or SystemClock()
-        self._limits = limits or Limits()
         self._new_id = new_id
         self._head = LogHead(self._database)
         self._early = SharedReads(self._database, self._early_state)
@@ -63,8 +65,9 @@ class RegistryParts:
         packages: Collection[UUID] = (),
         paths: Collection[tuple[UUID, str]] = (),
         locations: Collection[UUID] = (),
+        packed: ContentAddress | None = None,
     ) -> T:
         """Run a command in the next group commit; what every method that changes anything uses."""
         return await self._commands.execute(
-            decide, packages=packages, paths=paths, locations=locations
+            decide, packages=packages, paths=paths, locations=locations, packed=packed
         )

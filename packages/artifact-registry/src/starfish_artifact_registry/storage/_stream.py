@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from starfish_protocol.address import ContentAddress
 
-__all__ = ("Block", "blocks", "chain", "check_address", "check_range")
+__all__ = ("Block", "blocks", "chain", "check_address", "check_range", "own_bytes")
 
 Block: TypeAlias = Sequence[bytes | bytearray]
 """The parts of one block, in order; nobody changes them any more."""
@@ -25,7 +25,7 @@ async def blocks(stream: AsyncIterator[bytes], size: int) -> AsyncGenerator[Bloc
     parts: list[bytes | bytearray] = []
     gathered = 0
     async for chunk in stream:
-        part = _own(chunk)
+        part = own_bytes(chunk)
         if len(part) >= _SMALL:
             parts.append(part)
         elif parts and isinstance(parts[-1], bytearray) and len(parts[-1]) < size:
@@ -47,7 +47,12 @@ async def chain(first: Block, second: Block, rest: AsyncIterator[Block]) -> Asyn
         yield block
 
 
-def _own(chunk: object) -> bytes:
+def own_bytes(chunk: object) -> bytes:
+    """A chunk of a stream, as bytes that nobody else can change.
+
+    Raises:
+        TypeError: it is something else than bytes.
+    """
     if type(chunk) is bytes:
         return chunk
     if isinstance(chunk, bytes | bytearray):

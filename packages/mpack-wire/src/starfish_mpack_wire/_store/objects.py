@@ -95,6 +95,14 @@ class StoredObjects:
         """
         return b"".join(self.blob_pieces(object_id))
 
+    def blob_length(self, object_id: str) -> int:
+        """Return the length of a blob in bytes; it is not read.
+
+        Raises:
+            ObjectNotFoundError: the store does not hold it.
+        """
+        return self._find("blob", object_id, lambda pack: pack.blob_length(object_id))
+
     def blob_pieces(self, object_id: str) -> Iterator[bytes]:
         """Return the bytes of a blob in pieces, so that a large one is never in memory as a whole.
 

@@ -13,7 +13,7 @@ from starfish_mpack_wire._model.object_ids import is_object_id
 from starfish_mpack_wire._store.local_store import LocalStore
 from starfish_mpack_wire._store.state import StoreState
 from starfish_mpack_wire.client._wire_client import WireClient
-from starfish_mpack_wire.errors import MPackError, WireError
+from starfish_mpack_wire.errors import MPackError, ObjectNotFoundError, WireError
 from starfish_mpack_wire.working_tree._tree import FetchBlobs, WorkingTree
 
 __all__ = (
@@ -109,6 +109,15 @@ def resolve(store: LocalStore, name: str) -> str:
         matches = [each for each in store.catalogue.ids("commit") if each[7:].startswith(digits)]
         if len(matches) == 1:
             return matches[0]
-    raise MPackError(
-        f"{name!r:.200} is not a branch, no tag, and not the beginning of one commit's id"
-    )
+    raise UnknownNameError(name)
+
+
+class UnknownNameError(ObjectNotFoundError):
+    """A name that stands for no commit."""
+
+    def __init__(self, name: str) -> None:
+        MPackError.__init__(
+            self,
+            f"{name!r:.200} is not a branch, not a tag, and not the beginning of one commit's id",
+        )
+        self.object_id = name

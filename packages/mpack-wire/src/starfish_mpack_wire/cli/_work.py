@@ -49,14 +49,19 @@ def init(folder: Annotated[Path, typer.Argument(help="Made when it is missing.")
 
 
 def commit(
-    message: Annotated[str, typer.Option("--message", "-m", help="What changed, and why.")],
+    message: Annotated[
+        str | None, typer.Option("--message", "-m", help="What changed, and why.")
+    ] = None,
     author: Annotated[str | None, typer.Option(help='"Name <address>".')] = None,
     allow_empty: AllowEmpty = False,  # noqa: FBT002 - a flag
     as_json: Json = False,  # noqa: FBT002
 ) -> None:
     """Record the folder as it is."""
     with open_tree() as tree:
-        record = tree.commit(message, author=author_of(tree.store, author), allow_empty=allow_empty)
+        text = message or tree.merge_message()
+        if text is None:
+            raise typer.BadParameter("say what changed, and why", param_hint="--message")
+        record = tree.commit(text, author=author_of(tree.store, author), allow_empty=allow_empty)
         if record is None:
             raise MPackError("nothing changed since the last commit; --allow-empty commits anyway")
         if as_json:

@@ -1,7 +1,7 @@
 """Packs on their way to a server: small ones as a whole, larger ones in parts, of which those that came stay there.
 
 The bytes of a pack are the same each time it is built from the same history, and so are its parts. So a push that was
-interrupted, or begun again by another process, sends what is not there yet.
+interrupted, or begun again by another process, sends the parts that are missing.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ __all__ = ("UnpackQueue",)
 
 
 class UnpackQueue:
-    """Lets work in while its weights are below a bound; what is heavier than the bound runs alone.
+    """Lets work in while its weights are below a bound; work that is heavier runs alone.
 
     Args:
         capacity: the bound, in bytes.

@@ -1,6 +1,6 @@
 """Packs on their way in: as a whole or in parts, each under the hash of its bytes, so that a push goes on where it broke off.
 
-What is uploaded is looked at only after it was copied to a file of our own, with its hash compared.
+An upload is looked at only after it was copied to a file of our own, with its hash compared.
 """
 
 from __future__ import annotations

@@ -1,68 +1,36 @@
-"""`WorkingTree`: a folder and its history."""
+"""`WorkingTree`: commits, merges, and going back, in a folder that has a history."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from starfish_mpack_wire._model.entries import Entry, blobs_in
+from starfish_mpack_wire._model.entries import blobs_in
+from starfish_mpack_wire._model.manifest import Manifest
 from starfish_mpack_wire._model.object_ids import commit_id
 from starfish_mpack_wire._model.records import CommitRecord
-from starfish_mpack_wire._model.ref_names import check_ref_name
-from starfish_mpack_wire._store.local_store import LocalStore
 from starfish_mpack_wire._store.packing import write_commit
 from starfish_mpack_wire.errors import (
-    NonFastForwardError,
+    LocalChangesError,
     ObjectNotFoundError,
+    OpenConflictsError,
     StoreError,
+    UnsafePathError,
     UnsupportedFilesError,
 )
-from starfish_mpack_wire.working_tree._checkout import apply_checkout, plan_checkout
-from starfish_mpack_wire.working_tree._name_folding import STORE_FOLDER, NameFolding
+from starfish_mpack_wire.working_tree._folder_tree import FetchBlobs, FolderTree, TreeStatus
+from starfish_mpack_wire.working_tree._merging import (
+    MergeResult,
+    MergeState,
+    common_ancestor,
+    plan_merge,
+)
 from starfish_mpack_wire.working_tree._new_blobs import NewBlobs
 from starfish_mpack_wire.working_tree._safe_folder import SafeFolder
-from starfish_mpack_wire.working_tree._scan import FolderContents, scan_folder
-from starfish_mpack_wire.working_tree._stat_cache import StatCache
-from starfish_protocol.clock import Clock, SystemClock
 
 __all__ = ("FetchBlobs", "TreeStatus", "WorkingTree")
 
-FetchBlobs = Callable[[Collection[str]], None]
-"""Has these blobs in the store afterwards; for partial clones."""
 
-
-@dataclass(frozen=True, slots=True)
-class TreeStatus:
-    """How a folder differs from the commit that its branch is at."""
-
-    branch: str
-    head: str | None
-    """The commit; ``None`` before the first."""
-    added: tuple[str, ...]
-    modified: tuple[str, ...]
-    removed: tuple[str, ...]
-    added_directories: tuple[str, ...]
-    """Directories that are empty and were not."""
-    removed_directories: tuple[str, ...]
-    unsupported: Mapping[str, str]
-    """What no commit can hold: path to reason."""
-
-    @property
-    def clean(self) -> bool:
-        """Whether a commit would hold what the last one holds."""
-        return not (
-            self.added
-            or self.modified
-            or self.removed
-            or self.added_directories
-            or self.removed_directories
-        )
-
-
-class WorkingTree:
+class WorkingTree(FolderTree):
     """A folder whose store is its ``.mpack`` folder.
 
     Args:
@@ -73,93 +41,6 @@ class WorkingTree:
     Raises:
         StoreError: it has no store, or the store cannot be opened.
     """
-
-    def __init__(
-        self, root: Path, *, folding: NameFolding | None = None, clock: Clock | None = None
-    ) -> None:
-        self.root = root
-        """The folder."""
-        if not (root / STORE_FOLDER / "format").is_file():
-            raise StoreError(
-                f"{root} is not a working tree: it has no {STORE_FOLDER}; see mpack init"
-            )
-        self.store = LocalStore(root / STORE_FOLDER)
-        """Its history."""
-        self._folding = folding
-        self._clock = clock or SystemClock()
-        self._cache = StatCache(self.store.path / "stat-cache.json")
-
-    @classmethod
-    def create(cls, root: Path, *, clock: Clock | None = None) -> WorkingTree:
-        """Make a folder a working tree; its files are left alone.
-
-        Raises:
-            StoreError: it is one already, or cannot be written.
-        """
-        if (root / STORE_FOLDER / "format").exists():
-            raise StoreError(f"{root} is a working tree already")
-        LocalStore(root / STORE_FOLDER).close()
-        return cls(root, clock=clock)
-
-    @classmethod
-    def find(cls, start: Path, *, clock: Clock | None = None) -> WorkingTree:
-        """The working tree that a folder is, or is in.
-
-        Raises:
-            StoreError: it is in none.
-        """
-        for folder in (start, *start.resolve().parents):
-            if (folder / STORE_FOLDER / "format").is_file():
-                return cls(folder, clock=clock)
-        raise StoreError(
-            f"neither {start} nor a folder above it has a {STORE_FOLDER}; see mpack init"
-        )
-
-    def close(self) -> None:
-        """Close the store."""
-        self.store.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def head(self) -> str | None:
-        """The commit that the current branch is at."""
-        state = self.store.state()
-        return state.refs.get(f"heads/{state.branch}")
-
-    def status(self) -> TreeStatus:
-        """Compare the folder with the last commit.
-
-        Raises:
-            StoreError: something cannot be read.
-        """
-        state = self.store.state()
-        head = state.refs.get(f"heads/{state.branch}")
-        tree = self.store.tree_of(head)
-        before = tree.manifest
-        with SafeFolder(self.root) as folder:
-            now = self._scan(folder, before)
-        was, empty = set(tree.directories), set(now.directories)
-        return TreeStatus(
-            branch=state.branch,
-            head=head,
-            added=tuple(path for path in now.files if path not in before),
-            modified=tuple(
-                path for path, entry in now.files.items() if before.get(path, entry) != entry
-            ),
-            removed=tuple(path for path in before if path not in now.files),
-            added_directories=tuple(sorted(empty - was)),
-            removed_directories=tuple(sorted(was - empty)),
-            unsupported=now.unsupported,
-        )
 
     def commit(
         self,
@@ -185,7 +66,9 @@ class WorkingTree:
         state = self.store.state()
         head = state.refs.get(f"heads/{state.branch}")
         before = self.store.tree_of(head)
+        merging = self._merging(head)
         with SafeFolder(self.root) as folder:
+            self._refuse_open_conflicts(folder, merging)
             old = before.manifest
             now = self._scan(folder, old)
             if now.unsupported:
@@ -193,13 +76,17 @@ class WorkingTree:
             upsert = {path: blob for path, blob in now.files.items() if old.get(path) != blob}
             remove = [path for path in old if path not in now.files]
             tree = before.apply(upsert, remove, now.directories)
-            if head is not None and tree.snapshot_id == before.snapshot_id and not allow_empty:
+            nothing = head is not None and tree.snapshot_id == before.snapshot_id
+            if nothing and not allow_empty and merging is None:
                 return None
             record: CommitRecord = {
                 "commit_id": "",
                 "branch": state.branch,
                 "snapshot_id": tree.snapshot_id,
-                "parent_ids": [head] if head else [],
+                "parent_ids": [
+                    *([head] if head else []),
+                    *([merging.theirs] if merging is not None else []),
+                ],
                 "message": message,
                 "author": author,
                 "committed_at": self._clock.now().isoformat(timespec="milliseconds"),
@@ -219,142 +106,188 @@ class WorkingTree:
             except OSError as error:
                 raise StoreError(f"cannot read below {self.root}: {error}") from error
         self.store.move_branch(state.branch, record["commit_id"], expected=head)
+        MergeState.clear(self.store)
         return record
 
-    def checkout(
+    def _merging(self, head: str | None) -> MergeState | None:
+        """The merge on its way; one that a crash left behind its commit is over."""
+        merging = MergeState.read(self.store)
+        if merging is None or head is None:
+            return None
+        if self.store.is_ancestor(merging.theirs, head):
+            MergeState.clear(self.store)
+            return None
+        return merging
+
+    @staticmethod
+    def _refuse_open_conflicts(folder: SafeFolder, merging: MergeState | None) -> None:
+        still_there = [
+            path
+            for path in (merging.files if merging is not None else ())
+            if folder.stat(path) is not None
+        ]
+        if still_there:
+            raise OpenConflictsError(still_there)
+
+    def merge(
         self,
-        branch: str,
+        theirs: str,
         *,
-        start: str | None = None,
-        force: bool = False,
+        author: str,
+        message: str | None = None,
         fetch_blobs: FetchBlobs | None = None,
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Go to another branch: its files are in the folder, and ``commit`` moves it.
+    ) -> MergeResult:
+        """Bring the changes of another commit into the current branch and the folder.
 
-        Local changes to files that are the same in both branches stay.
+        Texts are merged line by line. Where both sides changed the same, our side stays at the path, and the other side
+        and the common ancestor are beside it as ``PATH~theirs`` and ``PATH~base``: make the file as it shall be, remove
+        those two, and commit.
 
         Args:
-            branch: where to go.
-            start: a commit at which the branch is made; it must not exist then.
-            force: destroy local changes and files that are in the way.
-            fetch_blobs: how a partial clone gets what it needs.
+            theirs: the commit to merge in.
+            author: of the merge commit.
+            message: of the merge commit.
+            fetch_blobs: how a partial clone gets blobs that it needs.
             on_progress: called with the number of files written and their total.
 
         Raises:
-            ObjectNotFoundError: no such branch or commit.
-            RefConflictError: the branch that is to be made exists.
-            LocalChangesError: something would be lost; nothing was changed.
-            UnsafePathError: this file system cannot hold the snapshot; nothing was changed.
+            LocalChangesError: the folder has changes that no commit holds, or another merge is on its way.
+            ObjectNotFoundError: the store does not hold the commit.
         """
-        name = f"heads/{check_ref_name(branch)}"
         state = self.store.state()
-        if start is not None and name in state.refs:
-            state.with_ref(name, start, expected=None)
-        target = start or state.refs.get(name)
-        if target is None:
-            raise ObjectNotFoundError(f"the branch {branch}")
         head = state.refs.get(f"heads/{state.branch}")
-        self._write_files(
-            head, target, force=force, fetch_blobs=fetch_blobs, on_progress=on_progress
-        )
-        self.store.change_state(
-            lambda now: replace(
-                now if start is None else now.with_ref(name, start, expected=None), branch=branch
+        if head is None or self.store.is_ancestor(head, theirs):
+            moved = head != theirs and self.fast_forward(
+                theirs, fetch_blobs=fetch_blobs, on_progress=on_progress
             )
-        )
+            return MergeResult("forward" if moved else "nothing", theirs)
+        if self.store.is_ancestor(theirs, head):
+            return MergeResult("nothing", head)
+        status = self.status()
+        if not status.clean or self._merging(head) is not None:
+            raise LocalChangesError(
+                sorted({*status.added, *status.modified, *status.removed}) or ["a merge"]
+            )
+        base = common_ancestor(self.store, head, theirs)
+        text = message or f"Merge {theirs[:19]} into {state.branch}"
+        if fetch_blobs is not None:
+            trees = (self.store.tree_of(each).manifest for each in (base, head, theirs))
+            needed = {blob for manifest in trees for blob in blobs_in(manifest.values())}
+            missing = self.store.missing("blob", needed)
+            if missing:
+                fetch_blobs(missing)
+        plan = plan_merge(self.store, base, head, theirs)
+        MergeState(theirs, text, plan.files).write(self.store)
+        try:
+            self._write_manifest(
+                self.store.tree_of(head).flat(),
+                plan.target,
+                given=plan.contents,
+                force=False,
+                on_progress=on_progress,
+            )
+        except (LocalChangesError, UnsafePathError):
+            MergeState.clear(self.store)
+            raise
+        if plan.conflicts:
+            paths = tuple(conflict.path for conflict in plan.conflicts)
+            return MergeResult("conflicts", head, paths, plan.files)
+        record = self.commit(text, author=author)
+        return MergeResult("merged", record["commit_id"] if record is not None else head)
 
-    def fast_forward(
+    def merge_message(self) -> str | None:
+        """Return the message that the merge on its way was begun with; ``None`` without one."""
+        merging = self._merging(self.head())
+        return None if merging is None else merging.message
+
+    def reset(
         self,
         to: str,
         *,
-        force: bool = False,
+        hard: bool = False,
         fetch_blobs: FetchBlobs | None = None,
         on_progress: Callable[[int, int], None] | None = None,
-    ) -> bool:
-        """Move the current branch and the files to a commit that builds on it.
+    ) -> None:
+        """Point the current branch at another commit.
 
         Args:
             to: the commit.
-            force: move also to a commit that does not build on it, and destroy local changes.
-            fetch_blobs: how a partial clone gets what it needs.
+            hard: have its files in the folder as well, and destroy local changes; a merge on its way is given up.
+                Otherwise the folder stays as it is.
+            fetch_blobs: how a partial clone gets blobs that it needs.
             on_progress: called with the number of files written and their total.
 
-        Returns:
-            Whether there was anything to move.
-
         Raises:
-            NonFastForwardError: the commit does not build on the branch.
-            LocalChangesError: something would be lost; nothing was changed.
+            ObjectNotFoundError: the store does not hold the commit.
+            UnsafePathError: this file system cannot hold the snapshot; nothing was changed.
         """
         state = self.store.state()
         head = state.refs.get(f"heads/{state.branch}")
-        if head == to or (head is not None and not force and self.store.is_ancestor(to, head)):
-            return False
-        if head is not None and not force and not self.store.is_ancestor(head, to):
-            raise NonFastForwardError(state.branch, to, head)
-        self._write_files(head, to, force=force, fetch_blobs=fetch_blobs, on_progress=on_progress)
+        merging = MergeState.read(self.store)
+        if hard:
+            self._write_files(
+                head, to, force=True, fetch_blobs=fetch_blobs, on_progress=on_progress
+            )
+            if merging is not None:
+                self._remove_merged(merging, to)
         self.store.move_branch(state.branch, to, expected=head)
-        return True
+        MergeState.clear(self.store)
 
-    def write_head(
+    def _remove_merged(self, merging: MergeState, to: str) -> None:
+        """Remove files that a merge brought; one that was changed since is in no commit and stays."""
+        brought = self.store.tree_of(merging.theirs).manifest
+        kept = self.store.tree_of(to).manifest
+        now = self.contents().files
+        with SafeFolder(self.root) as folder:
+            for path in merging.files:
+                folder.remove(path)
+            for path, entry in brought.items():
+                if path not in kept and now.get(path) == entry:
+                    folder.remove(path)
+
+    def restore(
         self,
+        paths: Collection[str],
         *,
-        since: str | None = None,
-        force: bool = False,
+        source: str | None = None,
         fetch_blobs: FetchBlobs | None = None,
-        on_progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Have the files of the current branch in a folder that holds those of another commit.
+    ) -> tuple[str, ...]:
+        """Have files as they are in a commit, and destroy local changes to them.
 
         Args:
-            since: the commit whose files the folder holds; ``None`` for none, as after a clone.
-            force: destroy local changes and files that are in the way.
-            fetch_blobs: how a partial clone gets what it needs.
-            on_progress: called with the number of files written and their total.
+            paths: files, or folders for all files below them; an empty path for everything.
+            source: the commit; ``None`` for that of the current branch.
+            fetch_blobs: how a partial clone gets blobs that it needs.
+
+        Returns:
+            The paths that were written or removed, sorted.
 
         Raises:
-            LocalChangesError: other files are in the way; nothing was changed.
+            ObjectNotFoundError: neither the commit nor the folder has anything at a path.
         """
         head = self.head()
-        if head is not None:
-            self._write_files(
-                since, head, force=force, fetch_blobs=fetch_blobs, on_progress=on_progress
-            )
-
-    def _write_files(
-        self,
-        base: str | None,
-        target: str,
-        *,
-        force: bool,
-        fetch_blobs: FetchBlobs | None,
-        on_progress: Callable[[int, int], None] | None,
-    ) -> None:
-        before = self.store.tree_of(base).flat()
-        after = self.store.tree_of(target).flat()
-        folding = self._folding or NameFolding.probe(self.store.path / "incoming")
+        wanted = self.store.tree_of(source or head)
+        known = self.store.tree_of(head).manifest
+        target = dict(wanted.manifest)
         with SafeFolder(self.root) as folder:
-            now = self._scan(folder, before.entries)
-            plan = plan_checkout(before, after, now, folder, folding=folding, force=force)
-            missing = self.store.missing("blob", set(blobs_in(plan.write.values())))
-            if missing and fetch_blobs is not None:
-                fetch_blobs(missing)
-                missing = self.store.missing("blob", missing)
-            if missing:
-                raise ObjectNotFoundError(min(missing))
-            apply_checkout(
-                plan,
-                now,
-                folder,
-                new_file=self.store.incoming.new_file,
-                read_blobs=self.store.blobs,
-                force=force,
-                on_progress=on_progress,
-            )
-
-    def _scan(self, folder: SafeFolder, tracked: Mapping[str, Entry]) -> FolderContents:
-        try:
-            return scan_folder(folder, self._cache, tracked)
-        except OSError as error:
-            raise StoreError(f"cannot read below {self.root}: {error}") from error
+            now = self._scan(folder, known)
+        touched = {
+            path
+            for path in {*target, *(path for path in now.files if path in known)}
+            if any(not each or path == each or path.startswith(f"{each}/") for each in paths)
+        }
+        for each in paths:
+            if each and not any(path == each or path.startswith(f"{each}/") for path in touched):
+                raise ObjectNotFoundError(f"the path {each}")
+        before = {path: entry for path, entry in now.files.items() if path in touched}
+        after = {path: entry for path, entry in target.items() if path in touched}
+        changed = {path for path in touched if before.get(path) != after.get(path)}
+        others = {path: entry for path, entry in now.files.items() if path not in touched}
+        self._write_manifest(
+            Manifest(now.files, frozenset(now.directories)),
+            Manifest(others | after, frozenset(now.directories)),
+            force=True,
+            fetch_blobs=fetch_blobs,
+        )
+        return tuple(sorted(changed))

@@ -13,7 +13,7 @@ from pathlib import Path
 from starfish_disk.errors import DiskError
 from starfish_disk.sqlite_errors import sqlite_errors_translated
 from starfish_outbox._cache.file_cache import FileCache
-from starfish_outbox._command.content import NotThereError, is_sqlite, read
+from starfish_outbox._command.content import NotThereError, ThereAlreadyError, is_sqlite, read
 from starfish_outbox._outbox_queue import OutboxQueue
 from starfish_outbox._queue.entry import OutboxEntry
 from starfish_outbox._queue.entry_json import entry_json
@@ -22,7 +22,7 @@ from starfish_outbox._sqlite.layout import outbox_file, own_error
 from starfish_outbox._sqlite.outbox import SqliteOutbox
 from starfish_outbox.errors import OutboxPersistenceError
 
-DONE, REFUSED, NOT_FOUND = 0, 1, 3
+DONE, REFUSED, NOT_FOUND, CONFLICT, UNAVAILABLE, INTERRUPTED = 0, 1, 3, 4, 5, 130
 """Exit statuses, besides 2 for wrong usage."""
 
 
@@ -113,7 +113,7 @@ def recover(path: Path, options: argparse.Namespace) -> int:
     """Copy every entry that can be read into a new file."""
     target = Path(options.target)
     if target.exists():
-        raise OutboxPersistenceError(str(target), "it is there already: name a new file")
+        raise ThereAlreadyError(f"{target}: it is there already: name a new file")
     if not is_sqlite(path):
         raise OutboxPersistenceError(
             str(path), "not a SQLite file: a value file is repaired by hydrate"

@@ -19,6 +19,10 @@ class NotThereError(OutboxError):
     """A file, a queue or an entry is not there."""
 
 
+class ThereAlreadyError(OutboxError):
+    """A file that is to be made is there."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileContent:
     """The queues of a file."""

@@ -6,14 +6,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from starfish_disk.errors import BusyError
 from starfish_outbox._command.commands import (
+    CONFLICT,
+    INTERRUPTED,
     NOT_FOUND,
     REFUSED,
+    UNAVAILABLE,
     export,
     inspect,
     recover,
@@ -21,10 +26,8 @@ from starfish_outbox._command.commands import (
     retry,
     vacuum,
 )
-from starfish_outbox._command.content import NotThereError
+from starfish_outbox._command.content import NotThereError, ThereAlreadyError
 from starfish_outbox.errors import OutboxError
-
-INTERRUPTED = 130
 
 COMMANDS = (
     ("inspect", inspect, "show the entries and why they wait, not what they hold"),
@@ -44,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0 done, 1 the file was refused or is damaged, 2 wrong usage, 3 not found,
-        130 interrupted.
+        4 a file to be made is there already, 5 another process holds the file, 130 interrupted.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -53,12 +56,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.json:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         print(f"starfish_outbox: {error}", file=sys.stderr)
-        return NOT_FOUND if isinstance(error, NotThereError) else REFUSED
+        return _status_of(error)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return REFUSED
+
+
+def _status_of(error: Exception) -> int:
+    if isinstance(error, NotThereError):
+        return NOT_FOUND
+    if isinstance(error, ThereAlreadyError):
+        return CONFLICT
+    cause = error.__cause__
+    is_busy = isinstance(cause, BusyError) or (
+        isinstance(cause, sqlite3.OperationalError)
+        and cause.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    )
+    return UNAVAILABLE if is_busy else REFUSED
 
 
 def _parser() -> argparse.ArgumentParser:

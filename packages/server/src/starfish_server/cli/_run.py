@@ -49,11 +49,11 @@ class RunOptions:
     keep_alive: int = 30
     drain: int = 30
     config_endpoint: str | None = None
-    access_log: bool = False
     cors_origins: Sequence[str] = ()
     request_ids: bool = False
     metrics: bool = False
     tracing: bool = False
+    access_log: bool = False
 
 
 def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -> int:
@@ -95,6 +95,7 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
         TokenFile(options.tokens).refresh()
     try:
         from starfish_http import serve
+        from starfish_http.rate_limit import MemoryCounters, SharedCounters
         from starfish_server.cli._serve import ServeSettings
     except ImportError as error:
         if isinstance(error, ModuleNotFoundError) and error.name not in {"uvicorn", "httptools"}:
@@ -116,6 +117,7 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
         keep_alive_s=options.keep_alive,
         drain_s=options.drain,
         access_log=options.access_log,
+        counters=SharedCounters() if options.workers > 1 else MemoryCounters(),
         cors_origins=options.cors_origins,
         request_ids=options.request_ids,
         metrics=options.metrics,
@@ -136,6 +138,17 @@ def run(options: RunOptions, *, announce: Callable[[str], None] | None = None) -
     )
 
 
+def _usage_problem(options: RunOptions) -> str | None:
+    if options.store not in _STORES:
+        return f"--store {options.store!r} is refused; it must be one of {', '.join(_STORES)}"
+    if options.config_endpoint is not None and options.config_endpoint not in _CONFIG_ENDPOINTS:
+        allowed = ", ".join(_CONFIG_ENDPOINTS)
+        return (
+            f"--config-endpoint {options.config_endpoint!r} is refused; it must be one of {allowed}"
+        )
+    return _place_problem(options)
+
+
 def _share_metrics(options: RunOptions) -> None:
     """Give the workers a folder for their counters, so that any of them answers for all."""
     if options.metrics and options.workers > 1 and _METRICS_FOLDER not in os.environ:
@@ -149,17 +162,6 @@ def _knows_callers(options: RunOptions, config: SyncConfig) -> bool:
 
 def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-
-
-def _usage_problem(options: RunOptions) -> str | None:
-    if options.store not in _STORES:
-        return f"--store {options.store!r} is refused; it must be one of {', '.join(_STORES)}"
-    if options.config_endpoint is not None and options.config_endpoint not in _CONFIG_ENDPOINTS:
-        allowed = ", ".join(_CONFIG_ENDPOINTS)
-        return (
-            f"--config-endpoint {options.config_endpoint!r} is refused; it must be one of {allowed}"
-        )
-    return _place_problem(options)
 
 
 def _place_problem(options: RunOptions) -> str | None:

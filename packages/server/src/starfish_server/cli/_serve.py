@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from starfish_http.bounded_protocol import ConnectionLimits
 from starfish_http.callers import Authenticator, CombinedAuthenticator, as_authenticator
+from starfish_http.rate_limit import Counters
 from starfish_http.serve import ServeOptions
 from starfish_server.app import EdgeOptions, anonymous_role_resolver, create_app
 from starfish_server.auth import RoleResolver, TokenFile, create_token_role_resolver
@@ -50,6 +51,8 @@ class ServeSettings:
     keep_alive_s: int
     drain_s: int
     access_log: bool
+    counters: Counters
+    """Shared by the processes, which are forked from the one that made it."""
     cors_origins: Sequence[str] = ()
     """Beside those of the configuration."""
     request_ids: bool = False
@@ -120,8 +123,7 @@ class ServeSettings:
             max_event_streams=max(1, self.max_connections // 2),
             capabilities=capabilities,
             config_endpoint=None if endpoint is None else ConfigEndpointOptions(auth=endpoint),
-            # One process counts in memory; several have to count together.
-            rate_limit_store=store if self.workers > 1 else None,
+            rate_limit_counters=self.counters,
         )
         # All of this stays, so no collection need look at it again.
         gc.collect()

@@ -14,6 +14,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
+from starfish_http.answers import send_answer
 from starfish_server.mounting._dispatch import Dispatcher, SyncRouter
 
 __all__ = ("SyncFastAPI",)
@@ -52,6 +53,10 @@ class SyncFastAPI(FastAPI):
                         if found.route.documented is not None:
                             scope["route"] = found.route.documented
                         await dispatcher.respond(found, scope, receive, send)
+                        return
+                    refusal = await dispatcher.refusal_of_stranger(scope, receive)
+                    if refusal is not None:
+                        await send_answer(send, refusal)
                         return
         await super().__call__(scope, receive, send)
 

@@ -143,6 +143,14 @@ class Dispatcher:
                 return _Found(_Route(nothing, len(prefix)), path[len(prefix) :], {})
         return None
 
+    async def refusal_of_stranger(self, scope: Scope, receive: Receive) -> Answer | None:
+        """The answer to a request for none of these routes, when its caller has sent too many."""
+        try:
+            await RequestContext(self._services, scope, receive, "", {}).count_for_server()
+        except (ServerError, HttpError) as error:
+            return answer_to(error)
+        return None
+
     async def respond(self, found: _Found, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request in raw ASGI."""
         method = scope["method"]
@@ -180,6 +188,7 @@ async def _answered(
 ) -> Answer | EventStream | StreamedAnswer:
     """The answer of a handler, or that for its error."""
     try:
+        await request.count_for_server()
         answer = await handler(request)
         if (
             request.scope["method"] in _WRITES

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from starfish_http.callers import CombinedAuthenticator, as_authenticator
 from starfish_http.events import StreamBudget
+from starfish_http.rate_limit import Counters
 from starfish_protocol.clock import Clock, SystemClock
 from starfish_protocol.plugins import ServerPlugin
 from starfish_server._plugin_chain import PluginChain
@@ -39,8 +40,8 @@ from starfish_server.mounting._openapi import operations
 from starfish_server.mounting._upkeep import kept_up
 from starfish_server.requests._access import AccessControl, RoleEnricher
 from starfish_server.requests._event_ids import EventIds
-from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._request_context import Handler, Services
+from starfish_server.requests._request_limits import RequestLimits, counters_of_store
 from starfish_server.requests._served_collection import ServedCollection
 from starfish_server.requests._stream_tickets import StreamTickets
 from starfish_server.requests._views import Views
@@ -90,7 +91,10 @@ class SyncRouterOptions:
     capabilities: Capabilities | None = None
     """Callers with capability certificates; ``None`` makes them of the configuration, if that wants them."""
     rate_limit_store: AbstractObjectStore | None = None
-    """Where counters are shared between processes; ``None`` counts in this one."""
+    """Where servers on several machines share counters, in lots of permits; ``None`` for one machine."""
+    rate_limit_counters: Counters | None = None
+    """Where requests are counted: `starfish_http.rate_limit.SharedCounters`, made before the processes of
+    one machine are forked; ``None`` for the memory of this process. Not with ``rate_limit_store``."""
     trusted_proxy_hops: int = 0
     """How many proxies of one's own a request passes, each adding to ``X-Forwarded-For``."""
     body_timeout: float = 30.0
@@ -223,7 +227,7 @@ def _services(options: SyncRouterOptions) -> Services:
         ),
         plugins=plugins,
         limiter=(
-            RateLimiter(options.config, clock=options.clock, store=options.rate_limit_store)
+            RequestLimits(options.config, clock=options.clock, counters=_counters(options))
             if limited
             else None
         ),
@@ -232,6 +236,14 @@ def _services(options: SyncRouterOptions) -> Services:
         body_timeout=options.body_timeout,
         capabilities=capabilities,
     )
+
+
+def _counters(options: SyncRouterOptions) -> Counters | None:
+    if options.rate_limit_store is None:
+        return options.rate_limit_counters
+    if options.rate_limit_counters is not None:
+        raise ConfigError(["rate_limit_store and rate_limit_counters: one of the two may be given"])
+    return counters_of_store(options.rate_limit_store)
 
 
 def _capabilities(options: SyncRouterOptions, store: ObjectStore) -> Capabilities | None:

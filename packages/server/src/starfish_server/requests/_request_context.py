@@ -29,8 +29,8 @@ from starfish_server.documents._append_log import AppendLog
 from starfish_server.documents._push import DocumentWriter
 from starfish_server.requests._access import AccessControl, Action, Identified
 from starfish_server.requests._media_types import checked_media_type
-from starfish_server.requests._rate_limit import RateLimiter
 from starfish_server.requests._refusals import RequestRefusedError
+from starfish_server.requests._request_limits import RequestLimits
 from starfish_server.requests._served_collection import ServedCollection, check_params
 from starfish_server.requests._views import Views
 from starfish_server.storage.base import StoreContext
@@ -52,7 +52,7 @@ class Services:
     views: Views
     access: AccessControl
     plugins: PluginChain
-    limiter: RateLimiter | None
+    limiter: RequestLimits | None
     trusted_proxy_hops: int
     clock: Clock
     body_timeout: float
@@ -224,10 +224,20 @@ class RequestContext:
             namespace=collection.namespace,
             action=action,
         )
-        if retry_after is not None:
-            raise RequestRefusedError(
-                429, "Rate limit exceeded", headers={HEADER_RETRY_AFTER: str(retry_after)}
-            )
+        _refuse_for(retry_after)
+
+    async def count_for_server(self) -> None:
+        """Count the request against the limit of the server as a whole.
+
+        Raises:
+            RequestRefusedError: 429 with the seconds to wait.
+        """
+        limiter = self.services.limiter
+        if limiter is None or not limiter.counts_everything:
+            return
+        caller = await self.caller()
+        identity = caller.auth.identity
+        _refuse_for(await limiter.take_for_server(identity=identity, address=self.address()))
 
     async def authorize(
         self,
@@ -269,8 +279,14 @@ class RequestContext:
         hook = PullHookContext(context.collection, context.params, context.namespace)
         return context if await self.services.plugins.before_pull(hook) is None else None
 
-    async def plugins_answer(self, context: StoreContext) -> Answer | None:
+    async def plugins_answer(
+        self, context: StoreContext, document_key: str | None = None
+    ) -> Answer | None:
         """What a plugin answers to a pull in place of the store.
+
+        Args:
+            context: of the pull.
+            document_key: of the only document that the request asks for.
 
         Raises:
             RequestRefusedError: a plugin rejects the pull.
@@ -278,7 +294,13 @@ class RequestContext:
         plugins = self.services.plugins
         if not plugins.gates_pulls:
             return None
-        hook = PullHookContext(context.collection, context.params, context.namespace)
+        hook = PullHookContext(
+            context.collection,
+            context.params,
+            context.namespace,
+            document_key,
+            None if document_key is None else self.query,
+        )
         rejection = await plugins.before_pull(hook)
         if rejection is not None:
             raise RequestRefusedError(rejection.status or 403, rejection.error or "Forbidden")
@@ -287,6 +309,13 @@ class RequestContext:
             return None
         content_type = answered.content_type or "application/json"
         return bytes_answer(answered.status or 200, answered.body or b"", content_type, [])
+
+
+def _refuse_for(seconds: int | None) -> None:
+    if seconds is not None:
+        raise RequestRefusedError(
+            429, "Rate limit exceeded", headers={HEADER_RETRY_AFTER: str(seconds)}
+        )
 
 
 Handler = Callable[[RequestContext], Awaitable[Answer | EventStream]]

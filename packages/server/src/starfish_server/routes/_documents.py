@@ -48,7 +48,7 @@ def pull_handler(collection: ServedCollection, keyrings: Keyrings) -> Handler:
 
     async def pull(request: RequestContext) -> Answer:
         context = await request.admit(collection, "pull")
-        answered = await request.plugins_answer(context)
+        answered = await request.plugins_answer(context, request.rest)
         if answered is not None:
             return answered
         snapshot = await read_snapshot(request, collection, request.rest, context)

@@ -21,7 +21,10 @@ async def read_snapshot(
     found = await services.store.get(key, context=context)
     if found is None:
         return None
-    snapshot = Snapshot.parse(key, found.body)
+    body = found.body
+    if services.plugins.reads_stored:
+        body = await services.plugins.read_stored(key, body)
+    snapshot = Snapshot.parse(key, body)
     if snapshot.is_expired(services.clock.now_ms(), collection.config.ttl_ms):
         return None
     services.writer.memory.remember(key, snapshot.hash, snapshot.ts, found.metadata.etag)

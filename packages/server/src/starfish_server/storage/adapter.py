@@ -117,7 +117,13 @@ class OldContractStore(ObjectStore):
         if self._new is not None and not _overrides(self._new, _READS):
             return await self._new.get(key, context=context)
         found = await self._get_text(check_key(key), context)
-        return await self._get_bytes(key, context) if found is None else found
+        if found is not None:
+            return found
+        found = await self._get_bytes(key, context)
+        if found is None or not _is_text(found.body):
+            return found
+        # A text that came in between has an etag; a store may also keep bytes apart.
+        return await self._get_text(key, context) or found
 
     async def _get_text(self, key: str, context: StoreContext | None) -> Stored | None:
         try:
@@ -223,7 +229,8 @@ class OldContractStore(ObjectStore):
             return await store.put_if_match(key, text, expected, content_type=kind, context=context)
         await store.put(key, text, content_type=kind, context=context)
         found = await store.get_with_etag(key, context=context)
-        return "" if found is None else found[1]
+        # Another writer may have come in between; its etag is not that of this write.
+        return "" if found is None or found[0] != text else found[1]
 
     @override
     async def remove(
@@ -257,6 +264,14 @@ class OldContractStore(ObjectStore):
     @override
     async def close(self) -> None:
         await self._store.close()
+
+
+def _is_text(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _overrides(store: ObjectStore, names: Sequence[str]) -> bool:

@@ -1,7 +1,7 @@
 """Documents in an object storage: S3, GCS, Azure; needs the extra ``objects``.
 
 An object holds one value with a header. A write is a conditional request of the storage, so it
-costs a read of the header and that request, or the request alone when the caller names the version.
+costs a read of the header and that request.
 Rule 1: the header holds the number of the write, which makes every version's bytes its own. Rule 2:
 a delete leaves an object that says so, as storages cannot delete on a condition.
 """
@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import random
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -35,12 +33,15 @@ from starfish_server.storage._objects._envelope import Envelope, Head, packed, u
 from starfish_server.storage._objects._names import MAX_NAME, bound_of, name_of
 from starfish_server.storage.base import StoreContext
 from starfish_server.storage.changes import ChangeRecord
-from starfish_server.storage.errors import PreconditionFailedError, ValueTooLargeError
+from starfish_server.storage.errors import (
+    OutcomeUnknownError,
+    PreconditionFailedError,
+    ValueTooLargeError,
+)
 from starfish_server.storage.keys import check_key, check_prefix, prefix_upper_bound
 from starfish_server.storage.object_store import Entry, ObjectStore
 from starfish_server.storage.values import (
     ANY,
-    Match,
     Metadata,
     Precondition,
     Removed,
@@ -68,7 +69,6 @@ _AT_ONCE = 16
 _TRIES = 200
 _SWEEP_EVERY_S = 3600.0
 """How often bodies that no value names are looked for, which lists all bodies."""
-_TAG = re.compile(r"[\x20-\x7e]{1,200}")
 _ABANDONED = timedelta(days=1)
 """After this time a body that no value names is taken for one whose writer has ended."""
 
@@ -411,37 +411,53 @@ class ObjectStoreAdapter(ObjectStore):
         """
         key = envelope.key
         await self._check_storage()
-        current = _named(when)
         for attempt in range(_TRIES):
-            if current is None or attempt:
-                current = await self._head(key)
-                if current is not None and current.envelope.write_id == envelope.write_id:
-                    return current  # a repeated request is refused by its own first try
-            now = self._clock.now_ms()
-            live = current is not None and current.is_live(now)
+            current = await self._head(key)
+            live = current is not None and current.is_live(self._clock.now_ms())
             known = current.metadata() if current is not None and live else None
-            if when is None:
-                if known is None:
-                    raise PreconditionFailedError(key, None)
-            elif attempt or _named(when) is None or known is None:
+            if when is not None:
                 check_condition(key, when, known)
-            generation = 1 if current is None else current.envelope.generation + 1
-            made = replace(envelope, generation=generation)
+            elif known is None:
+                raise PreconditionFailedError(key, None)
+            tried = 0 if current is None else current.envelope.generation
+            replaced = () if current is None else current.envelope.following()
+            made = replace(envelope, generation=tried + 1, replaced=replaced)
             data = packed(made, body)
+            request = (
+                self._bucket.create(_of(key), data)
+                if current is None
+                else self._bucket.replace(_of(key), data, current.tag)
+            )
             try:
-                if current is None:
-                    tag = await self._sent(key, made.write_id, self._bucket.create(_of(key), data))
-                else:
-                    tag = await self._sent(
-                        key, made.write_id, self._bucket.replace(_of(key), data, current.tag)
-                    )
-            except ConflictError:
+                tag = await self._sent(key, made.write_id, request)
+            except ConflictError as conflict:
+                landed = None if conflict.was_sent_once else await self._landed(made)
+                if landed is not None:
+                    return landed
                 await asyncio.sleep(random.random() * min(0.002 * 2**attempt, 0.2))  # noqa: S311
                 continue
             if current is not None and current.envelope.blob:
                 await self._forget_blob(current.envelope.blob)
             return Head(made, tag, 0)
         raise StoreUnavailableError(self._bucket.location, f"too many writers of key {key[:200]!r}")
+
+    async def _landed(self, made: Envelope) -> Head | None:
+        """Whether a request that was refused had landed: repeated below us, it refuses itself.
+
+        Raises:
+            OutcomeUnknownError: there were more writes since than are remembered.
+        """
+        current = await self._head(made.key)
+        if current is None:
+            return None
+        envelope = current.envelope
+        if envelope.write_id == made.write_id:
+            return current
+        if made.write_id in envelope.replaced:
+            return Head(made, "", 0)
+        if envelope.generation - len(envelope.replaced) > made.generation:
+            raise OutcomeUnknownError(made.key, made.write_id, "too many writes followed it")
+        return None
 
     async def _sent(self, key: str, write_id: int, request: Awaitable[str]) -> str:
         """Send a request that changes something; it goes on when the caller is cancelled."""
@@ -518,7 +534,14 @@ class ObjectStoreAdapter(ObjectStore):
         if expires_at is None or expires_at > now:
             return False
         tombstone = Envelope(
-            key, new_write_id(), head.envelope.generation + 1, now, 0, "", is_deleted=True
+            key,
+            new_write_id(),
+            head.envelope.generation + 1,
+            now,
+            0,
+            "",
+            is_deleted=True,
+            replaced=head.envelope.following(),
         )
         try:
             await self._sent(
@@ -558,24 +581,6 @@ _IF_THERE: None = None
 
 def _of(key: str) -> str:
     return f"{_VALUES}/{name_of(key)}"
-
-
-def _named(when: Precondition | None) -> Head | None:
-    """What an etag tells about the version that it names, where it tells enough."""
-    if not isinstance(when, Match):
-        return None
-    try:
-        generation, expires_at, write_id, has_blob, tag = json.loads(when.etag)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    if has_blob or not isinstance(tag, str) or not isinstance(generation, int):
-        return None
-    if _TAG.fullmatch(tag) is None:
-        return None
-    if expires_at is not None and not isinstance(expires_at, int):
-        return None
-    envelope = Envelope("", write_id, generation, 0, 0, "", expires_at=expires_at)
-    return Head(envelope, tag, 0)
 
 
 async def _pieces(body: bytes) -> AsyncIterator[bytes]:

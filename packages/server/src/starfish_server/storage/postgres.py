@@ -24,6 +24,7 @@ from starfish_server.errors import StoreError, StoreUnavailableError
 from starfish_server.storage._checks import check_range, check_size
 from starfish_server.storage._postgres._changes import PostgresChangeLog
 from starfish_server.storage._postgres._connections import Address, Connections, Row
+from starfish_server.storage._postgres._reader import GroupReader
 from starfish_server.storage._postgres._rows import (
     METADATA,
     PART_BYTES,
@@ -73,6 +74,10 @@ _ABANDONED_MS = 24 * 3600 * 1000
 _MAX_INTEGER = 2**63 - 1
 _IS_LIVE = "(d.expires_at IS NULL OR d.expires_at > $1)"
 _OF_DOCUMENT = ", ".join(f"d.{name}" for name in METADATA.split(", "))
+_VALUES = (
+    f"SELECT {_OF_DOCUMENT}, d.value, d.upload, d.key FROM {{s}}.document AS d "  # noqa: S608
+    f"WHERE d.key = ANY($2::text[]) AND {_IS_LIVE}"
+)
 
 
 class PostgresObjectStore(ObjectStore):
@@ -145,26 +150,19 @@ class PostgresObjectStore(ObjectStore):
 
     @override
     async def get(self, key: str, *, context: StoreContext | None = None) -> Stored | None:
-        rows = await self._read(
-            self._sql(f"SELECT {_OF_DOCUMENT}, d.value, d.upload FROM {{s}}.document AS d "  # noqa: S608
-                      f"WHERE d.key = $2 AND {_IS_LIVE}"),
-            self._clock.now_ms(), check_key(key),
-        )  # fmt: skip
-        if not rows:
+        row = await self._opened().reader.read(check_key(key))
+        if row is None:
             return None
-        if rows[0][8] is not None:
+        if row[8] is not None:
             return await self.read_range(key, 0, None)
-        return Stored(rows[0][7], metadata_of(rows[0]))
+        return Stored(row[7], metadata_of(row))
 
     @override
     async def get_many(
         self, keys: Sequence[str], *, context: StoreContext | None = None
     ) -> dict[str, Stored]:
-        rows = await self._read(
-            self._sql(f"SELECT {_OF_DOCUMENT}, d.value, d.upload, d.key FROM {{s}}.document AS d "  # noqa: S608
-                      f"WHERE d.key = ANY($2::text[]) AND {_IS_LIVE}"),
-            self._clock.now_ms(), [check_key(key) for key in keys],
-        )  # fmt: skip
+        asked = [check_key(key) for key in keys]
+        rows = await self._read(self._sql(_VALUES), self._clock.now_ms(), asked)
         found: dict[str, Stored] = {}
         for row in rows:
             if row[8] is None:
@@ -496,6 +494,8 @@ class _Opened:
         self.pid = os.getpid()
         self.connections = Connections(address)
         self.writer = GroupWriter(self.connections, address, clock)
+        statement = _VALUES.replace("{s}", address.schema)
+        self.reader = GroupReader(self.connections, clock, statement)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -505,7 +505,7 @@ class _Opened:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        await self.writer.close()
+        await asyncio.gather(self.writer.close(), self.reader.close())
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self.connections.close()

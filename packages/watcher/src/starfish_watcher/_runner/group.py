@@ -60,7 +60,7 @@ class Group:
         self._entered = False
 
     def enter(self) -> None:
-        """Make what is missing in the sink, or compare it with this runner.
+        """Make the rows of the runner and the tables of its views, or compare them with this runner.
 
         Raises:
             ViewMismatchError: the sink has other views, versions or partitions under this name.
@@ -191,7 +191,7 @@ class Group:
         """Apply the events that are this process's, and move its positions, all or nothing.
 
         Args:
-            work: What was read.
+            work: The events of one page, and where they lead to.
             parking: Whether an event that a view cannot take is recorded, and the next one follows.
 
         Raises:

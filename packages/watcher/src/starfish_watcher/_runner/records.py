@@ -35,7 +35,7 @@ class ParkedEvent:
     event_id: str
     """Of the event, as text; empty where its source has no ids."""
     reason: str
-    """What the view raised, or what was said when it was parked."""
+    """The error of the view, or the reason that was given when it was parked."""
     parked_ms: int
     """When, by the sink's clock, milliseconds since the epoch."""
     attempts: int

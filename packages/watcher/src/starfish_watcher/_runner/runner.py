@@ -307,7 +307,7 @@ class Runner(_AnyRunner[EventSource]):
     """
 
     def run(self, timeout: float | None = None, *, until_end: bool = False) -> int:
-        """Apply what is there, and what comes, until `stop`; events that were applied here.
+        """Apply the events that are there, and those that come, until `stop`; how many it applied.
 
         Args:
             timeout: Return after so many seconds.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -29,8 +30,15 @@ _UPLOADS = 2
 """Parts of one upload under way at once; each takes 5 MiB of memory."""
 
 
+_SENT_ONCE = re.compile(r"\bretries: 0,")
+"""In the details of an error of obstore, whose exceptions have no such attribute."""
+
+
 class ConflictError(Exception):
     """A conditional request found another version."""
+
+    was_sent_once = False
+    """Whether it surely was: one that was repeated may have been refused by its own first try."""
 
 
 class Bucket:
@@ -100,7 +108,9 @@ class Bucket:
                 mode="create" if tag is None else {"e_tag": tag},
             )
         except (AlreadyExistsError, PreconditionError) as error:
-            raise ConflictError from error
+            conflict = ConflictError()
+            conflict.was_sent_once = _SENT_ONCE.search(str(error)) is not None
+            raise conflict from error
         except (PermissionError, FileNotFoundError, NotImplementedError) as error:
             raise self.unavailable(error) from error
         return done["e_tag"] or ""

@@ -17,6 +17,8 @@ __all__ = ("Envelope", "Head", "packed", "unpacked")
 
 _MAGIC = b"SFV1"
 _LENGTH = 4
+_REMEMBERED = 48
+"""Writes that a header names: more than happen to one key while one request is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,13 @@ class Envelope:
     """Name of the object that holds the body; ``None`` when it follows the header."""
     is_deleted: bool = False
     """A tombstone: the object stays, since storages cannot delete on a condition."""
+    replaced: tuple[int, ...] = ()
+    """Numbers of the writes before this one, newest first, as far as they are remembered: a request
+    that was repeated and refused finds there that its first try landed, and was replaced since."""
+
+    def following(self) -> tuple[int, ...]:
+        """What the next version remembers as replaced."""
+        return (self.write_id, *self.replaced)[:_REMEMBERED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +64,8 @@ class Head:
     def metadata(self) -> Metadata:
         """As the contract tells it."""
         envelope = self.envelope
-        # What a conditional write has to know of the version it replaces, so that it need not ask.
-        known = (
-            envelope.generation,
-            envelope.expires_at,
-            envelope.write_id,
-            int(envelope.blob is not None),
-            self.tag,
-        )
         return Metadata(
-            etag=json.dumps(known, separators=(",", ":")),
+            etag=str(envelope.write_id),
             size=envelope.size,
             content_type=envelope.content_type,
             hash=envelope.hash,
@@ -90,6 +91,7 @@ def packed(envelope: Envelope, body: bytes) -> bytes:
         "x": envelope.expires_at,
         "b": envelope.blob,
         "d": envelope.is_deleted or None,
+        "r": envelope.replaced or None,
     }
     header |= {name: value for name, value in optional.items() if value is not None}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -116,6 +118,7 @@ def unpacked(data: bytes, tag: str, location: str) -> Head:
             expires_at=header.get("x"),
             blob=header.get("b"),
             is_deleted=header.get("d", False),
+            replaced=tuple(header.get("r", ())),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise StoreUnavailableError(location, "an object is not one of a document store") from error

@@ -76,7 +76,8 @@ def is_lost(error: BaseException) -> bool:
         return state.startswith(("08", "57P")) or state == "40003"
     if isinstance(error, _driver.InterfaceError):
         return not isinstance(error, ValueError)  # which a value that has no encoding is
-    return isinstance(error, OSError)  # a time-out is one
+    # A time-out is an `OSError`; the driver trips over connections that break in odd moments.
+    return isinstance(error, (OSError, _driver.InternalClientError))
 
 
 def of_one_call(error: BaseException) -> bool:
@@ -157,7 +158,11 @@ class Connections:
         """Close the pool; the next call opens another one."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            await pool.close()
+            try:
+                async with asyncio.timeout(_CONNECT_S):
+                    await pool.close()
+            except Exception:  # noqa: BLE001  some of them are broken, and gone either way
+                pool.terminate()
 
     async def _pooled(self) -> Any:
         if self._pool is None:
@@ -200,7 +205,12 @@ class Connections:
     def _refusal(self, error: Exception) -> Exception:
         if isinstance(error, LayoutError):
             return StoreUnavailableError(self._address.location, str(error))
-        ours = (_driver.PostgresError, _driver.InterfaceError, OSError)
+        ours = (
+            _driver.PostgresError,
+            _driver.InterfaceError,
+            _driver.InternalClientError,
+            OSError,
+        )
         is_ours = isinstance(error, ours) and not isinstance(error, ValueError)
         return self.unavailable(error) if is_ours else error
 
