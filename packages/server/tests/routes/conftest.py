@@ -71,7 +71,7 @@ async def serve() -> AsyncIterator[Serve]:
         *collections: dict[str, Any],
         store: AbstractObjectStore | None = None,
         namespaces: dict[str, Any] | None = None,
-        rate_limit: dict[str, Any] | None = None,
+        server_rate_limit: dict[str, Any] | None = None,
         **options: Any,
     ) -> Served:
         store = store or MemoryObjectStore(clock=options.get("clock"))
@@ -81,7 +81,9 @@ async def serve() -> AsyncIterator[Serve]:
                 name: NamespaceConfig(collections=[collection(**each) for each in members])
                 for name, members in (namespaces or {}).items()
             },
-            rate_limit=None if rate_limit is None else RateLimitConfig(**rate_limit),
+            server_rate_limit=(
+                None if server_rate_limit is None else RateLimitConfig(**server_rate_limit)
+            ),
         )
         options.setdefault("role_resolver", by_header)
         app = SyncFastAPI()

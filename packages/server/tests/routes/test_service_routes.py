@@ -105,7 +105,7 @@ async def test_the_limit_of_the_server_counts_every_route(serve: Any) -> None:
         "/batch/pull?collections=x",
     )
     for path in paths:
-        served = serve({}, rate_limit={"windowMs": 60_000, "maxRequests": 3})
+        served = serve({}, server_rate_limit={"windowMs": 60_000, "maxRequests": 3})
         statuses = [(await served.get(path)).status_code for _ in range(5)]
         assert 429 not in statuses[:3], path
         assert statuses[3:] == [429, 429], path

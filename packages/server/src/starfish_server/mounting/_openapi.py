@@ -470,8 +470,10 @@ def _append_params() -> Schema:
 
 
 def _parameter_sets(names: Sequence[str]) -> Schema:
-    properties = dict.fromkeys(names, _TEXT)  # an illegal one is refused in its own answer
-    entry = {"type": "object", "properties": properties, "additionalProperties": _TEXT}
+    # Texts and numbers; everything else counts as not given, and is refused in its own answer.
+    anything: Schema = {}
+    properties = dict.fromkeys(names, anything)
+    entry = {"type": "object", "properties": properties, "additionalProperties": anything}
     return {"type": "array", "items": entry}
 
 
