@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from .test_public_javascript import peer_folder, run_in_peer
-from .test_public_sdk import UV
+from .conftest import UV
+from .test_public_javascript import run_in_peer
 
 PEER = tuple(
     f"starfish-{name}==3.0.0a72" for name in ("sdk", "protocol", "identities", "sharing", "keyring")
@@ -40,7 +40,6 @@ CONFIG = {
 }
 
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(180)]
-__all__ = ("peer_folder",)
 
 
 @pytest.fixture(scope="module")

@@ -83,7 +83,9 @@ async def serve() -> AsyncIterator[Serve]:
                 for name, members in (namespaces or {}).items()
             },
             rate_limit=None if rate_limit is None else RateLimitConfig(**rate_limit),
-            server_rate_limit=server_rate_limit,
+            server_rate_limit=(
+                None if server_rate_limit is None else RateLimitConfig(**server_rate_limit)
+            ),
         )
         options.setdefault("role_resolver", by_header)
         app = SyncFastAPI()
