@@ -25,6 +25,7 @@ from starfish_artifact_registry.db.schema import (
     storage_locations,
 )
 from starfish_artifact_registry.events import RegistryViewWriter, replay
+from starfish_artifact_registry.limits import Limits
 from starfish_artifact_registry.proof import verify_proof
 from starfish_artifact_registry.registry import Registry
 from starfish_artifact_registry.storage import LocalBackend
@@ -49,7 +50,11 @@ async def chapter(
     try:
         await create_schema(engine)
         backend = LocalBackend(folder / "content")
-        registry = Registry(engine, InProcessDataPlane(backend), RegistryViewWriter())
+        # Each page is a file of its own, so that a byte can be changed by hand.
+        limits = Limits(pack_bytes=0)
+        registry = Registry(
+            engine, InProcessDataPlane(backend), RegistryViewWriter(), limits=limits
+        )
         await _tell(registry, engine, backend, say, {str(p.relative_to(root)): p for p in pages})
     finally:
         await engine.dispose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,8 +121,12 @@ def test_a_folder_that_becomes_a_link_while_it_is_used_lets_nobody_out(
     def swap() -> None:
         while not stop.is_set():
             (root / "real").rename(root / "away")
-            (root / "real").symlink_to(root.parent / "outside")
-            (root / "real").unlink()
+            try:
+                (root / "real").symlink_to(root.parent / "outside")
+            except FileExistsError:  # a write made the folder that was away
+                shutil.rmtree(root / "real")
+            else:
+                (root / "real").unlink()
             (root / "away").rename(root / "real")
 
     swapper = threading.Thread(target=swap)

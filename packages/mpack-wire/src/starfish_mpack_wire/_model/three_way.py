@@ -95,7 +95,7 @@ def _merge_one(
 ) -> Entry | None:
     if was is None or own is None or other is None:
         return None
-    kinds = [kind_of(each) for each in (was, own, other)]
+    kinds: list[EntryKind] = [kind_of(each) for each in (was, own, other)]
     if any(kind not in _KINDS_OF_FILES for kind in kinds):
         return None
     kind = kinds[2] if kinds[1] == kinds[0] else kinds[1]
