@@ -11,7 +11,7 @@ import marshal
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sized
 from io import BytesIO
-from typing import Any, Never
+from typing import Any, Final, Never
 
 import cbor2
 
@@ -140,6 +140,9 @@ def _head(major: int, container: Sized) -> bytes:
     raise AssertionError  # a container of 2**64 members does not fit into memory
 
 
+_CONTAINERS: Final = frozenset({dict, list})
+
+
 def _is_of_our_types(value: Any) -> bool:
     """Tell whether a decoded value has text keys only, and no simple value but our three."""
     try:
@@ -156,7 +159,8 @@ def _is_of_our_types(value: Any) -> bool:
             members = container.values()
         elif is_list(container):
             members = container
-        pending += [member for member in members if is_object(member) or is_list(member)]
+        # Only dict and list come out of the decoder, so no function is called for each member.
+        pending += [member for member in members if type(member) in _CONTAINERS]
     return True
 
 
