@@ -96,7 +96,9 @@ class ListStorage:
         pieces = document.pieces
         is_long = self._bound is not None and document.length > self._bound
         if pieces is not None and self._bound is not None:
-            is_long = document.length > self._bound // 2  # not to and fro
+            is_long = (
+                document.length > self._bound // 2
+            )  # so that it does not change its form each time
         if not is_long:
             etag = await self._targets.write(target, document.render(ts), expected_etag)
             if etag is not None and pieces is not None:
